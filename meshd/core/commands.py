@@ -1,0 +1,208 @@
+"""What a node wants done. Imperative; plain values; nothing else lives here.
+
+Handing a command to its port never waits: each port has a bounded outbox, and says below what happens when it is full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from meshd.errors import Code
+from meshd.ids import ChannelId, LinkId, PushId, RequestId, Ticket
+from meshd.wire.session_description import SessionDescription
+
+
+class Priority(IntEnum):
+    """The class of a frame on a link; lower goes first. Fixed on the wire (docs/protocol.md, frames)."""
+
+    CONTROL = 0  # keeps the mesh alive: hellos, heartbeats, signaling, records
+    MESSAGE = 1  # what people and programs send each other
+    BULK = 2  # streams and files
+
+
+# -- store ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write one row. Tables are those of ``meshd.core.state.TABLES``."""
+
+    table: str
+    key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove one row, if it is there."""
+
+    table: str
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Remove every row of a table."""
+
+    table: str
+
+
+Change = Put | Delete | Clear
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write all these changes or none, durably, in the order of the tickets; answer ``Persisted`` or ``PersistFailed``.
+
+    The store's outbox cannot overflow: every change is caused by an event whose number is bounded elsewhere.
+    """
+
+    ticket: Ticket
+    changes: tuple[Change, ...]
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareLink:
+    """Gather for a new link; answered by ``LinkPrepared`` or ``LinkClosed``. The offerer is ICE-controlling."""
+
+    link: LinkId
+    offerer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectLink:
+    """Connect a prepared link to this remote description; answered by ``LinkConnected`` or ``LinkClosed``."""
+
+    link: LinkId
+    remote: SessionDescription
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Send one peer message, reliably and in order within its priority.
+
+    A link whose outbox overflows is closed (``send_overflow``): ``SendBufferHigh`` came long before.
+    """
+
+    link: LinkId
+    data: bytes = field(repr=False)
+    priority: Priority = Priority.CONTROL
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Close a link in whatever state it is, after sending what is queued. No ``LinkClosed`` follows."""
+
+    link: LinkId
+
+
+# -- push -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUserAgent:
+    """Connect to that push service and stay connected. ``uaid`` is what the service called us last time, or empty."""
+
+    service: str
+    uaid: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUserAgent:
+    """Disconnect from that push service and do not come back."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterChannel:
+    """Have the service accept pushes for ``channel``, restricted to that VAPID key (65 bytes, uncompressed)."""
+
+    service: str
+    channel: ChannelId
+    vapid_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterChannel:
+    """Take a channel back: what its endpoint gets from now on is refused by the service."""
+
+    service: str
+    channel: ChannelId
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgePush:
+    """Tell the service that it may forget that push. autopush codes: 100 handled, 101 undecryptable, 102 dropped."""
+
+    service: str
+    channel: ChannelId
+    version: str = field(repr=False)
+    code: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SendPush:
+    """POST an encrypted body to a push endpoint (RFC 8030 section 5); answered by ``PushAnswered``.
+
+    ``ttl`` in seconds. ``topic`` (at most 32 base64url characters, or empty) replaces an undelivered older one.
+    With the sender's outbox full the answer is status 0, ``busy``.
+    """
+
+    push: PushId
+    endpoint: str = field(repr=False)
+    authorization: str = field(repr=False)
+    body: bytes = field(repr=False)
+    ttl: int
+    urgency: str
+    topic: str = ""
+
+
+# -- control socket and log -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """The result of a request."""
+
+    request: RequestId
+    result: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The error of a request. ``detail`` is a sentence for people that follows the code's own."""
+
+    request: RequestId
+    code: Code
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Something worth a log line and a watcher's notification. Names and fields: ``meshd.core.notifications``."""
+
+    name: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverMessage:
+    """A message for the people and programs on this machine, durable in the inbox already.
+
+    ``message`` has the fields of the control API's ``message`` notification, ``body`` as bytes.
+    """
+
+    message: Mapping[str, Any] = field(repr=False)
+
+
+Command = (
+    Persist | PrepareLink | ConnectLink | SendMessage | CloseLink | OpenUserAgent | CloseUserAgent | RegisterChannel
+    | UnregisterChannel | AcknowledgePush | SendPush | Respond | Refuse | Notify | DeliverMessage
+)

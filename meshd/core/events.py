@@ -1,0 +1,188 @@
+"""What can happen to a node. Past tense; plain values; nothing else lives here.
+
+The driver (or the simulator) builds these and hands each to ``Node.handle``. Secrets never show in a ``repr``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshd.ids import ChannelId, LinkId, PushId, RequestId, Ticket
+from meshd.wire.session_description import SessionDescription
+
+# -- life -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The shell is ready to carry out commands. Always the first event."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """``next_deadline()`` has come, more or less: a late one only makes things late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The daemon is about to end: say goodbye to the neighbors."""
+
+
+# -- store ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """The changes of that ``Persist`` would survive a power cut now."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class PersistFailed:
+    """Nothing of that ``Persist`` was written (disk full, I/O error). What depended on it must not leave."""
+
+    ticket: Ticket
+    reason: str
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPrepared:
+    """Gathering is over (or its time is): our side's description of that link."""
+
+    link: LinkId
+    description: SessionDescription
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConnected:
+    """ICE, DTLS and SCTP stand and the data channel is open. Who is at the other end is not proved yet.
+
+    ``local_kind`` and ``remote_kind`` are ICE candidate types, the addresses are text for people.
+    """
+
+    link: LinkId
+    local_fingerprint: bytes
+    remote_fingerprint: bytes
+    local_kind: str = "host"
+    remote_kind: str = "host"
+    local_address: str = ""
+    remote_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    """That link is gone, or never came to be. ``reason`` is a counter's name: ``ice_failed``, ``closed_by_peer``, …"""
+
+    link: LinkId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """One whole peer message, put together from its frames."""
+
+    link: LinkId
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SendBufferHigh:
+    """The link's outbox is half full: hold back what can wait."""
+
+    link: LinkId
+
+
+@dataclass(frozen=True, slots=True)
+class SendBufferLow:
+    """The link's outbox has drained."""
+
+    link: LinkId
+
+
+# -- push -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UserAgentConnected:
+    """The push service knows us as ``uaid``. If that is not the one we asked for, all our channels there are gone."""
+
+    service: str
+    uaid: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UserAgentDisconnected:
+    """No connection to that push service now; the receiver keeps trying."""
+
+    service: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRegistered:
+    """The push service takes messages for that channel at ``endpoint``."""
+
+    channel: ChannelId
+    endpoint: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRefused:
+    """The push service would not register that channel. ``status`` is its own (autopush: 400, 409, 500)."""
+
+    channel: ChannelId
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class PushReceived:
+    """An encrypted push. Unanswered ones are delivered again, so each needs an ``AcknowledgePush``."""
+
+    channel: ChannelId
+    version: str = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PushAnswered:
+    """What became of a ``SendPush``. ``status`` 0: no answer, ``detail`` says why. ``retry_after`` in seconds."""
+
+    push: PushId
+    status: int
+    detail: str = ""
+    retry_after: float | None = None
+
+
+# -- the control socket -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A request that changes something or takes time. Answered by one ``Respond`` or ``Refuse``, sooner or later.
+
+    ``method`` is one of the control API's, ``params`` has been checked against its table. Methods that only read are
+    answered from ``Node.view()`` and never come here.
+    """
+
+    request: RequestId
+    method: str
+    params: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAbandoned:
+    """Nobody waits for that answer any more."""
+
+    request: RequestId
+
+
+Event = (
+    Started | TimerFired | Stopping | Persisted | PersistFailed | LinkPrepared | LinkConnected | LinkClosed
+    | MessageReceived | SendBufferHigh | SendBufferLow | UserAgentConnected | UserAgentDisconnected
+    | ChannelRegistered | ChannelRefused | PushReceived | PushAnswered | Requested | RequestAbandoned
+)

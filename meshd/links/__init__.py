@@ -1,0 +1,1 @@
+"""WebRTC links. The only room that knows asyncio and aiortc."""

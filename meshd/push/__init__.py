@@ -1,0 +1,1 @@
+"""Web Push: the sender (application server) and the receivers (user agent)."""

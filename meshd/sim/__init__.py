@@ -1,0 +1,1 @@
+"""The world around real nodes: a seeded network, push service and store in virtual time."""
