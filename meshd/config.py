@@ -1,0 +1,409 @@
+"""The configuration: one TOML file as documented frozen dataclasses.
+
+Pure. ``meshd.config_toml`` makes a ``Config`` of the file's text; reading files and the environment is the daemon's
+business. Each field carries its explanation, limits and whether SIGHUP is enough for a change to take effect;
+``docs/configuration.md`` and the example file are made from that (``python -m meshd.daemon.document_config``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
+
+from meshd.ids import MAX_NAME_CHARS, is_name
+
+# Specification
+MAX_VAPID_LIFETIME = 86_400.0  # seconds; RFC 8292 section 2: exp at most 24 h after the request
+
+# Policy
+PUSH_SERVICE_PRESETS: Mapping[str, str] = {"mozilla": "wss://push.services.mozilla.com/"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known about one key besides its type. ``check`` returns what is wrong with a value, or ''."""
+
+    doc: str
+    unit: str = ""
+    reload: bool = False
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    check: Callable[[str], str] | None = None
+    default_doc: str = ""  # what an empty default means
+
+
+def _setting(
+    default: T,
+    doc: str,
+    *,
+    unit: str = "",
+    reload: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    check: Callable[[str], str] | None = None,
+    default_doc: str = "",
+) -> T:
+    setting = Setting(doc, unit, reload, low, high, choices, check, default_doc)
+    made: T = field(default=default, metadata={"setting": setting})
+    return made
+
+
+# -- checks of single texts: '' or what to write instead -------------------------------------------------------------
+
+
+def _check_name(text: str) -> str:
+    if not text or is_name(text):
+        return ""
+    return f"1 to {MAX_NAME_CHARS} of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends, or \"\""
+
+
+def _check_path(text: str) -> str:
+    return "" if not text or text.startswith("/") else "an absolute path"
+
+
+def _check_group(text: str) -> str:
+    return "" if re.fullmatch(r"([A-Za-z_][A-Za-z0-9_.-]{0,31}|[0-9]{1,10})?", text) else "a group's name or number"
+
+
+def _check_address(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return "an IP address without port, as 192.0.2.7 or 2001:db8::7"
+    return ""
+
+
+def _check_stun(text: str) -> str:
+    wanted = "stun:host:port, as stun:192.0.2.7:3478 or stun:[2001:db8::7]:3478"
+    # RFC 7064 URIs have no "//"; put one in so that the standard library splits host and port
+    return "" if text.startswith("stun:") and _has_port(f"stun://{text[5:]}") else wanted
+
+
+def _check_service(text: str) -> str:
+    wanted = f"one of {', '.join(PUSH_SERVICE_PRESETS)}, or a URL that starts with wss:// or ws://"
+    if text in PUSH_SERVICE_PRESETS:
+        return ""
+    if "://" not in text:
+        near = difflib.get_close_matches(text, PUSH_SERVICE_PRESETS, 1)
+        return f"{wanted}; did you mean {near[0]!r}?" if near else wanted
+    return "" if _has_host(text, ("ws", "wss")) else wanted
+
+
+def _check_origin(text: str) -> str:
+    wanted = "scheme, host and port alone, as http://127.0.0.1:8080"
+    return "" if _has_host(text, ("http", "https")) and origin_of(text) == text else wanted
+
+
+def _check_subject(text: str) -> str:
+    return "" if re.fullmatch(r"mailto:[^@\s]+@[^@\s]+|https://[^\s]+", text) else "a mailto: or https: URL"
+
+
+def _has_host(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _has_port(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname and parts.port) and not (parts.path or parts.query or parts.fragment)
+    except ValueError:
+        return False
+
+
+def origin_of(url: str) -> str:
+    """The origin of a URL in its canonical form (RFC 6454 section 6.2): no default port, no path, lower case.
+
+    Raises ValueError for what is no URL.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    shown = f"[{host}]" if ":" in host else host
+    default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
+    port = "" if parts.port in (None, default) else f":{parts.port}"
+    return f"{parts.scheme}://{shown}{port}"
+
+
+# -- the sections -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """This machine's daemon."""
+
+    name: str = _setting(
+        "",
+        "What this node asks to be called when it founds or joins a mesh and no other name is given.",
+        check=_check_name,
+        default_doc="the host name, made valid",
+    )
+    state_dir: str = _setting(
+        "",
+        "Where identity, membership and the inbox are kept. Must belong to the daemon's user, with mode 0700. "
+        "Two daemons cannot share one.",
+        check=_check_path,
+        default_doc="`$STATE_DIRECTORY` (set by systemd), else `/var/lib/meshd`",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ControlConfig:
+    """The socket that meshctl and programs talk to."""
+
+    socket: str = _setting(
+        "",
+        "The path of the Unix socket.",
+        check=_check_path,
+        default_doc="`$MESHD_SOCKET`, else `$RUNTIME_DIRECTORY/meshd.sock`, else `$XDG_RUNTIME_DIR/meshd/meshd.sock`, "
+        "else `/run/meshd/meshd.sock`",
+    )
+    admin_group: str = _setting(
+        "meshd",
+        "Members of this Unix group may do everything, as root and the daemon's own user may. Empty: nobody else.",
+        check=_check_group,
+    )
+    write_group: str = _setting(
+        "",
+        "Members of this Unix group may send and read messages, but not change the mesh. Empty: no such group. "
+        "Everybody else who can open the socket may only look.",
+        check=_check_group,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LinksConfig:
+    """The data channels to other peers (WebRTC)."""
+
+    allow_loopback: bool = _setting(
+        False, "Offer loopback addresses too. For several daemons on one machine: demos and tests."
+    )
+    addresses: tuple[str, ...] = _setting(
+        (),
+        "Local addresses to use. Naming some keeps the others (a VPN's, a container bridge's) out of descriptions.",
+        check=_check_address,
+        default_doc="all addresses of this machine",
+    )
+    stun_servers: tuple[str, ...] = _setting(
+        (),
+        "STUN servers that tell this node its public address. They see that address and when it connects, nothing "
+        "else. Without any, peers behind two different NATs can seldom connect directly.",
+        check=_check_stun,
+        default_doc="none; no server is ever asked that is not named here",
+    )
+    gather_timeout: float = _setting(
+        2.0,
+        "How long to wait for a STUN server before going on without its answer.",
+        unit="seconds",
+        low=0.1,
+        high=30,
+    )
+    connect_timeout: float = _setting(
+        15.0,
+        "How long a link may take to open. Longer helps on very slow paths; it also delays the next attempt.",
+        unit="seconds",
+        low=1,
+        high=120,
+    )
+    max_links: int = _setting(
+        256,
+        "Links at one time, those being opened included. Each takes about 160 KB of memory and one UDP port.",
+        low=2,
+        high=4_096,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PushConfig:
+    """Web Push: how a peer without a link to this node reaches it."""
+
+    services: tuple[str, ...] = _setting(
+        ("mozilla",),
+        "Push services to receive by, in order of preference: a preset (`mozilla`) or the ws:// or wss:// URL of a "
+        "service that speaks autopush's protocol, such as `meshd-push`. Empty: this node cannot be reached by push "
+        "and mints no tokens.",
+        check=_check_service,
+    )
+    trusted_origins: tuple[str, ...] = _setting(
+        (),
+        "Origins of your own push services. Only for these may an endpoint be plain http, loopback or in a private "
+        "network; any other such endpoint in a token or message is refused, lest a peer make this node call into "
+        "your network.",
+        check=_check_origin,
+    )
+    request_timeout: float = _setting(
+        10.0, "How long a push service may take to answer one request.", unit="seconds", low=1, high=120
+    )
+    subject: str = _setting(
+        "mailto:postmaster@meshd.invalid",
+        "Whom an operator of a push service may write to about this node's pushes (VAPID `sub`, RFC 8292). "
+        "Some services refuse one that is not a real address.",
+        check=_check_subject,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """How this node behaves as a member."""
+
+    max_full_mesh: int = _setting(
+        16,
+        "Up to so many members, every pair keeps a link. Above, each keeps a few and messages are relayed.",
+        low=2,
+        high=128,
+    )
+    heartbeat_interval: float = _setting(
+        2.0,
+        "How often an idle link is tried. Shorter notices a loss sooner and wakes radios more often.",
+        unit="seconds",
+        low=0.2,
+        high=60,
+    )
+    link_timeout: float = _setting(
+        8.0,
+        "Silence after which a link is taken for dead and replaced. At least two heartbeat intervals.",
+        unit="seconds",
+        low=1,
+        high=300,
+    )
+    relay: bool = _setting(
+        True,
+        "Whether this node forwards envelopes between others. Without it, nobody can join through this node's links, "
+        "and pairs that cannot connect directly need somebody else.",
+    )
+    message_lifetime: float = _setting(
+        86_400.0,
+        "How long a message waits for its receiver before its sender gives up.",
+        unit="seconds",
+        low=60,
+        high=2_592_000,
+    )
+    max_inbox_messages: int = _setting(
+        1_000,
+        "Unread messages kept. When it is full, senders are told to try later; nothing that was acknowledged is lost.",
+        low=1,
+        high=100_000,
+    )
+    max_inbox_size: int = _setting(
+        8_388_608, "The same in bytes of message bodies.", unit="bytes", low=65_536, high=1_073_741_824
+    )
+    max_members: int = _setting(
+        10_000,
+        "Members this node will remember. Every node knows every member, so this bounds memory.",
+        low=2,
+        high=100_000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IntroductionsConfig:
+    """Tokens that let a newcomer join."""
+
+    lifetime: float = _setting(
+        43_200.0,
+        "How long a token can be used if `meshctl introduce` does not say. The capability in it lasts no longer "
+        "than a day.",
+        unit="seconds",
+        low=60,
+        high=MAX_VAPID_LIFETIME,
+    )
+    may_introduce: bool = _setting(True, "Whether those who join by this node's tokens may introduce others in turn.")
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """What the daemon writes to standard error. Secrets never appear at any level."""
+
+    format: str = _setting(
+        "auto",
+        "`json`: one object a line. `console`: for people. `auto`: console on a terminal, else json.",
+        reload=True,
+        choices=("auto", "json", "console"),
+    )
+    level: str = _setting(
+        "info",
+        "The least important lines to write. `debug` shows every event and command.",
+        reload=True,
+        choices=("debug", "info", "warning", "error"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file. Every section and key may be left out."""
+
+    node: NodeConfig = NodeConfig()
+    control: ControlConfig = ControlConfig()
+    links: LinksConfig = LinksConfig()
+    push: PushConfig = PushConfig()
+    mesh: MeshConfig = MeshConfig()
+    introductions: IntroductionsConfig = IntroductionsConfig()
+    log: LogConfig = LogConfig()
+
+
+SECTIONS: Mapping[str, type[Any]] = {item.name: type(item.default) for item in fields(Config)}
+
+
+def settings_of(section: type[Any]) -> dict[str, tuple[Setting, Any, Any]]:
+    """For each key of a section class: its ``Setting``, type and default, in the order of the file."""
+    kinds = get_type_hints(section)
+    return {item.name: (item.metadata["setting"], kinds[item.name], item.default) for item in fields(section)}
+
+
+# -- what depends on the machine --------------------------------------------------------------------------------------
+
+
+def resolve(config: Config, environment: Mapping[str, str], host_name: str) -> Config:
+    """``config`` with the defaults that depend on the machine filled in: name, state directory, socket.
+
+    systemd may list several directories in one variable, separated by colons: the first is ours.
+    """
+    state_dir = config.node.state_dir or environment.get("STATE_DIRECTORY", "").split(":")[0] or "/var/lib/meshd"
+    runtime_dir = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    session_dir = environment.get("XDG_RUNTIME_DIR", "")
+    socket = (
+        config.control.socket
+        or environment.get("MESHD_SOCKET", "")
+        or (f"{runtime_dir}/meshd.sock" if runtime_dir else "")
+        or (f"{session_dir}/meshd/meshd.sock" if session_dir else "")
+        or "/run/meshd/meshd.sock"
+    )
+    name = config.node.name or name_from_host(host_name)
+    return replace(
+        config,
+        node=replace(config.node, name=name, state_dir=state_dir),
+        control=replace(config.control, socket=socket),
+    )
+
+
+def name_from_host(host_name: str) -> str:
+    """A valid member name made of the first label of a host name; ``node`` if nothing of it can be used."""
+    made = re.sub(r"[^a-z0-9._-]+", "-", host_name.split(".")[0].lower())[:MAX_NAME_CHARS].strip("-._")
+    return made if is_name(made) else "node"
+
+
+def service_url(service: str) -> str:
+    """The WebSocket URL of an entry of ``push.services``: a preset's, or the entry itself."""
+    return PUSH_SERVICE_PRESETS.get(service, service)
+
+
+def changes_between(old: Config, new: Config) -> tuple[list[str], list[str]]:
+    """Keys (``section.key``) that differ: those a reload puts in force, and those that need a restart."""
+    at_once: list[str] = []
+    at_restart: list[str] = []
+    for section, kind in SECTIONS.items():
+        for key, (setting, _, _) in settings_of(kind).items():
+            if getattr(getattr(old, section), key) != getattr(getattr(new, section), key):
+                (at_once if setting.reload else at_restart).append(f"{section}.{key}")
+    return at_once, at_restart

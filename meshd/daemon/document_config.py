@@ -1,0 +1,96 @@
+"""Writes the configuration's reference and example from its definition: ``python -m meshd.daemon.document_config``.
+
+Run in the project's top directory; a test compares both files with what this makes.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from meshd.config import SECTIONS, Setting, settings_of
+from meshd.config_toml import range_text, toml_of
+
+WIDTH = 100  # columns of the example file
+REFERENCE = "docs/configuration.md"
+EXAMPLE = "systemd/meshd.toml"
+
+_REFERENCE_HEAD = """\
+# Configuration
+
+<!-- Made by `python -m meshd.daemon.document_config` from `meshd/config.py`; change that, not this. -->
+
+One TOML file: `--config FILE`, else `$CONFIGURATION_DIRECTORY/meshd.toml`, else `/etc/meshd/meshd.toml` if it exists.
+Every section and key may be left out; so may the file. Unknown sections and keys are refused, with a suggestion.
+`meshd --check-config` says whether a file is good; `systemctl reload meshd` (SIGHUP) reads it again. Keys marked
+*reload* take effect then, the others at the next start. A bad file at a reload changes nothing and is reported.
+
+The same as a file to copy, every key explained: [`systemd/meshd.toml`](../systemd/meshd.toml).
+`meshctl config show` prints what is in force.
+"""
+
+_EXAMPLE_HEAD = """\
+# meshd's configuration. Copy to /etc/meshd/meshd.toml; meshd runs without it, too.
+# Each key stands here with its default, commented out. "reload": `systemctl reload meshd` is enough;
+# "restart": takes effect at the next start. Check with: meshd --check-config
+# Made by `python -m meshd.daemon.document_config` from meshd/config.py.
+"""
+
+
+def values_text(setting: Setting, kind: object) -> str:
+    """What a key may be set to: ``a number of seconds from 1 to 120``."""
+    if kind is bool:
+        return "true or false"
+    if kind is int or kind is float:
+        return range_text(setting, whole=kind is int)
+    if setting.choices:
+        return "one of " + ", ".join(f"`{toml_of(choice)}`" for choice in setting.choices)
+    return "text" if kind is str else "a list of texts"
+
+
+def reference() -> str:
+    """The text of ``docs/configuration.md``."""
+    parts = [_REFERENCE_HEAD]
+    for name, section in SECTIONS.items():
+        parts.append(f"\n## `[{name}]`\n\n{section.__doc__}\n")
+        parts.append("\n| key | default | values | takes effect | what it does |\n|---|---|---|---|---|\n")
+        for key, (setting, kind, default) in settings_of(section).items():
+            shown = f"`{toml_of(default)}`" + (f": {setting.default_doc}" if setting.default_doc else "")
+            when = "reload" if setting.reload else "restart"
+            parts.append(f"| `{key}` | {shown} | {values_text(setting, kind)} | {when} | {setting.doc} |\n")
+    return "".join(parts)
+
+
+def example() -> str:
+    """The text of the example file: every key with its default, commented out."""
+    parts = [_EXAMPLE_HEAD]
+    for name, section in SECTIONS.items():
+        parts.append(f"\n# {section.__doc__}\n[{name}]\n")
+        for key, entry in settings_of(section).items():
+            parts.append("\n" + _example_key(key, *entry))
+    return "".join(parts)
+
+
+def _example_key(key: str, setting: Setting, kind: object, default: Any) -> str:  # noqa: ANN401 (any setting's value)
+    about = setting.doc.replace("`", "")
+    lines = textwrap.wrap(about, WIDTH - 2, break_on_hyphens=False, break_long_words=False)
+    if setting.default_doc:
+        lines += textwrap.wrap(f"Default: {setting.default_doc}".replace("`", ""), WIDTH - 2, break_on_hyphens=False)
+    lines.append(f"{values_text(setting, kind)}; {'reload' if setting.reload else 'restart'}".replace("`", ""))
+    return "".join(f"# {line}\n" for line in lines) + f"#{key} = {toml_of(default)}\n"
+
+
+FILES: Mapping[str, Callable[[], str]] = {REFERENCE: reference, EXAMPLE: example}
+
+
+def main() -> None:
+    """Write both files below the current directory."""
+    for path, made in FILES.items():
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(made())
+
+
+if __name__ == "__main__":
+    main()
