@@ -165,8 +165,10 @@ class PushAnswered:
 class Requested:
     """A request that changes something or takes time. Answered by one ``Respond`` or ``Refuse``, sooner or later.
 
-    ``method`` is one of the control API's, ``params`` has been checked against its table. Methods that only read are
-    answered from ``Node.view()`` and never come here.
+    ``method`` is one of the control API's, ``params`` has been checked against its table, defaults filled in.
+    In here and in results values are native: ``bytes`` for the table's kinds ``id`` and ``bytes``, Unix seconds
+    (float) for ``time``; the shell encodes them by the table. Methods that only read (``node.status``, ``peers.list``,
+    ``messages.list``, ``introductions.list``) are answered from ``Node.view()`` and never come here.
     """
 
     request: RequestId

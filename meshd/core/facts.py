@@ -1,0 +1,100 @@
+"""What machines tell each other. A machine states a fact; ``Node`` hands it to whom it concerns.
+
+So no machine calls upwards: the ones below (links, push) need not know who builds on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshd.ids import ChannelId, PeerId, SessionId
+from meshd.wire.messages import Grant
+from meshd.wire.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborUp:
+    """The peer at the other end of a link has proved who it is. ``replaced``: it was our neighbor already."""
+
+    peer: PeerId
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborDown:
+    """We have no link to that peer any more."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAccepted:
+    """A newer record of a member; ``previous`` is None for one we did not know."""
+
+    record: Record
+    previous: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipChanged:
+    """We have joined, left, or got another admission."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptionReady:
+    """Gathering for that session is over."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """That attempt at a link has ended without one."""
+
+    session: SessionId
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelReady:
+    """A push channel of ours has an endpoint."""
+
+    channel: ChannelId
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivingChanged:
+    """A push service has become reachable for receiving, or has stopped being."""
+
+    service: str
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GrantReceived:
+    """A peer has given us (new) capabilities to push to it."""
+
+    peer: PeerId
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class PushOutcome:
+    """What became of a push, by the name its sender gave it: ``accepted``, ``gone``, ``failed``."""
+
+    name: bytes
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesChanged:
+    """Some peer may be reachable now that was not, or the other way round."""
+
+
+Fact = (
+    NeighborUp | NeighborDown | RecordAccepted | MembershipChanged | DescriptionReady | SessionFailed | ChannelReady
+    | ReceivingChanged | GrantReceived | PushOutcome | RoutesChanged
+)

@@ -1,0 +1,140 @@
+"""What a node keeps for good: the tables, and how their rows look.
+
+The store knows tables of bytes to bytes; every row's layout is a message class of this file, so that old rows can be
+read by newer daemons by the codec's rule (fields are only appended). The store's schema version changes only when a
+table comes or goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from meshd.errors import MalformedMessage
+from meshd.ids import PEER_ID_SIZE
+from meshd.wire.codec import Blob, Kind, Many, Text, Uint, decode, fixed
+from meshd.wire.messages import MAX_BODY_SIZE
+
+TABLES: tuple[str, ...] = (
+    "mesh",  # one row: the mesh we belong to and our place in it
+    "records",  # peer id → the newest record, as it travels
+    "admitted",  # peer id → whom we have admitted and not yet heard from
+    "introductions",  # introduction id → a token of ours
+    "channels",  # channel id → a push channel of ours
+    "grants",  # peer id → what lets us push to it, as it travels
+    "user_agents",  # push service → what it calls us
+    "seen",  # sender, session, sequence → when the envelope stops being replayable
+    "inbox",  # message id → a message nobody has read yet
+    "received",  # message id → when it may be forgotten that it came
+    "outbox",  # message id → a message not acknowledged yet
+)
+
+MAX_ROW_SIZE = MAX_BODY_SIZE + 1024
+
+Stored = dict[str, dict[bytes, bytes]]
+Wire = ClassVar[tuple[Kind, ...]]
+T = TypeVar("T")
+
+MESH_KEY = b"mesh"
+
+
+@dataclass(frozen=True, slots=True)
+class MeshRow:
+    """Our membership. ``number`` is that of our newest record, ``generation`` of our push subscriptions."""
+
+    mesh: bytes
+    mesh_name: str
+    chain: tuple[bytes, ...]
+    number: int
+    generation: int
+    WIRE: Wire = (fixed(PEER_ID_SIZE), Text(32), Many(Blob(1, 256), 4), Uint(40), Uint(40))
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedRow:
+    """A peer that we have admitted. Kept until its record is known, so that its name stays taken."""
+
+    chain: tuple[bytes, ...]
+    sealing_key: bytes
+    WIRE: Wire = (Many(Blob(1, 256), 4), fixed(32))
+
+
+@dataclass(frozen=True, slots=True)
+class IntroductionRow:
+    """A token that we minted. Times in Unix seconds; ``joined`` are the peers it has admitted."""
+
+    sealing_seed: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+    label: str
+    created: int
+    expires: int
+    uses: int
+    revoked: int
+    joined: tuple[bytes, ...] = ()
+    WIRE: Wire = (
+        fixed(32), fixed(16), Text(64), Uint(40), Uint(40), Uint(16), Uint(1), Many(fixed(PEER_ID_SIZE), 1024),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRow:
+    """A push channel of ours. Its holder is a peer (32 bytes) or an introduction (8 bytes)."""
+
+    service: str
+    seed: bytes = field(repr=False)
+    holder: bytes
+    endpoint: str = field(repr=False)
+    granted_until: int
+    WIRE: Wire = (Text(256), fixed(32), Blob(8, PEER_ID_SIZE), Text(1000), Uint(40))
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A message that waits to be read. Times in milliseconds since 1970."""
+
+    peer: bytes
+    application: str
+    sent_at: int
+    received_at: int
+    body: bytes = field(repr=False)
+    WIRE: Wire = (fixed(PEER_ID_SIZE), Text(32), Uint(48), Uint(48), Blob(0, MAX_BODY_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message on its way. ``sent_at`` in milliseconds, ``expires`` in seconds since 1970."""
+
+    peer: bytes
+    application: str
+    sent_at: int
+    expires: int
+    body: bytes = field(repr=False)
+    WIRE: Wire = (fixed(PEER_ID_SIZE), Text(32), Uint(48), Uint(40), Blob(0, MAX_BODY_SIZE))
+
+
+def read_row(cls: type[T], value: bytes) -> T:
+    """A row's value. Raises MalformedMessage."""
+    return decode(cls, value, MAX_ROW_SIZE)
+
+
+def rows(stored: Stored, table: str, cls: type[T]) -> dict[bytes, T]:
+    """All readable rows of a table. One that cannot be read (a disk's fault) is left out, never fatal."""
+    result: dict[bytes, T] = {}
+    for key, value in stored.get(table, {}).items():
+        try:
+            result[key] = read_row(cls, value)
+        except MalformedMessage:
+            continue
+    return result
+
+
+def encode_time(unix: float) -> bytes:
+    """Unix seconds as a row's value."""
+    return int(max(0.0, unix)).to_bytes(5, "big")
+
+
+def decode_time(value: bytes) -> int:
+    """The inverse of ``encode_time``; anything else is 0: long ago."""
+    return int.from_bytes(value, "big") if len(value) == 5 else 0
+
+

@@ -1,0 +1,133 @@
+"""Admission: the certificates that make a peer a member, and the chains they form.
+
+The mesh key appoints admins; admins admit members; a member with the right to introduce admits others for a time.
+A chain runs from the mesh key down to its subject and is at most ``MAX_CHAIN_LENGTH`` long. What a certificate may
+grant never exceeds what its issuer was granted (docs/protocol.md, admission).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import ClassVar
+
+from meshd.errors import MalformedMessage, Rejected
+from meshd.ids import PEER_ID_SIZE, MeshId, PeerId, is_name
+from meshd.wire.codec import Blob, Kind, Text, Uint, decode, encode, fixed
+
+# Specification (ours: docs/protocol.md)
+SIGNATURE_SIZE = 64
+MAX_CHAIN_LENGTH = 4
+_CONTEXT = b"meshd admission 1\0"
+
+# Policy
+MAX_CERTIFICATE_SIZE = 256  # body and signature; a full one takes 190
+CLOCK_SKEW = 600.0  # seconds two honest clocks may differ by
+
+Sign = Callable[[bytes], bytes]
+Verify = Callable[[bytes, bytes, bytes], bool]
+
+
+class Rights(IntFlag):
+    """What a member may do beyond being one."""
+
+    NONE = 0
+    INTRODUCE = 1  # admit others
+    ADMIN = 2  # admit, rename, renew, revoke anyone; only the mesh key gives this
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    subject: PeerId
+    issuer: bytes
+    name: str
+    rights: int
+    issued: int
+    expires: int
+    WIRE: ClassVar[tuple[Kind, ...]] = (
+        fixed(PEER_ID_SIZE), fixed(PEER_ID_SIZE), Text(32), Uint(8), Uint(40), Uint(40),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    body: bytes
+    signature: bytes
+    WIRE: ClassVar[tuple[Kind, ...]] = (Blob(1, MAX_CERTIFICATE_SIZE), fixed(SIGNATURE_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One link of a chain. Times in whole seconds since 1970; ``issuer`` is a peer id or, for an admin, the mesh key.
+
+    ``encoded`` is what was signed and travels; it is kept because signatures are over bytes, not over values.
+    """
+
+    subject: PeerId
+    issuer: bytes
+    name: str
+    rights: Rights
+    issued: int
+    expires: int
+    encoded: bytes
+
+
+def issue(
+    sign: Sign, mesh: MeshId, issuer: bytes, *, subject: PeerId, name: str, rights: Rights, issued: int, expires: int
+) -> Certificate:
+    """Make a certificate; ``sign`` signs with the issuer's key."""
+    body = encode(_Body(subject, issuer, name, int(rights), issued, expires))
+    encoded = encode(_Signed(body, sign(_CONTEXT + mesh + body)))
+    return Certificate(subject, issuer, name, rights, issued, expires, encoded)
+
+
+def decode_certificate(data: bytes) -> Certificate:
+    """Parse, without verifying anything. Raises MalformedMessage."""
+    signed = decode(_Signed, data, MAX_CERTIFICATE_SIZE)
+    body = decode(_Body, signed.body, MAX_CERTIFICATE_SIZE)
+    if not is_name(body.name):
+        raise MalformedMessage("a certificate names its subject with something that is no name")
+    rights = Rights(body.rights & 3)
+    return Certificate(PeerId(body.subject), body.issuer, body.name, rights, body.issued, body.expires, data)
+
+
+Chain = tuple[Certificate, ...]
+
+
+def decode_chain(items: Iterable[bytes]) -> Chain:
+    """Parse a chain, mesh key's certificate first. Raises MalformedMessage."""
+    chain = tuple(decode_certificate(item) for item in items)
+    if not 1 <= len(chain) <= MAX_CHAIN_LENGTH:
+        raise MalformedMessage(f"a chain of {len(chain)} certificates")
+    return chain
+
+
+def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify) -> None:
+    """Check the whole chain at Unix time ``now``. Raises Rejected with the reason.
+
+    The order of the checks is the order of their cost: signatures come last.
+    """
+    issuer: bytes = mesh
+    granted = Rights.ADMIN | Rights.INTRODUCE
+    for depth, certificate in enumerate(chain):
+        if certificate.issuer != issuer:
+            raise Rejected("chain_broken")
+        if not granted & (Rights.INTRODUCE | Rights.ADMIN):
+            raise Rejected("may_not_introduce")
+        if certificate.rights & Rights.ADMIN and depth > 0:
+            raise Rejected("may_not_appoint")
+        if certificate.issued > now + CLOCK_SKEW:
+            raise Rejected("admission_in_future")
+        if certificate.expires <= now:
+            raise Rejected("admission_expired")
+        issuer, granted = certificate.subject, certificate.rights
+    for certificate in chain:
+        signed = decode(_Signed, certificate.encoded, MAX_CERTIFICATE_SIZE)
+        if not verify(certificate.issuer, _CONTEXT + mesh + signed.body, signed.signature):
+            raise Rejected("bad_signature")
+
+
+def expires_at(chain: Chain) -> int:
+    """When the chain as a whole ends (Unix seconds)."""
+    return min(certificate.expires for certificate in chain)

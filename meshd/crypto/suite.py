@@ -1,0 +1,162 @@
+"""The keys of one node and everything done with them, as one object that is handed to the core.
+
+``RealSuite`` is the daemon's; the simulator has a fast and deterministic one. The core never sees a private key but
+the seeds that it drew itself (for tokens and push channels) and must keep in the store.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meshd.crypto import identity, p256, sealing, vapid, webpush
+from meshd.ids import PeerId
+
+# Specification (ours: docs/protocol.md)
+SUITE_NUMBER = 1  # Ed25519; HPKE with X25519, HKDF-SHA256, ChaCha20-Poly1305
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKeys:
+    """The public half of a push channel's keys; all derive from one seed. Points are compressed (33 bytes)."""
+
+    p256dh: bytes = field(repr=False)
+    auth: bytes = field(repr=False)
+    vapid_key: bytes = field(repr=False)
+
+
+class Suite(Protocol):
+    """What the core asks of cryptography. Nothing here blocks or keeps time; only sealing draws randomness."""
+
+    number: int
+    peer_id: PeerId
+    sealing_key: bytes
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with this node's identity (64 bytes)."""
+        ...
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
+        """Check a signature of any key: a peer's or the mesh's."""
+        ...
+
+    def identity_of(self, seed: bytes) -> bytes:
+        """The public signing key of a 32-byte seed."""
+        ...
+
+    def sign_with(self, seed: bytes, message: bytes) -> bytes:
+        """Sign with a key that is not the node's own: the mesh key, while founding."""
+        ...
+
+    def sealing_key_of(self, seed: bytes) -> bytes:
+        """The public sealing key of a 32-byte seed: a token's."""
+        ...
+
+    def seal(self, recipient: bytes, info: bytes, plaintext: bytes) -> bytes:
+        """Seal to a public sealing key. Raises Rejected for a key that is none."""
+        ...
+
+    def open(self, seed: bytes | None, info: bytes, sealed: bytes) -> bytes:
+        """Open with a seed, or with this node's own sealing key. Raises Rejected."""
+        ...
+
+    def channel_keys(self, seed: bytes) -> ChannelKeys:
+        """The public keys of the push channel with this seed."""
+        ...
+
+    def issue_capability(self, seed: bytes, audience: str, exp: int, subject: str) -> bytes:
+        """The 64-byte signature of the VAPID JWT for that channel (RFC 8292 section 2)."""
+        ...
+
+    def verify_capability(self, key: bytes, audience: str, exp: int, subject: str, signature: bytes) -> bool:
+        """Whether that signature makes a JWT of that VAPID key (33 bytes)."""
+        ...
+
+    def authorization(self, key: bytes, audience: str, exp: int, subject: str, signature: bytes) -> str:
+        """The Authorization header (RFC 8292 section 3)."""
+        ...
+
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes) -> bytes:
+        """Encrypt for a user agent (RFC 8291), padded to a fixed size. Raises LocalMisuse when too long."""
+        ...
+
+    def decrypt_push(self, seed: bytes, body: bytes) -> bytes:
+        """Decrypt what came on the channel with this seed. Raises MalformedMessage."""
+        ...
+
+
+class RealSuite:
+    """The real keys. Both seeds are 32 bytes; see ``meshd.daemon.keys`` for where they live."""
+
+    number = SUITE_NUMBER
+
+    def __init__(self, identity_seed: bytes, sealing_seed: bytes) -> None:
+        self._identity_seed = identity_seed
+        self._sealing_seed = sealing_seed
+        self.peer_id = identity.public_of(identity_seed)
+        self.sealing_key = sealing.public_of(sealing_seed)
+
+    def __repr__(self) -> str:
+        return "RealSuite(…)"
+
+    def sign(self, message: bytes) -> bytes:
+        """See ``Suite``."""
+        return identity.sign(self._identity_seed, message)
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
+        """See ``Suite``."""
+        return identity.verify(public, message, signature)
+
+    def identity_of(self, seed: bytes) -> bytes:
+        """See ``Suite``."""
+        return identity.public_of(seed)
+
+    def sign_with(self, seed: bytes, message: bytes) -> bytes:
+        """See ``Suite``."""
+        return identity.sign(seed, message)
+
+    def sealing_key_of(self, seed: bytes) -> bytes:
+        """See ``Suite``."""
+        return sealing.public_of(seed)
+
+    def seal(self, recipient: bytes, info: bytes, plaintext: bytes) -> bytes:
+        """See ``Suite``."""
+        return sealing.seal(recipient, info, plaintext)
+
+    def open(self, seed: bytes | None, info: bytes, sealed: bytes) -> bytes:
+        """See ``Suite``."""
+        return sealing.open_sealed(self._sealing_seed if seed is None else seed, info, sealed)
+
+    def channel_keys(self, seed: bytes) -> ChannelKeys:
+        """See ``Suite``."""
+        agent = webpush.derive_user_agent_keys(seed)
+        return ChannelKeys(
+            p256.compress_point(agent.public), agent.auth, p256.compress_point(vapid.derive_key(seed).public)
+        )
+
+    def issue_capability(self, seed: bytes, audience: str, exp: int, subject: str) -> bytes:
+        """See ``Suite``."""
+        return vapid.issue(vapid.derive_key(seed), audience, exp, subject).signature
+
+    def verify_capability(self, key: bytes, audience: str, exp: int, subject: str, signature: bytes) -> bool:
+        """See ``Suite``."""
+        return vapid.verify(vapid.Capability(exp, signature, subject), audience, p256.uncompress_point(key))
+
+    def authorization(self, key: bytes, audience: str, exp: int, subject: str, signature: bytes) -> str:
+        """See ``Suite``."""
+        capability = vapid.Capability(exp, signature, subject)
+        return vapid.authorization(capability, audience, p256.uncompress_point(key))
+
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes) -> bytes:
+        """See ``Suite``."""
+        return webpush.encrypt(
+            plaintext, p256dh, auth, ephemeral_seed=os.urandom(32), salt=os.urandom(16),
+            padded_size=webpush.padded_size_for(len(plaintext)),
+        )
+
+    def decrypt_push(self, seed: bytes, body: bytes) -> bytes:
+        """See ``Suite``."""
+        return webpush.decrypt(body, webpush.derive_user_agent_keys(seed))
+
+

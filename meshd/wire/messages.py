@@ -1,0 +1,369 @@
+"""Every message that peers exchange, in one append-only table.
+
+A message on a link is ``[type, field, field, …]``. The same messages travel inside envelopes when there is no link to
+their recipient: ``ON_LINK`` and ``IN_ENVELOPE`` say where each may appear. Numbers are never used again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
+from meshd.errors import MalformedMessage
+from meshd.ids import INSTANCE_SIZE, INTRODUCTION_ID_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE
+from meshd.wire.codec import Blob, Kind, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
+
+# Specification (ours: docs/protocol.md)
+PROTOCOL_VERSION = 1
+MIN_PROTOCOL_VERSION = 1
+MAX_BODY_SIZE = 64 * 1024  # of an application message
+MAX_ENVELOPE_SIZE = MAX_BODY_SIZE + 1024
+MAX_PEER_MESSAGE_SIZE = MAX_ENVELOPE_SIZE + 64
+MAX_RECORD_SIZE = 4096  # a chain of four, 256 neighbors
+MAX_DESCRIPTION_SIZE = 1024
+MAX_RECORDS = 64  # in one message
+MAX_SUBSCRIPTIONS = 4
+MAX_CAPABILITIES = 16
+MAX_ENDPOINT_SIZE = 1000  # UnifiedPush's bound
+MAX_REASON_CHARS = 32
+MAX_BUCKETS = 2048
+
+Wire = ClassVar[tuple[Kind, ...]]
+_CHAIN = Many(Blob(1, MAX_CERTIFICATE_SIZE), MAX_CHAIN_LENGTH)
+_RECORD = Blob(1, MAX_RECORD_SIZE)
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityPart:
+    """A VAPID JWT without what can be rebuilt (RFC 8292): expiry in Unix seconds, signature, subject if not ours."""
+
+    exp: int
+    signature: bytes = field(repr=False)
+    subject: str = ""
+    WIRE: Wire = (Uint(40), fixed(64), Text(200))
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionPart:
+    """A push subscription (RFC 8030, 8291) with the capabilities to use it. Points are compressed (33 bytes).
+
+    ``endpoint`` is ``prefix`` followed by ``tail`` in base64url, which is how push services write theirs.
+    """
+
+    prefix: str = field(repr=False)
+    tail: bytes = field(repr=False)
+    p256dh: bytes = field(repr=False)
+    auth: bytes = field(repr=False)
+    vapid_key: bytes = field(repr=False)
+    capabilities: tuple[CapabilityPart, ...] = ()
+    WIRE: Wire = (
+        Text(MAX_ENDPOINT_SIZE), Blob(0, MAX_ENDPOINT_SIZE), fixed(33), fixed(16), fixed(33),
+        Many(Nested(CapabilityPart), MAX_CAPABILITIES),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What lets its receiver push to its sender. A higher ``generation`` replaces everything given before."""
+
+    generation: int
+    subscriptions: tuple[SubscriptionPart, ...]
+    WIRE: Wire = (Uint(40), Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS))
+
+
+# -- on a link: its own affairs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message both ways. ``signature`` binds both ids, both fingerprints and the session together."""
+
+    version: int
+    min_version: int
+    features: int
+    agent: str
+    instance: bytes
+    signature: bytes = field(repr=False)
+    WIRE: Wire = (Uint(16), Uint(16), Uint(64), Text(64), fixed(INSTANCE_SIZE), fixed(64))
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``revoked``."""
+
+    reason: str
+    WIRE: Wire = (Text(MAX_REASON_CHARS),)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Answered at once by ``HeartbeatAnswer`` with the same number."""
+
+    number: int
+    WIRE: Wire = (Uint(32),)
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswer:
+    """See ``Heartbeat``."""
+
+    number: int
+    WIRE: Wire = (Uint(32),)
+
+
+# -- on a link: records -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """One side's records in short: they fall into buckets by id, each with the XOR of its records' hashes.
+
+    ``buckets`` holds 8 bytes each; their number is a power of two chosen by the sender.
+    """
+
+    buckets: bytes
+    WIRE: Wire = (Blob(8, 8 * MAX_BUCKETS),)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the sender has in buckets that differ: id prefix (8 bytes) and record number (5 bytes) for each record.
+
+    ``numbers`` are the buckets' indices, of ``of`` in all. With ``answer``, the receiver tells its side too.
+    """
+
+    of: int
+    numbers: tuple[int, ...]
+    entries: bytes
+    answer: bool
+    WIRE: Wire = (Uint(16), Many(Uint(16), MAX_BUCKETS), Blob(0, 13 * 4096), Uint(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Signed records, whoever's: each speaks for itself."""
+
+    records: tuple[bytes, ...]
+    WIRE: Wire = (Many(_RECORD, MAX_RECORDS),)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsWanted:
+    """Please send the records with these id prefixes (8 bytes each)."""
+
+    prefixes: bytes
+    WIRE: Wire = (Blob(0, PREFIX_SIZE * 4096),)
+
+
+# -- on a link: relaying ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """An envelope on its way; ``hops`` is how many more links it may cross."""
+
+    hops: int
+    envelope: bytes
+    WIRE: Wire = (Uint(8), Blob(1, MAX_ENVELOPE_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """An envelope went no further: ``no_route``, ``busy``, ``expired``, ``refused``. Travels back the way it came.
+
+    ``envelope`` is the first 8 bytes of the SHA-256 of the envelope.
+    """
+
+    envelope: bytes
+    reason: str
+    WIRE: Wire = (fixed(8), Text(MAX_REASON_CHARS))
+
+
+# -- joining (in envelopes only) --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """From a bearer of a token to its introducer, sealed to the token's key."""
+
+    introduction: bytes
+    proof: bytes = field(repr=False)
+    name: str
+    sealing_key: bytes
+    instance: bytes
+    description: bytes
+    grant: Grant
+    WIRE: Wire = (
+        fixed(INTRODUCTION_ID_SIZE), fixed(32), Text(32), fixed(32), fixed(INSTANCE_SIZE),
+        Blob(1, MAX_DESCRIPTION_SIZE), Nested(Grant),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAccepted:
+    """The answer: our description, your admission, the mesh's name, our record."""
+
+    description: bytes
+    chain: tuple[bytes, ...]
+    mesh_name: str
+    record: bytes
+    grant: Grant | None
+    WIRE: Wire = (Blob(1, MAX_DESCRIPTION_SIZE), _CHAIN, Text(32), _RECORD, Maybe(Nested(Grant)))
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRefused:
+    """The answer to a bearer who may not: ``used_up``, ``revoked``, ``expired``, ``clock``, ``busy``."""
+
+    reason: str
+    WIRE: Wire = (Text(MAX_REASON_CHARS),)
+
+
+# -- to a member: on its link, or in an envelope ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Let us have a link. The envelope's session names the attempt. ``grant`` lets the answer come by push."""
+
+    description: bytes
+    instance: bytes
+    grant: Grant | None
+    WIRE: Wire = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE), Maybe(Nested(Grant)))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to the offer of the same session."""
+
+    description: bytes
+    instance: bytes
+    WIRE: Wire = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class OfferDeclined:
+    """No link: ``busy``, ``leaving``."""
+
+    reason: str
+    WIRE: Wire = (Text(MAX_REASON_CHARS),)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationMessage:
+    """From a person or program to another. ``sent_at`` and ``expires`` in milliseconds and seconds since 1970."""
+
+    message: bytes
+    application: str
+    sent_at: int
+    expires: int
+    body: bytes = field(repr=False)
+    WIRE: Wire = (fixed(MESSAGE_ID_SIZE), Text(32), Uint(48), Uint(40), Blob(0, MAX_BODY_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Those messages are durable at the sender of this."""
+
+    messages: tuple[bytes, ...]
+    WIRE: Wire = (Many(fixed(MESSAGE_ID_SIZE), 256),)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRefused:
+    """That message was not taken: ``inbox_full``, ``expired``. The sender may try again later."""
+
+    message: bytes
+    reason: str
+    WIRE: Wire = (fixed(MESSAGE_ID_SIZE), Text(MAX_REASON_CHARS))
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A person's ping, end to end over whatever path there is."""
+
+    number: int
+    WIRE: Wire = (Uint(64),)
+
+
+@dataclass(frozen=True, slots=True)
+class PingAnswer:
+    """See ``Ping``."""
+
+    number: int
+    WIRE: Wire = (Uint(64),)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionWanted:
+    """To an admin: please renew my admission, under ``name`` if it is free (empty: the one I have)."""
+
+    number: int
+    name: str
+    WIRE: Wire = (Uint(64), Text(32))
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionIssued:
+    """From an admin: your chain from now on. ``number`` is the request's, 0 if unasked."""
+
+    number: int
+    chain: tuple[bytes, ...]
+    WIRE: Wire = (Uint(64), _CHAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRefused:
+    """From an admin: ``name_taken``, ``not_member``."""
+
+    number: int
+    reason: str
+    WIRE: Wire = (Uint(64), Text(MAX_REASON_CHARS))
+
+
+ON_LINK: dict[int, type[Any]] = {
+    1: Hello, 2: Goodbye, 3: Heartbeat, 4: HeartbeatAnswer,
+    8: Digest, 9: Summary, 10: Records, 11: RecordsWanted,
+    16: Forward, 17: Undeliverable,
+}
+JOINING: dict[int, type[Any]] = {24: JoinRequest, 25: JoinAccepted, 26: JoinRefused}
+SIGNALING: dict[int, type[Any]] = {27: Offer, 28: Answer, 29: OfferDeclined}
+TO_A_MEMBER: dict[int, type[Any]] = {
+    32: Grant, 33: ApplicationMessage, 34: Acknowledgement, 35: MessageRefused, 36: Ping, 37: PingAnswer,
+    38: AdmissionWanted, 39: AdmissionIssued, 40: AdmissionRefused,
+}
+LINK_MESSAGES: dict[int, type[Any]] = ON_LINK | TO_A_MEMBER
+ENVELOPE_MESSAGES: dict[int, type[Any]] = JOINING | SIGNALING | TO_A_MEMBER
+_NUMBER_OF: dict[type[Any], int] = {cls: number for number, cls in (LINK_MESSAGES | ENVELOPE_MESSAGES).items()}
+
+Message = Any  # one of the classes above; the tables are the union
+
+
+def encode_message(message: Message) -> bytes:
+    """The bytes of any message of the tables."""
+    return pack([_NUMBER_OF[type(message)], *to_array(message)])
+
+
+def decode_message(data: bytes, table: dict[int, type[Any]]) -> Message | None:
+    """A message of that table; None if its number is unknown here (a later version's: ignore it).
+
+    Raises MalformedMessage.
+    """
+    raw = unpack(data, MAX_PEER_MESSAGE_SIZE)
+    if type(raw) is not list or not raw or type(raw[0]) is not int:
+        raise MalformedMessage("not a message")
+    cls = table.get(raw[0])
+    return None if cls is None else from_array(cls, raw[1:])
+
+
+def peer_prefixes(blob: bytes) -> list[bytes]:
+    """A run of id prefixes, cut up."""
+    return [blob[i : i + PREFIX_SIZE] for i in range(0, len(blob), PREFIX_SIZE)]
+
+
+assert len(_NUMBER_OF) == len(LINK_MESSAGES | ENVELOPE_MESSAGES)
+assert PEER_ID_SIZE == 32
