@@ -1,0 +1,328 @@
+"""The one table of control methods: dispatch checks, permissions, help texts and ``docs/control-api.md`` come from it.
+
+``shapes`` says what the kinds of parameters and fields are.
+
+Named tuples rather than dataclasses: ``meshctl`` imports this, and ``import dataclasses`` alone takes 12 ms.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from meshd.control.shapes import SHAPES, Field
+
+# Policy
+PROTOCOL = 1  # of the control socket; counted up when a client of the old one would misread the new one
+MAX_BODY_SIZE = 65_536  # of an application message: fits the 1 MiB line with room, and one data channel message
+MAX_MESSAGES_LISTED = 1_000  # in one answer: at most some 90 MB of bodies, and no inbox is meant to be that full
+DEFAULT_INTRODUCTION_LIFETIME = 43_200.0  # seconds: 12 h, what a push capability in a token is good for
+MAX_INTRODUCTION_LIFETIME = 31_536_000.0  # seconds: a year; the daemon cuts it to what its push service allows
+DEFAULT_JOIN_TIMEOUT = 60.0  # seconds: two pushes are often seconds late, and ICE may need another description
+DEFAULT_PING_TIMEOUT = 5.0  # seconds
+DEFAULT_SEND_TIMEOUT = 10.0  # seconds to wait for the acknowledgement; the message stays queued beyond it
+MAX_TIMEOUT = 86_400.0  # seconds: a day; who wants to wait longer wants to watch
+
+READ = "read"
+WRITE = "write"
+ADMIN = "admin"
+PERMISSIONS = (READ, WRITE, ADMIN)  # each includes those before it
+
+
+class Param(NamedTuple):
+    """One named parameter. ``low`` and ``high`` are inclusive and mean what the kind says (see ``shapes``)."""
+
+    name: str
+    kind: str
+    doc: str
+    required: bool = True
+    default: object = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Notice(NamedTuple):
+    """A notification that follows on a subscription."""
+
+    name: str
+    fields: tuple[Field, ...]
+    doc: str
+
+
+class Method(NamedTuple):
+    """One method. ``example`` is the ``params`` object of a call that would be accepted."""
+
+    name: str
+    permission: str
+    doc: str
+    params: tuple[Param, ...]
+    result: tuple[Field, ...]
+    example: dict[str, object]
+    notices: tuple[Notice, ...] = ()
+
+
+def _table(*methods: Method) -> dict[str, Method]:
+    table: dict[str, Method] = {}
+    for method in methods:
+        noun, dot, verb = method.name.partition(".")
+        if not (noun and dot and verb) or method.name in table or method.permission not in PERMISSIONS:
+            raise ValueError(f"{method.name}: not noun.verb, or there already, or of unknown permission")
+        for entries in (method.params, method.result):
+            names = [entry.name for entry in entries]
+            if len(set(names)) != len(names):
+                raise ValueError(f"{method.name}: a name stands twice")
+        table[method.name] = method
+    return table
+
+
+_PEER = Param("peer", "string", "A member: its name, its id, or a unique beginning of its id.", low=1, high=128)
+_NAME = "1 to 32 of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends; unique in the mesh."
+_OWN_NAME = Param(
+    "name", "string", f"This node's name: {_NAME} Made from the host name if left out.", False, low=1, high=64
+)
+_SEQ = Field("seq", "integer", "Counts from 0 on each subscription, without gaps.")
+
+METHODS = _table(
+    Method("node.status", READ, "How this node is.", (), SHAPES["status"], {}),
+    Method(
+        "node.version",
+        READ,
+        "What runs here.",
+        (),
+        (
+            Field("version", "string", "Of the daemon."),
+            Field("protocol", "integer", "Of this socket."),
+            Field("peer_id", "id", "This node's id."),
+        ),
+        {},
+    ),
+    Method(
+        "node.rename",
+        ADMIN,
+        "Give this node, or as an admin of the mesh another member, a new name.",
+        (
+            Param("name", "string", f"The new name: {_NAME}", low=1, high=64),
+            _PEER._replace(doc="Whom to rename, if not this node.", required=False),
+        ),
+        (Field("peer_id", "id", "Who was renamed."), Field("name", "string", "The name it has now.")),
+        {"name": "desk"},
+    ),
+    Method(
+        "mesh.found",
+        ADMIN,
+        "Found a mesh with this node as its first member and admin. The mesh key signs the admin's certificate and is "
+        "then forgotten: whoever calls this must have stored it safely before.",
+        (
+            Param("mesh_name", "string", "What to call the mesh.", low=1, high=64),
+            Param("mesh_key", "bytes", "A fresh random Ed25519 seed.", low=32, high=32),
+            _OWN_NAME,
+        ),
+        (
+            Field("mesh_id", "id", "The mesh's public key."),
+            Field("mesh_name", "string", "Its name."),
+            Field("peer_id", "id", "This node's id."),
+            Field("name", "string", "This node's name."),
+        ),
+        {"mesh_name": "home", "name": "desk", "mesh_key": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"},
+    ),
+    Method(
+        "mesh.join",
+        ADMIN,
+        "Join a mesh with an introduction token. Answers when the first link is up, or says why it is not.",
+        (
+            Param("token", "string", "As minted; line breaks and quotes around it do no harm.", low=1, high=65_536),
+            _OWN_NAME,
+            Param("timeout", "seconds", "How long to try.", False, DEFAULT_JOIN_TIMEOUT, 0.1, MAX_TIMEOUT),
+        ),
+        (
+            Field("mesh_id", "id", "The mesh's public key."),
+            Field("mesh_name", "string", "Its name."),
+            Field("peer_id", "id", "This node's id."),
+            Field("name", "string", "The name this node was admitted under."),
+            Field("introducer", "introducer", "Who admitted it."),
+            Field("elapsed", "seconds", "How long it took."),
+            Field("pushes_sent", "integer", "Push messages this node sent for it."),
+            Field("pushes_received", "integer", "Push messages this node received for it."),
+            Field("warnings", "[string]", "What may go wrong later, a sentence each."),
+        ),
+        {"token": "mesh1…", "name": "laptop"},
+    ),
+    Method(
+        "mesh.leave",
+        ADMIN,
+        "Leave the mesh: tell the others, close the links, forget the admission. The node keeps its id.",
+        (),
+        (Field("mesh_id", "id", "The mesh that was left."),),
+        {},
+    ),
+    Method(
+        "peers.list",
+        READ,
+        "Every other member of the mesh.",
+        (),
+        (Field("peers", "[peer]", "By name."),),
+        {},
+    ),
+    Method(
+        "peers.ping",
+        WRITE,
+        "Send a probe to a member and wait for its answer.",
+        (_PEER, Param("timeout", "seconds", "How long to wait.", False, DEFAULT_PING_TIMEOUT, 0.01, MAX_TIMEOUT)),
+        (
+            Field("peer_id", "id", "Who answered."),
+            Field("name", "string", "Its name."),
+            Field("rtt", "seconds", "There and back."),
+            Field("via", "[string]", "Names of the relays on the way; empty over a direct link."),
+        ),
+        {"peer": "laptop"},
+    ),
+    Method(
+        "messages.send",
+        WRITE,
+        "Send a message to one member. `acknowledged` means that it is stored at the other daemon; `queued`, that this "
+        "one has stored it and keeps trying.",
+        (
+            _PEER,
+            Param("body", "bytes", "The message; may be empty.", low=0, high=MAX_BODY_SIZE),
+            Param("application", "string", "What it is for.", False, "message", 1, 64),
+            Param("wait", "boolean", "Whether to wait for the acknowledgement.", False, True),
+            Param("timeout", "seconds", "How long to wait.", False, DEFAULT_SEND_TIMEOUT, 0.01, MAX_TIMEOUT),
+        ),
+        (
+            Field("message_id", "id", "The message's id."),
+            Field("peer_id", "id", "To whom it goes."),
+            Field("name", "string", "Its name."),
+            Field("state", "acknowledged|queued", "Where it is."),
+            Field("elapsed", "seconds", "How long it took to get there."),
+        ),
+        {"peer": "laptop", "body": "aGVsbG8"},
+    ),
+    Method(
+        "messages.list",
+        WRITE,
+        "Unread messages, oldest first. Needs write, since messages are private.",
+        (Param("limit", "integer", "At most so many.", False, 100, 1, MAX_MESSAGES_LISTED),),
+        (
+            Field("messages", "[message]", "The oldest unread ones."),
+            Field("unread", "integer", "How many there are in all."),
+        ),
+        {"limit": 10},
+    ),
+    Method(
+        "messages.read",
+        WRITE,
+        "Mark messages as read: they leave the inbox for good. Ids that are not there do no harm.",
+        (Param("message_ids", "[id]", "Which.", low=0, high=MAX_MESSAGES_LISTED),),
+        (Field("removed", "integer", "How many of them were there."),),
+        {"message_ids": ["aaaqeayeaudaocajbifqydiob4"]},
+    ),
+    Method(
+        "messages.subscribe",
+        WRITE,
+        "Unread messages, oldest first, then each message as it comes.",
+        (),
+        (Field("unread", "integer", "How many notifications follow at once."),),
+        {},
+        (Notice("message", (_SEQ, Field("message", "message", "The message.")), "One unread message."),),
+    ),
+    Method(
+        "introductions.mint",
+        ADMIN,
+        "Make an introduction token: whoever has it can join the mesh, so hand it over in private.",
+        (
+            Param(
+                "lifetime",
+                "seconds",
+                "For how long it is good. A push service may allow less; see `expires_at`.",
+                False,
+                DEFAULT_INTRODUCTION_LIFETIME,
+                1.0,
+                MAX_INTRODUCTION_LIFETIME,
+            ),
+            Param("uses", "integer", "How many can join with it.", False, 1, 1, 1_000),
+            Param("label", "string", "A note for the list.", False, low=0, high=200),
+        ),
+        (
+            Field("token", "string", "The token. It is not stored and cannot be shown again."),
+            Field("introduction_id", "id", "Its public name."),
+            Field("expires_at", "time", "Until when it can be used."),
+            Field("uses", "integer", "How many can join with it."),
+            Field("warnings", "[string]", "What makes it unlikely to work, a sentence each."),
+        ),
+        {"lifetime": 3600, "label": "for the laptop"},
+    ),
+    Method(
+        "introductions.list",
+        READ,
+        "Tokens minted here, newest first.",
+        (),
+        (Field("introductions", "[introduction]", "All that are remembered."),),
+        {},
+    ),
+    Method(
+        "introductions.revoke",
+        ADMIN,
+        "Make a token worthless at once.",
+        (Param("introduction_id", "string", "The token's public name, as in the list.", low=1, high=64),),
+        (
+            Field("introduction_id", "id", "The token's public name."),
+            Field("state", "used|expired|revoked", "What it is now."),
+        ),
+        {"introduction_id": "aebagbafaydqq"},
+    ),
+    Method(
+        "events.subscribe",
+        READ,
+        "What happens, as it happens: first how things are, then each change.",
+        (),
+        (),
+        {},
+        (
+            Notice(
+                "snapshot",
+                (
+                    _SEQ,
+                    Field("status", "status", "As `node.status`."),
+                    Field("peers", "[peer]", "As `peers.list`."),
+                ),
+                "How things are. Comes first, once.",
+            ),
+            Notice(
+                "event",
+                (
+                    _SEQ,
+                    Field("name", "string", "What happened, as in the log."),
+                    Field("time", "time", "When."),
+                    Field("fields", "{any}", "The particulars, as in the log."),
+                ),
+                "One thing that happened.",
+            ),
+        ),
+    ),
+    Method(
+        "config.show",
+        READ,
+        "The configuration in force, without secrets.",
+        (),
+        (
+            Field("file", "string?", "The file it was read from."),
+            Field("values", "{{any}}", "By section and key, defaults filled in."),
+        ),
+        {},
+    ),
+)
+
+# Notifications that any connection may get
+HELLO = Notice(
+    "hello",
+    (
+        Field("protocol", "integer", "Of this socket. A client that speaks another one should stop."),
+        Field("version", "string", "Of the daemon."),
+        Field("peer_id", "id", "This node's id."),
+    ),
+    "The first line from the daemon on every connection.",
+)
+LAGGED = Notice(
+    "lagged",
+    (Field("method", "string", "The subscription that was too slow."),),
+    "The client did not read fast enough; notifications are lost and the connection is closed. Subscribe again.",
+)

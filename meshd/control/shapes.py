@@ -1,0 +1,117 @@
+"""What stands in parameters, results and notifications: the kinds, and the objects that occur in several places.
+
+Kinds are short texts, since they stand in the document as they are:
+
+====================  ====================================================================================
+``string``            text; for a parameter ``low`` and ``high`` bound its length in characters
+``boolean``           true or false
+``integer``           a whole number; ``low`` and ``high`` bound it
+``seconds``           a duration, a finite number; ``low`` and ``high`` bound it
+``time``              RFC 3339 in UTC with milliseconds: ``2025-03-01T12:00:00.000Z``
+``bytes``             base64url without padding; ``low`` and ``high`` bound the decoded size
+``id``                base32, lower case, without padding (``meshd.ids.text_of``)
+``any``               whatever JSON can say
+``up|none``           one of these texts
+``peer``              a shape: an object with the fields that ``SHAPES`` lists
+``[kind]``            a list of it; for a parameter ``low`` and ``high`` bound its length
+``{kind}``            an object with any keys and such values
+``kind?``             it, or null
+====================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Field(NamedTuple):
+    """One field of a result, a notification or a shape.
+
+    All fields are always present; ``?`` marks those that may be null.
+    """
+
+    name: str
+    kind: str
+    doc: str
+
+
+SHAPES: dict[str, tuple[Field, ...]] = {
+    "mesh": (
+        Field("id", "id", "The mesh's public key."),
+        Field("name", "string", "Its name."),
+        Field("admin", "boolean", "Whether this node is an admin of it."),
+    ),
+    "push": (
+        Field("service", "string", "Origin of the push service."),
+        Field("state", "connected|connecting|down|off", "Whether this node can be reached through it."),
+        Field("detail", "string", "What is wrong, if something is; may be empty."),
+        Field("channels", "integer", "Push subscriptions kept there."),
+    ),
+    "inbox": (
+        Field("unread", "integer", "Messages that nobody has read yet."),
+        Field("size", "integer", "Bytes they take."),
+    ),
+    "outbox": (Field("queued", "integer", "Messages not acknowledged yet."),),
+    "status": (
+        Field("state", "no_mesh|joining|member", "How far this node is."),
+        Field("version", "string", "Of the daemon."),
+        Field("protocol", "integer", "Of this socket."),
+        Field("peer_id", "id", "This node's id: its public key."),
+        Field("short_id", "string", "The first characters of it."),
+        Field("name", "string?", "This node's name in the mesh."),
+        Field("mesh", "mesh?", "The mesh it belongs to."),
+        Field("started_at", "time", "When the daemon started."),
+        Field("uptime", "seconds", "How long ago that was."),
+        Field("links", "integer", "Links that are up."),
+        Field("members", "integer", "Members of the mesh, this one among them; 0 without a mesh."),
+        Field("push", "[push]", "The push services this node receives from."),
+        Field("inbox", "inbox", "Messages that came."),
+        Field("outbox", "outbox", "Messages on their way."),
+        Field("warnings", "[string]", "What somebody should look after, a sentence each."),
+        Field("counters", "{integer}", "Counts since the start, by name."),
+    ),
+    "path": (
+        Field("kind", "host|srflx|prflx|relay?", "Kind of the local ICE candidate in use."),
+        Field("local", "string", "Our address and port."),
+        Field("remote", "string", "Theirs."),
+    ),
+    "peer": (
+        Field("peer_id", "id", "The member's id."),
+        Field("short_id", "string", "The first characters of it."),
+        Field("name", "string", "Its name in the mesh."),
+        Field("admin", "boolean", "Whether it is an admin."),
+        Field("may_introduce", "boolean", "Whether it may admit others."),
+        Field("link", "up|connecting|none", "The direct link between us."),
+        Field("path", "path?", "How the link runs, if it is up."),
+        Field("via", "[string]", "Names of the relays on the way, if there is no direct link."),
+        Field("reachable", "boolean", "Whether a message would find a way now."),
+        Field("rtt", "seconds?", "Round trip, if known."),
+        Field("since", "time?", "When the link came up."),
+        Field("seen", "time?", "When it last gave a sign of life."),
+        Field("push_until", "time?", "Until when we can push to it."),
+        Field("version", "string?", "Of its daemon."),
+        Field("last_error", "string?", "Why the last attempt to link failed."),
+    ),
+    "message": (
+        Field("message_id", "id", "Drawn by the sender, unique for ever."),
+        Field("peer_id", "id", "The sender."),
+        Field("name", "string", "The sender's name."),
+        Field("application", "string", "What the sender said it is for."),
+        Field("body", "bytes", "The message itself."),
+        Field("sent_at", "time", "By the sender's clock."),
+        Field("received_at", "time", "By ours."),
+    ),
+    "introducer": (
+        Field("peer_id", "id", "Its id."),
+        Field("name", "string", "Its name."),
+    ),
+    "introduction": (
+        Field("introduction_id", "id", "The public name of the token; the token itself is shown only once."),
+        Field("label", "string?", "What whoever minted it wrote down."),
+        Field("created_at", "time", "When it was minted."),
+        Field("expires_at", "time", "Until when it can be used."),
+        Field("uses_left", "integer", "How many can still join with it."),
+        Field("state", "open|used|expired|revoked", "Whether it can still be used."),
+        Field("joined", "[string]", "Names of those who joined with it."),
+    ),
+}
