@@ -1,0 +1,77 @@
+# Everything a person does with this tree. `make` alone prints the targets.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+export PYTHON PREFIX DESTDIR PIP_ARGS PURGE KEEP
+# With it set no bytecode is written, and every start compiles a hundred modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+# REQUIRE=1: a missing tool fails a test instead of skipping it.
+ifdef REQUIRE
+export MESHD_REQUIRE_ALL := $(REQUIRE)
+endif
+
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install $(PIP_ARGS)
+# The strict editable mode puts a finder in front of every start of Python (15 ms); this one is a line in a .pth file.
+EDITABLE := --config-settings editable_mode=compat --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fast e2e check bench lint docs install uninstall clean
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.runtime ## three daemons found, join and talk, on this machine alone; KEEP=1 keeps them up
+	@$(BIN)/python -m demo.three_daemons
+
+test: lint fast e2e ## everything that needs no root: lint, fast tests, real daemons end to end
+
+lint: $(VENV)/.dev ## ruff and mypy --strict
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+fast: $(VENV)/.dev ## the tests that start no daemon
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not e2e and not root"
+
+e2e: $(VENV)/.dev ## real daemons end to end
+	@$(BIN)/python -m pytest -q -m "e2e and not root"
+
+check: $(VENV)/.dev ## the tests that need root and Debian packages: real systemd, namespaces
+	@$(BIN)/python -m pytest -q -m root
+
+bench: $(VENV)/.dev ## print the figures
+	@$(BIN)/python -m bench.figures
+
+docs: $(VENV)/.runtime ## write the generated pages anew
+	@$(BIN)/python -m meshd.control.document > docs/control-api.md
+	@$(BIN)/python -m meshd.daemon.document_config
+
+install: ## as root: into PREFIX (/opt/meshd), with units, account and completion; again is the upgrade
+	@systemd/install.sh install
+
+uninstall: ## as root: take all that away; PURGE=1 removes state, configuration and account too
+	@systemd/install.sh uninstall
+
+clean: ## remove the virtual environment and what was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@command -v git >/dev/null || { echo "git is missing: apt install git" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; name another with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "python3-venv is missing: apt install python3-venv" >&2; exit 1; }
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml | $(VENV)/.python
+	@echo "Installing what the daemon needs ..."
+	@$(PIP) $(EDITABLE) .
+	@$(BIN)/python -m compileall -q meshd meshctl
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "Installing what the tests need ..."
+	@$(PIP) $(EDITABLE) '.[dev]'
+	@touch $@

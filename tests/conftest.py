@@ -1,0 +1,39 @@
+"""What all tests share: which tools a test needs, and what happens where one is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Set by `make ... REQUIRE=1`: continuous integration must not pass because half of it was skipped.
+REQUIRE_ALL = bool(os.environ.get("MESHD_REQUIRE_ALL"))
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # demo.processes: real daemons, as the demo starts them
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(tool, ...): programs that must be on the PATH")
+
+
+def missing_for(item: pytest.Item) -> Iterator[str]:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        yield "root"
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    for mark in item.iter_markers("needs"):
+        yield from (tool for tool in mark.args if shutil.which(tool, path=path) is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    missing = sorted(set(missing_for(item)))
+    if not missing:
+        return
+    text = f"missing: {', '.join(missing)}"
+    if REQUIRE_ALL:
+        pytest.fail(f"{text} (and MESHD_REQUIRE_ALL is set)", pytrace=False)
+    pytest.skip(text)
