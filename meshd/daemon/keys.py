@@ -1,0 +1,131 @@
+"""The node's two long-lived secrets: made once, read at every start, never overwritten."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from meshd.errors import StoreError
+
+# Specification
+SEED_SIZE = 32  # Ed25519 (RFC 8032 section 5.1.5) and X25519 (RFC 7748 section 5) private keys alike
+
+# Policy
+KEY_FILE = "identity.key"
+CREDENTIAL = "identity"  # LoadCredential=identity:… in the unit
+MAX_KEY_FILE_SIZE = 4_096
+HEADER = "# meshd identity, version 1. Secret: whoever has this file is this node."
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityKeys:
+    """Seeds of ``SEED_SIZE`` bytes."""
+
+    identity: bytes = field(repr=False)  # Ed25519; the peer id is its public key
+    sealing: bytes = field(repr=False)  # X25519; envelopes to this node are sealed to it
+
+
+def load(state_dir: Path, environment: Mapping[str, str]) -> IdentityKeys:
+    """The keys from the systemd credential ``identity`` if there is one, else from the state directory.
+
+    Made there at the first start. The directory must have been claimed. Raises StoreError for a file that is mangled,
+    readable by others, or cannot be written; it is never touched then.
+    """
+    credentials = environment.get("CREDENTIALS_DIRECTORY", "")
+    if credentials and (found := _read(Path(credentials) / CREDENTIAL, 0o007)):
+        return found
+    path = state_dir / KEY_FILE
+    if found := _read(path):
+        return found
+    made = IdentityKeys(os.urandom(SEED_SIZE), os.urandom(SEED_SIZE))
+    try:
+        _write(path, render(made))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error.strerror}): is the disk full?") from None
+    return made
+
+
+def render(keys: IdentityKeys) -> str:
+    """The file's text."""
+    lines = [f"{name} {base64.b64encode(seed).decode()}" for name, seed in _named(keys)]
+    return "\n".join([HEADER, *lines, ""])
+
+
+def parse(text: str) -> IdentityKeys:
+    """The inverse of ``render``; comments and blank lines are allowed. Raises ValueError for anything else."""
+    seeds: dict[str, bytes] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, encoded = line.partition(" ")
+        if name not in ("identity", "sealing") or name in seeds:
+            # the line's content is not shown: it may be a secret in the wrong place
+            raise ValueError(f"line {number} is neither 'identity …' nor 'sealing …', once each")
+        try:
+            seeds[name] = base64.b64decode(encoded.strip(), validate=True)
+        except binascii.Error:
+            raise ValueError(f"line {number} is not base64 after {name!r}") from None
+        if len(seeds[name]) != SEED_SIZE:
+            raise ValueError(f"line {number} has {len(seeds[name])} bytes, not {SEED_SIZE}: it is cut off or too long")
+    if len(seeds) != 2:
+        raise ValueError("a line is missing: 'identity …' and 'sealing …' must both be there")
+    return IdentityKeys(seeds["identity"], seeds["sealing"])
+
+
+def _named(keys: IdentityKeys) -> tuple[tuple[str, bytes], ...]:
+    return ("identity", keys.identity), ("sealing", keys.sealing)
+
+
+def _read(path: Path, forbidden_mode: int = 0o077) -> IdentityKeys | None:
+    """The keys in a file; None if there is no such file.
+
+    systemd may let the daemon at a credential by an ACL, whose mask then shows as group bits: ``forbidden_mode``.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}): it must belong to the daemon's user") from None
+    with open(descriptor, "rb") as file:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & 0o077:
+            raise StoreError(
+                f"{path} is readable by others (mode {mode:04o}) and is this node's identity: chmod 600 it"
+            )
+        raw = file.read(MAX_KEY_FILE_SIZE + 1)
+    try:
+        if len(raw) > MAX_KEY_FILE_SIZE:
+            raise ValueError(f"it is larger than {MAX_KEY_FILE_SIZE} bytes")
+        return parse(raw.decode("ascii"))
+    except ValueError as error:
+        why = "it is not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise StoreError(
+            f"{path} is not an identity of meshd: {why}. Restore it from a backup; or move it away to start as a new "
+            "node, which has to join again"
+        ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, whatever happens when, and never over another."""
+    temporary = path.with_name(path.name + ".new")
+    with suppress(FileNotFoundError):
+        temporary.unlink()  # of a start that was interrupted; nothing can have used it
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    os.link(temporary, path)  # unlike a rename, this fails if somebody else has made it
+    temporary.unlink()
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
