@@ -1,0 +1,146 @@
+"""The push service as a whole: opened, listening, keeping house, closed. Runs alone or inside a daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import trio
+
+from meshd.errors import StoreError
+from meshd.push.service.config import ServiceConfig, parse_listen, public_url_for
+from meshd.push.service.delivery import Delivery, log
+from meshd.push.service.endpoints import Endpoints
+from meshd.push.service.http import HttpConnection
+from meshd.push.service.registry import Registry
+from meshd.push.service.store import Store
+from meshd.push.service.user_agents import Conversation
+from meshd.push.service.websocket import Stream, WebSocket
+
+# Policy
+_BACKLOG = 512  # connections that wait to be taken: all daemons come back at once after a restart
+_OVERLOADED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class PushService:
+    """A running push service. ``public_url`` is the origin of its endpoints, ``websocket_url`` for user agents."""
+
+    def __init__(self, config: ServiceConfig, delivery: Delivery, public_url: str, port: int) -> None:
+        self.public_url = public_url
+        self.websocket_url = f"ws{public_url.removeprefix('http')}/"
+        self.port = port
+        self._limits = config.limits
+        self._delivery = delivery
+        self._endpoints = Endpoints(delivery, public_url)
+        self._connections = 0
+        self._by_source: Counter[str] = Counter()
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What happened since the start, by name; only ever counting up."""
+        return self._delivery.counters
+
+    def status(self) -> str:
+        """One line for people, as in systemd's STATUS."""
+        _, channels, stored = self._delivery.registry.counts()
+        return f"{self._delivery.connected} user agents connected, {channels} channels, {stored} messages waiting"
+
+    async def serve_stream(self, stream: Stream) -> None:
+        """One connection, within the limits on their number."""
+        source = _address_of(stream)
+        full = self._connections >= self._limits.max_connections
+        if full or self._by_source[source] >= self._limits.max_connections_per_source:
+            self.counters["refused_connections"] += 1
+            with trio.move_on_after(self._limits.close_timeout):
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await stream.send_all(_OVERLOADED)
+            await trio.aclose_forcefully(stream)
+            return
+        self._connections += 1
+        self._by_source[source] += 1
+        try:
+            await HttpConnection(stream, source, self._limits, self._endpoints.handle, self._converse).run()
+        except Exception as error:  # a bug of ours must cost one connection, not the service
+            self.counters["connection_crashed"] += 1
+            log.exception("connection_crashed", error=repr(error))
+        finally:
+            self._connections -= 1
+            self._by_source[source] -= 1
+            if not self._by_source[source]:
+                del self._by_source[source]
+
+    async def keep_house(self) -> None:
+        """Forget what has expired, now and then."""
+        while True:
+            self._delivery.keep_house()
+            await trio.sleep(self._limits.housekeeping_interval)
+
+    async def _converse(self, websocket: WebSocket) -> None:
+        await Conversation(websocket, self._delivery, self._endpoints.endpoint_of).run()
+
+
+async def serve(
+    config: ServiceConfig,
+    *,
+    listeners: Sequence[trio.SocketListener] = (),
+    clock: Callable[[], float] = time.time,
+    task_status: trio.TaskStatus[PushService] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a push service until cancelled; ``task_status`` gives the ``PushService`` when it is listening.
+
+    ``listeners`` stand in for ``config.listen`` (socket activation). ``clock`` gives Unix seconds. Raises ConfigError,
+    StoreError, and OSError when the address cannot be had.
+    """
+    listeners = list(listeners) or await _listen(config.listen)
+    try:
+        store = await trio.to_thread.run_sync(Store.open, config.state_dir, config.limits)
+    except StoreError:
+        for listener in listeners:
+            await listener.aclose()
+        raise
+    try:
+        snapshot = await trio.to_thread.run_sync(store.load)
+        registry = Registry(snapshot.secret, config.limits)
+        registry.restore(snapshot.user_agents, snapshot.channels, snapshot.messages)
+        delivery = Delivery(registry, store, config.limits, clock)
+        host, port = _address_listened_on(listeners[0])
+        service = PushService(config, delivery, public_url_for(config, host, port), port)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            nursery.start_soon(service.keep_house)
+            await nursery.start(partial(trio.serve_listeners, service.serve_stream, listeners))
+            log.info("push_service_ready", url=service.public_url, port=port)
+            task_status.started(service)
+    finally:
+        # Blocking, but bounded: what a moment's requests have queued. It must not be skipped by a second cancellation.
+        store.close()
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
+        log.info("push_service_stopped")
+
+
+async def _listen(listen: str) -> list[trio.SocketListener]:
+    host, port = parse_listen(listen)
+    listeners = await trio.open_tcp_listeners(port, host=host or None, backlog=_BACKLOG)
+    if port == 0:  # a name with two addresses would get two ports, and only one of them could be told
+        for listener in listeners[1:]:
+            await listener.aclose()
+        del listeners[1:]
+    return listeners
+
+
+def _address_listened_on(listener: trio.SocketListener) -> tuple[str, int]:
+    address = listener.socket.getsockname()
+    return (str(address[0]), int(address[1])) if isinstance(address, tuple) else ("", 0)
+
+
+def _address_of(stream: Stream) -> str:
+    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    try:
+        peer = transport.socket.getpeername()
+    except OSError:
+        return ""
+    return str(peer[0]) if isinstance(peer, tuple) else "unix"

@@ -1,0 +1,35 @@
+"""How often somebody may do something: the generic cell rate algorithm, one number for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+
+class RateLimiter:
+    """``burst`` at once and ``rate`` per second after that, for each key; pure, the time comes in (monotonic seconds).
+
+    At most ``max_keys`` are remembered; beyond that the one seen first is forgotten, which favours it once.
+    """
+
+    def __init__(self, rate: float, burst: int, max_keys: int) -> None:
+        self._interval = 1.0 / rate
+        self._tolerance = burst / rate
+        self._max_keys = max_keys
+        self._due: dict[Hashable, float] = {}
+
+    def take(self, key: Hashable, now: float) -> float:
+        """0.0 when it may; else the seconds after which it may."""
+        due = max(self._due.get(key, now), now) + self._interval
+        excess = due - now - self._tolerance
+        if excess > 1e-9:
+            return excess
+        if key not in self._due and len(self._due) >= self._max_keys:
+            self.prune(now)
+            if len(self._due) >= self._max_keys:
+                del self._due[next(iter(self._due))]
+        self._due[key] = due
+        return 0.0
+
+    def prune(self, now: float) -> None:
+        """Forget whoever has its whole burst back."""
+        self._due = {key: due for key, due in self._due.items() if due > now}
