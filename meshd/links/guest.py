@@ -49,6 +49,15 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def end(self, timeout: float) -> None:
+        """Wait for all of them to end; cancel those that have not after ``timeout`` seconds."""
+        if self._held:
+            _, late = await asyncio.wait(self._held, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=timeout)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._held.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,0 +1,328 @@
+"""One link: an ICE, a DTLS and an SCTP association, one data channel, and the order they come and go in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshd.core.events import (
+    Event,
+    LinkClosed,
+    LinkConnected,
+    LinkPrepared,
+    MessageReceived,
+    SendBufferHigh,
+    SendBufferLow,
+)
+from meshd.errors import MalformedMessage
+from meshd.ids import LinkId
+from meshd.links.certificate import LinkCertificate, fingerprint_of
+from meshd.links.gathering import GatheringConfig, gather
+from meshd.links.guest import Tasks
+from meshd.links.ice import IceConnection, LinkGatherer
+from meshd.links.outbox import Outbox
+from meshd.links.remote import add_candidates, dtls_role
+from meshd.links.sctp import CHANNEL_ID, GuardedSctp
+from meshd.links.webrtc import (
+    RTCDataChannel,
+    RTCDataChannelParameters,
+    RTCDtlsFingerprint,
+    RTCDtlsParameters,
+    RTCDtlsTransport,
+    RTCIceParameters,
+    RTCIceTransport,
+    RTCSctpCapabilities,
+)
+from meshd.wire.frame import FrameType, Reassembler, decode_frame, fragment
+from meshd.wire.session_description import SessionDescription
+
+# Specification
+CHANNEL_LABEL = "meshd"
+
+# Policy
+SEND_MARK_SIZE = 16_384  # bytes handed to SCTP ahead of time: one frame, so that a more urgent one waits for one only
+LINGER_TIMEOUT = 2.0  # a link closed by us gets this long to send what is queued
+
+
+class LinkConfig(GatheringConfig, Protocol):
+    """What a link reads of ``meshd.config.LinksConfig``."""
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds from ``ConnectLink`` until the link must stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a link needs of the port it belongs to."""
+
+    config: LinkConfig
+    deliver: Callable[[Event], None]
+    on_fault: Callable[[LinkId, BaseException], None]
+    on_gone: Callable[[LinkId], None]
+    tasks: Tasks
+    counters: Counter[str]
+
+
+class _LinkFailed(Exception):
+    """The link cannot come to be; the argument is the reason for ``LinkClosed``."""
+
+
+class Link:
+    """One link from ``PrepareLink`` to its end. All its methods are called on asyncio's loop and none waits.
+
+    A single task carries it through its life; whatever ends the link names a reason and cancels that task, whose last
+    steps free everything. So there is one way out of every state.
+    """
+
+    def __init__(self, link: LinkId, *, offerer: bool, certificate: LinkCertificate, around: Surroundings) -> None:
+        self._link = link
+        self._offerer = offerer
+        self._certificate = certificate
+        self._around = around
+        self._connection = IceConnection(
+            controlling=offerer,
+            ufrag=base64.b64encode(secrets.token_bytes(3)).decode(),
+            pwd=base64.b64encode(secrets.token_bytes(18)).decode(),
+            counters=around.counters,
+        )
+        self._ice = RTCIceTransport(LinkGatherer(self._connection))
+        self._dtls = RTCDtlsTransport(self._ice, [certificate])
+        self._sctp = GuardedSctp(self._dtls, self._misbehaved, self._sent_all)
+        self._channel: RTCDataChannel | None = None
+        self._outbox = Outbox()
+        self._reassembler = Reassembler()
+        self._remote: asyncio.Future[SessionDescription] = asyncio.get_running_loop().create_future()
+        self._up = asyncio.Event()
+        self._close_asked = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._silent = False  # after CloseLink nothing more is said about this link
+        self._ending = False
+        self._reason: str | None = None
+        self._task = around.tasks.start(self._live(), f"link-{link}")
+
+    # -- what the port asks -------------------------------------------------------------------------------------------
+
+    def connect(self, remote: SessionDescription) -> bool:
+        """Go on with that description; False if there is one already."""
+        if self._remote.done():
+            return False
+        self._remote.set_result(remote)
+        return True
+
+    def send(self, data: bytes, priority: int) -> None:
+        """Queue one message."""
+        if self._ending or self._silent or not self._up.is_set():
+            self._around.counters["message_unsent"] += 1
+            return
+        if not self._outbox.put(fragment(data, priority), priority):
+            self._end("send_overflow")
+            return
+        # Events never come from inside a command, so that the core is not entered twice.
+        if self._outbox.crossed_high():
+            asyncio.get_running_loop().call_soon(self._tell, SendBufferHigh(self._link))
+        self._pump()
+
+    def close(self) -> None:
+        """End the link without another event; what is queued is sent first."""
+        self._silent = True
+        if self._up.is_set():
+            self._close_asked.set()
+        else:
+            self._end("closed")
+
+    # -- the life of a link -------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        try:
+            await self._open()
+            await self._close_asked.wait()
+            await self._linger()
+        except asyncio.CancelledError:
+            pass  # this task is cancelled by _end() only, or because the loop is about to end
+        except _LinkFailed as failure:
+            self._reason = self._reason or str(failure)
+        except Exception as error:
+            self._reason = "fault"
+            self._around.on_fault(self._link, error)
+        self._ending = True
+        try:
+            if not self._silent:
+                self._silent = True
+                self._around.deliver(LinkClosed(self._link, self._reason or "closed"))
+        finally:
+            await self._free()
+            self._around.on_gone(self._link)
+
+    async def _open(self) -> None:
+        candidates = await gather(self._connection, self._around.config)
+        self._tell(
+            LinkPrepared(
+                self._link,
+                SessionDescription(
+                    ufrag=self._connection.local_username,
+                    pwd=self._connection.local_password,
+                    fingerprint=self._certificate.fingerprint,
+                    setup="actpass" if self._offerer else "active",
+                    candidates=candidates,
+                ),
+            )
+        )
+        remote = await self._remote
+        try:
+            async with asyncio.timeout(self._around.config.connect_timeout):
+                await self._connect(remote)
+        except TimeoutError:
+            raise _LinkFailed("connect_timeout" if self._ice.state == "completed" else "ice_failed") from None
+
+    async def _connect(self, remote: SessionDescription) -> None:
+        role = dtls_role(self._offerer, remote.setup)
+        if role is None:
+            raise _LinkFailed("bad_description")
+        self._dtls._set_role(role)  # aiortc would follow the ICE role, which is not what the description says
+        adding = self._around.tasks.start(
+            add_candidates(self._ice, remote, self._around.config), f"link-{self._link}-candidates"
+        )
+        try:
+            await self._ice.start(RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd))
+        finally:
+            adding.cancel()
+        if self._ice.state != "completed":
+            raise _LinkFailed("ice_failed")
+
+        self._dtls.on("statechange", self._dtls_changed)
+        await self._dtls.start(
+            RTCDtlsParameters([RTCDtlsFingerprint("sha-256", remote.fingerprint.hex(":").upper())])
+        )
+        if self._dtls.state != "connected":
+            raise _LinkFailed("dtls_failed")
+        if self._dtls._task is not None:
+            self._dtls._task.add_done_callback(self._dtls_ended)
+
+        channel = RTCDataChannel(
+            self._sctp, RTCDataChannelParameters(label=CHANNEL_LABEL, negotiated=True, id=CHANNEL_ID)
+        )
+        channel.bufferedAmountLowThreshold = SEND_MARK_SIZE
+        channel.on("open", self._opened)
+        channel.on("message", self._received)
+        channel.on("close", self._channel_closed)
+        channel.on("bufferedamountlow", self._pump)
+        self._channel = channel
+        await self._sctp.start(RTCSctpCapabilities(maxMessageSize=remote.max_message_size), remote.sctp_port)
+        await self._up.wait()
+
+    async def _linger(self) -> None:
+        """Let what is queued reach the peer."""
+        try:
+            async with asyncio.timeout(LINGER_TIMEOUT):
+                while self._outbox.size or self._sctp.has_unacknowledged:
+                    self._drained.clear()
+                    await self._drained.wait()
+        except TimeoutError:
+            self._around.counters["linger_timeout"] += 1
+
+    async def _free(self) -> None:
+        """Give back sockets, timers and tasks, whatever of them there is by now."""
+        if self._channel is not None:
+            self._channel.remove_all_listeners()
+        self._dtls.remove_all_listeners()
+        for stop in (self._sctp.stop, self._dtls.stop, self._ice.stop, self._connection.close):
+            try:
+                await stop()
+            except Exception as error:
+                self._around.on_fault(self._link, error)
+
+    def _end(self, reason: str) -> None:
+        if not self._ending:
+            self._ending = True
+            self._reason = reason
+            self._task.cancel()
+
+    def _tell(self, event: Event) -> None:
+        if not self._silent:
+            self._around.deliver(event)
+
+    # -- what aiortc says ---------------------------------------------------------------------------------------------
+
+    def _opened(self) -> None:
+        selected = self._connection.selected
+        tls = self._dtls._ssl
+        peer_certificate = None if tls is None else tls.get_peer_certificate(as_cryptography=True)
+        if selected is None or peer_certificate is None:
+            self._end("fault")
+            return
+        local, remote = selected.local_candidate, selected.remote_candidate
+        self._up.set()
+        # Straight from here, not from the task: the peer's first message may be in the very next datagram.
+        self._tell(
+            LinkConnected(
+                self._link,
+                local_fingerprint=self._certificate.fingerprint,
+                remote_fingerprint=fingerprint_of(peer_certificate),
+                local_kind=local.type,
+                remote_kind=remote.type,
+                local_address=_address_text(local.host, local.port),
+                remote_address=_address_text(remote.host, remote.port),
+            )
+        )
+
+    def _received(self, data: bytes) -> None:
+        if self._ending or self._silent:
+            return
+        try:
+            frame = decode_frame(data)
+            if frame.type != FrameType.MESSAGE:
+                self._around.counters["frame_unknown"] += 1
+                return
+            message = self._reassembler.feed(frame)
+        except MalformedMessage as error:
+            self._misbehaved(error)
+            return
+        if message is not None:
+            try:
+                self._tell(MessageReceived(self._link, message))
+            except Exception as error:  # of ours, not of the peer's: aiortc must not take it for the end of the link
+                self._around.on_fault(self._link, error)
+
+    def _channel_closed(self) -> None:
+        self._end("consent_expired" if self._connection.consent_expired else "closed_by_peer")
+
+    def _dtls_changed(self) -> None:
+        if self._dtls.state == "closed":
+            self._channel_closed()
+
+    def _dtls_ended(self, task: asyncio.Future[None]) -> None:
+        # Nobody else looks at what aiortc's reading task died of.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._around.on_fault(self._link, error)
+
+    def _misbehaved(self, error: Exception) -> None:
+        self._around.counters["peer_misbehaved"] += 1
+        if not self._ending:
+            self._around.on_fault(self._link, error)
+        self._end("peer_misbehaved")
+
+    def _sent_all(self) -> None:
+        self._drained.set()
+
+    def _pump(self) -> None:
+        """Hand frames to SCTP while little waits there: what it has taken cannot be overtaken any more."""
+        channel = self._channel
+        if channel is None or self._ending:
+            return
+        while channel.readyState == "open" and channel.bufferedAmount <= SEND_MARK_SIZE:
+            frame = self._outbox.take()
+            if frame is None:
+                break
+            channel.send(frame)
+        if self._outbox.crossed_low():
+            asyncio.get_running_loop().call_soon(self._tell, SendBufferLow(self._link))
+
+
+def _address_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,125 @@
+"""The port for links: carries out the core's link commands, delivers the events that come of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import trio
+
+from meshd.core.commands import CloseLink, ConnectLink, PrepareLink, SendMessage
+from meshd.core.events import Event, LinkClosed
+from meshd.errors import LocalMisuse
+from meshd.ids import LinkId
+from meshd.links.certificate import DailyCertificate
+from meshd.links.guest import Tasks, from_asyncio
+from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
+
+# Policy
+CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
+
+LinkCommand = PrepareLink | ConnectLink | SendMessage | CloseLink
+OnFault = Callable[[LinkId | None, BaseException], None]
+
+
+class LinksConfig(LinkConfig, Protocol):
+    """What this room reads of ``meshd.config.LinksConfig``."""
+
+    @property
+    def max_links(self) -> int:
+        """Links at one time, whatever their state."""
+
+
+class LinkPort:
+    """All links of this node. ``submit`` never waits, and never delivers an event before it has returned.
+
+    ``counters`` counts what the network and the peers did wrong, by a short name each.
+    """
+
+    def __init__(self, config: LinksConfig, deliver: Callable[[Event], None], on_fault: OnFault) -> None:
+        self.counters: Counter[str] = Counter()
+        self._config = config
+        self._deliver = deliver
+        self._links: dict[LinkId, Link] = {}
+        self._leaving: dict[LinkId, Link] = {}  # closed by us, not gone yet
+        self._certificate = DailyCertificate()
+        self._tasks = Tasks(lambda error, name: on_fault(None, error))
+        self._around = Surroundings(
+            config=config,
+            deliver=deliver,
+            on_fault=on_fault,
+            on_gone=self._gone,
+            tasks=self._tasks,
+            counters=self.counters,
+        )
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._links) + len(self._leaving)
+
+    def submit(self, command: LinkCommand) -> None:
+        """Carry out one command of the core. Commands for links that have just ended are counted and dropped.
+
+        Raises LocalMisuse for a link id used twice or a message longer than ``MAX_MESSAGE_SIZE``.
+        """
+        if isinstance(command, PrepareLink):
+            self._prepare(command)
+            return
+        link = self._links.get(command.link)
+        if link is None:
+            self.counters["command_late"] += 1
+        elif isinstance(command, SendMessage):
+            link.send(command.data, command.priority)
+        elif isinstance(command, ConnectLink):
+            if not link.connect(command.remote):
+                raise LocalMisuse(f"link {command.link} has a remote description already")
+        else:
+            self._leaving[command.link] = self._links.pop(command.link)
+            link.close()
+
+    def _prepare(self, command: PrepareLink) -> None:
+        if command.link in self._links or command.link in self._leaving:
+            raise LocalMisuse(f"there is a link {command.link} already")
+        # Links that are still saying goodbye count too: they hold sockets.
+        if self._stopping or len(self) >= self._config.max_links:
+            self.counters["link_limit"] += 1
+            asyncio.get_running_loop().call_soon(self._deliver, LinkClosed(command.link, "link_limit"))
+            return
+        self._links[command.link] = Link(
+            command.link, offerer=command.offerer, certificate=self._certificate.current(), around=self._around
+        )
+
+    def _gone(self, link: LinkId) -> None:
+        self._links.pop(link, None)
+        self._leaving.pop(link, None)
+
+    async def close(self) -> None:
+        """Close every link, give them ``CLOSE_TIMEOUT`` seconds to send what is queued, free everything."""
+        self._stopping = True
+        for link in list(self._links):
+            self.submit(CloseLink(link))
+        await from_asyncio(self._tasks.end(CLOSE_TIMEOUT), "links-close")
+
+
+@asynccontextmanager
+async def open_links(
+    config: LinksConfig, deliver: Callable[[Event], None], on_fault: OnFault | None = None
+) -> AsyncIterator[LinkPort]:
+    """Links under trio as guest (``meshd.links.guest.run``); closed, with everything they hold, at the end.
+
+    ``deliver(event)`` is called from aiortc's callbacks, on this thread, and must not raise. ``on_fault(link, error)``
+    gets, for the log, what went wrong inside a link (or, with None, inside this room).
+    """
+    for name in ("aiortc", "aioice"):
+        # Both say more to the log than anyone wants; what matters comes as events. Their own loggers inherit this.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    port = LinkPort(config, deliver, on_fault or (lambda link, error: None))
+    try:
+        yield port
+    finally:
+        with trio.CancelScope(shield=True):
+            await port.close()

@@ -1,0 +1,120 @@
+"""Two link ports in one process, over loopback, with everything they deliver on record."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import trio
+
+from meshd.config import LinksConfig
+from meshd.core.commands import CloseLink, ConnectLink, PrepareLink, Priority, SendMessage
+from meshd.core.events import Event, LinkClosed, LinkConnected, LinkPrepared, MessageReceived
+from meshd.ids import LinkId
+from meshd.links.guest import run
+from meshd.links.link import Link
+from meshd.links.port import LinkPort, open_links
+from meshd.wire.session_description import SessionDescription, decode, encode
+
+LOOPBACK = LinksConfig(allow_loopback=True, addresses=("127.0.0.1",))
+PATIENCE = 10.0  # seconds until a test gives up; nothing here takes a tenth of it
+
+
+class End:
+    """One node's links and what they said."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.faults: list[BaseException] = []
+        self.port: LinkPort
+        self.react: Callable[[Event], None] = lambda event: None
+        self._changed = trio.Event()
+
+    def deliver(self, event: Event) -> None:
+        self.events.append(event)
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+        self.react(event)
+
+    def of(self, kind: type, link: int = 1) -> list:
+        return [event for event in self.events if isinstance(event, kind) and event.link == link]
+
+    async def wait(self, kind: type, link: int = 1, count: int = 1):
+        """The last of ``count`` events of that kind about that link, now or when it comes."""
+        while len(found := self.of(kind, link)) < count:
+            await self._changed.wait()
+        return found[count - 1]
+
+    def prepare(self, link: int = 1, *, offerer: bool) -> None:
+        self.port.submit(PrepareLink(LinkId(link), offerer))
+
+    def connect(self, remote: SessionDescription, link: int = 1) -> None:
+        self.port.submit(ConnectLink(LinkId(link), decode(encode(remote))))
+
+    def send(self, data: bytes, priority: Priority = Priority.CONTROL, link: int = 1) -> None:
+        self.port.submit(SendMessage(LinkId(link), data, priority))
+
+    def close(self, link: int = 1) -> None:
+        self.port.submit(CloseLink(LinkId(link)))
+
+    def messages(self, link: int = 1) -> list[bytes]:
+        return [event.data for event in self.of(MessageReceived, link)]
+
+    def link(self, link: int = 1) -> Link:
+        return self.port._links[LinkId(link)]
+
+
+async def settle(condition: Callable[[], bool]) -> None:
+    """Wait until it holds; the deadline is the test's own."""
+    while not condition():
+        await trio.sleep(0.001)
+
+
+@asynccontextmanager
+async def two_ends(config: LinksConfig = LOOPBACK) -> AsyncIterator[tuple[End, End]]:
+    """Two ports; at the end neither may have met a fault that the test did not take out of ``faults``."""
+    offerer, answerer = End(), End()
+    with trio.fail_after(PATIENCE):
+        async with (
+            open_links(config, offerer.deliver, lambda link, error: offerer.faults.append(error)) as one,
+            open_links(config, answerer.deliver, lambda link, error: answerer.faults.append(error)) as other,
+        ):
+            offerer.port, answerer.port = one, other
+            yield offerer, answerer
+    assert (offerer.faults, answerer.faults) == ([], [])
+
+
+async def link_up(offerer: End, answerer: End, link: int = 1) -> None:
+    """Open a link between the two."""
+    offerer.prepare(link, offerer=True)
+    answerer.prepare(link, offerer=False)
+    answerer.connect((await offerer.wait(LinkPrepared, link)).description, link)
+    offerer.connect((await answerer.wait(LinkPrepared, link)).description, link)
+    await offerer.wait(LinkConnected, link)
+    await answerer.wait(LinkConnected, link)
+
+
+def run_clean(async_fn, *args):
+    """Run under the guest loop; an exception that nobody handled fails the test."""
+    strays: list[object] = []
+    result = run(async_fn, *args, on_stray=lambda error, context: strays.append((error, context)))
+    assert strays == []
+    return result
+
+
+def spoil(description: SessionDescription, **changes: object) -> SessionDescription:
+    return replace(description, **changes)
+
+
+__all__ = [
+    "LOOPBACK",
+    "PATIENCE",
+    "End",
+    "LinkClosed",
+    "link_up",
+    "run_clean",
+    "settle",
+    "spoil",
+    "two_ends",
+]
