@@ -74,7 +74,8 @@ class Box:
         self._cgroup.mkdir(exist_ok=True)
         self._log = scratch.parent / f"{name}.log"
         enter = f"echo $BASHPID > {shlex.quote(str(self._cgroup / 'cgroup.procs'))}; exec \"$@\""
-        unshare = "unshare --mount --uts --ipc --net --cgroup --pid --fork --kill-child --propagation private".split()
+        namespaces = ["--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid", "--propagation", "private"]
+        unshare = ["unshare", "--fork", "--kill-child", *namespaces]
         pairs = [f"{source}:{target}" for source, target in (mounts or {}).items()]
         with self._log.open("wb") as log:
             self._outer = subprocess.Popen(
