@@ -146,7 +146,7 @@ def _finite(text: str) -> float:
 
 def _is_shallow(value: object) -> bool:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         deeper: list[object] = []
         for entry in level:
             if isinstance(entry, dict):

@@ -1,0 +1,250 @@
+"""A daemon without a mesh behind it: answers every method of the table. Also a program: ``fake_backend.py SOCKET``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import trio
+
+from meshd.control.backend import Caller
+from meshd.control.encodings import decode_bytes, encode_bytes, encode_time
+from meshd.control.listeners import close_listeners, open_listeners
+from meshd.control.server import serve
+from meshd.control.watchers import Watcher
+from meshd.errors import Code, ControlError
+from meshd.ids import short, text_of
+
+OWN_ID = bytes(range(32))
+DESK_ID = b"\x40" * 32
+EVIL_ID = b"\x80" * 32
+MESH_ID = b"\x11" * 32
+STARTED = 1_700_000_000.0
+TOKEN = "mesh1" + "abcdefghij" * 50
+EVIL_TEXT = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b5m \u202ereversed\r\x00 tab\there\nsecond line"
+
+
+def peer(peer_id: bytes, name: str, link: str = "up", **changes: Any) -> dict[str, Any]:
+    up = link == "up"
+    entry = {
+        "peer_id": text_of(peer_id),
+        "short_id": short(peer_id),
+        "name": name,
+        "admin": up,
+        "may_introduce": True,
+        "link": link,
+        "path": {"kind": "host", "local": "127.0.0.1:4000", "remote": "127.0.0.1:5000"} if up else None,
+        "via": [] if up else ["desk"],
+        "reachable": True,
+        "rtt": 0.0123 if up else None,
+        "since": encode_time(STARTED) if up else None,
+        "seen": encode_time(STARTED + 5),
+        "push_until": encode_time(STARTED + 129_600),
+        "version": "0.1.0",
+        "last_error": None,
+    }
+    return entry | changes
+
+
+def message(number: int, body: bytes, name: str = "desk") -> dict[str, Any]:
+    return {
+        "message_id": text_of(number.to_bytes(16, "big")),
+        "peer_id": text_of(DESK_ID),
+        "name": name,
+        "application": "message",
+        "body": encode_bytes(body),
+        "sent_at": encode_time(STARTED),
+        "received_at": encode_time(STARTED + 0.25),
+    }
+
+
+class FakeBackend:
+    def __init__(self, version: str = "0.1.0") -> None:
+        self.version = version
+        self.state = "member"
+        self.calls: list[tuple[str, dict[str, Any], Caller]] = []
+        self.counters = {"cancelled": 0, "watched": 0}
+        self.inbox = [message(1, b"hello"), message(2, EVIL_TEXT.encode(), "d\x1b[2Jesk")]
+        self.watchers: list[Watcher] = []
+        self.changed = trio.Event()
+        self.peers = [peer(DESK_ID, "desk"), peer(EVIL_ID, "x\x1b[31m\u202ey", "none", last_error="no\x1b[0mpath")]
+
+    def identity(self) -> tuple[str, str]:
+        return self.version, text_of(OWN_ID)
+
+    async def call(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        self.calls.append((method, params, caller))
+        self._change()
+        answer: dict[str, Any] = await getattr(self, "_" + method.replace(".", "_"))(params)
+        return answer
+
+    def watch(self, method: str, params: dict[str, Any], caller: Caller, watcher: Watcher) -> dict[str, Any]:
+        self.counters["watched"] += 1
+        self.watchers.append(watcher)
+        self._change()
+        if method == "messages.subscribe":
+            for entry in self.inbox:
+                watcher.post("message", {"message": entry})
+            return {"unread": len(self.inbox)}
+        watcher.post("snapshot", {"status": self._status(), "peers": self.peers})
+        if self.state == "eventful":
+            watcher.post("event", {"name": "link_up", "time": encode_time(STARTED), "fields": {"peer": "d\x1b[1mesk"}})
+        return {}
+
+    def unwatch(self, watcher: Watcher) -> None:
+        self.watchers.remove(watcher)
+        self._change()
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def until(self, condition: Any) -> None:
+        with trio.fail_after(5):
+            while not condition():
+                await self.changed.wait()
+
+    def _status(self) -> dict[str, Any]:
+        away = self.state == "no_mesh"
+        return {
+            "state": "no_mesh" if away else "member",
+            "version": self.version,
+            "protocol": 1,
+            "peer_id": text_of(OWN_ID),
+            "short_id": short(OWN_ID),
+            "name": None if away else "laptop",
+            "mesh": None if away else {"id": text_of(MESH_ID), "name": "home", "admin": True},
+            "started_at": encode_time(STARTED),
+            "uptime": 93_784.5,
+            "links": 1,
+            "members": 3,
+            "push": [{"service": "http://127.0.0.1:1", "state": "down", "detail": "re\x1b[1mfused", "channels": 2}],
+            "inbox": {"unread": len(self.inbox), "size": 100},
+            "outbox": {"queued": 0},
+            "warnings": ["No push service can be reached."],
+            "counters": dict(self.counters),
+        }
+
+    def _find(self, name: str) -> tuple[bytes, str]:
+        if name == "desk" or (len(name) > 3 and text_of(DESK_ID).startswith(name)):
+            return DESK_ID, "desk"
+        if name == "d":
+            raise ControlError(Code.PEER_AMBIGUOUS, "'d' fits desk and den.")
+        raise ControlError(Code.PEER_UNKNOWN, f"{name!a}.")
+
+    async def _node_status(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._status()
+
+    async def _node_version(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"version": self.version, "protocol": 1, "peer_id": text_of(OWN_ID)}
+
+    async def _node_rename(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["name"] == "crash":
+            raise RuntimeError("secret things")
+        if params["name"] == "nan":
+            return {"peer_id": text_of(OWN_ID), "name": float("nan")}
+        return {"peer_id": text_of(OWN_ID), "name": params["name"]}
+
+    async def _mesh_found(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["mesh_name"] == "taken":
+            raise ControlError(Code.IN_MESH)
+        decode_bytes(params["mesh_key"])
+        identity = {"peer_id": text_of(OWN_ID), "name": params["name"] or "laptop"}
+        return {"mesh_id": text_of(MESH_ID), "mesh_name": params["mesh_name"], **identity}
+
+    async def _mesh_join(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["token"].startswith("bad"):
+            raise ControlError(Code.TOKEN_TRUNCATED)
+        for watcher in self.watchers:
+            watcher.post("event", {"name": "push_sent", "time": encode_time(STARTED), "fields": {"size": 1200}})
+        return {
+            "mesh_id": text_of(MESH_ID),
+            "mesh_name": "home",
+            "peer_id": text_of(OWN_ID),
+            "name": params["name"] or "laptop",
+            "introducer": {"peer_id": text_of(DESK_ID), "name": "desk"},
+            "elapsed": 0.187,
+            "pushes_sent": 1,
+            "pushes_received": 1,
+            "warnings": ["Behind a symmetric NAT."],
+        }
+
+    async def _mesh_leave(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"mesh_id": text_of(MESH_ID)}
+
+    async def _peers_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"peers": self.peers}
+
+    async def _peers_ping(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["peer"] == "slow":
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.counters["cancelled"] += 1
+                self._change()
+        peer_id, name = self._find(params["peer"])
+        return {"peer_id": text_of(peer_id), "name": name, "rtt": 0.0042, "via": ["relay1"]}
+
+    async def _messages_send(self, params: dict[str, Any]) -> dict[str, Any]:
+        peer_id, name = self._find(params["peer"])
+        state = "acknowledged" if params["wait"] else "queued"
+        sent = {"message_id": text_of(bytes(16)), "peer_id": text_of(peer_id), "name": name}
+        return sent | {"state": state, "elapsed": 0.031}
+
+    async def _messages_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"messages": self.inbox[: params["limit"]], "unread": len(self.inbox)}
+
+    async def _messages_read(self, params: dict[str, Any]) -> dict[str, Any]:
+        before = len(self.inbox)
+        self.inbox = [entry for entry in self.inbox if entry["message_id"] not in params["message_ids"]]
+        return {"removed": before - len(self.inbox)}
+
+    async def _introductions_mint(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "token": TOKEN,
+            "introduction_id": text_of(bytes(8)),
+            "expires_at": encode_time(STARTED + params["lifetime"]),
+            "uses": params["uses"],
+            "warnings": ["No IPv6."],
+        }
+
+    async def _introductions_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        entry = {
+            "introduction_id": text_of(bytes(8)),
+            "label": "for \x1b[1mhim",
+            "created_at": encode_time(STARTED),
+            "expires_at": encode_time(STARTED + 60),
+            "uses_left": 1,
+            "state": "open",
+            "joined": ["desk"],
+        }
+        return {"introductions": [entry]}
+
+    async def _introductions_revoke(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["introduction_id"] == "nothing":
+            raise ControlError(Code.TOKEN_UNKNOWN)
+        return {"introduction_id": text_of(bytes(8)), "state": "revoked"}
+
+    async def _config_show(self, params: dict[str, Any]) -> dict[str, Any]:
+        values = {"control": {"socket": "", "admin_group": "meshd"}, "links": {"allow_loopback": True, "stun": []}}
+        return {"file": "/etc/meshd/meshd.toml", "values": values}
+
+
+async def _main(path: str) -> None:
+    backend = FakeBackend(os.environ.get("FAKE_VERSION", "0.1.0"))
+    backend.state = os.environ.get("FAKE_STATE", "member")
+    listeners = await open_listeners(path)
+    with trio.open_signal_receiver(15) as signals:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, listeners, backend)
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            async for _ in signals:
+                break
+            await close_listeners(listeners, path)
+            nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(_main, sys.argv[1])
