@@ -36,7 +36,12 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts $R/dev/pts
 ln -s pts/ptmx $R/dev/ptmx
 ln -s /proc/self/fd $R/dev/fd
 mount -t tmpfs -o mode=1777 tmpfs $R/dev/shm
-for pair in "$@"; do mkdir -p "$R${pair##*:}"; mount --bind "${pair%%:*}" "$R${pair##*:}"; done
+for pair in "$@"; do
+    target=$R${pair##*:}
+    mkdir -p "$target"
+    mount --bind "${pair%%:*}" "$target"
+    mount -o remount,bind,ro "$target"
+done
 rm -f $R/etc/systemd/system/*.wants/*
 : > $R/etc/machine-id
 ip link set lo up
@@ -66,7 +71,9 @@ class Box:
     """One booted systemd. ``close`` ends it and all that ran inside; it is safe to call twice."""
 
     def __init__(self, scratch: Path, name: str, mounts: dict[Path, str] | None = None) -> None:
-        """Boot it. ``scratch`` is an empty directory of the caller's; ``mounts`` maps directories here to paths inside.
+        """Boot it. ``scratch`` is an empty directory of the caller's.
+
+        ``mounts`` maps directories here to paths inside, where they are read-only.
 
         Raises RuntimeError, with what systemd said, when it has not come up after ``BOOT_TIMEOUT`` seconds.
         """
