@@ -6,6 +6,7 @@ Each override says what upstream (aioice 0.13) does; ``tests/links/test_ice.py``
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from typing import Any
@@ -132,10 +133,9 @@ class IceConnection(Connection):
 
         verdict = None
         while verdict is None and self._check_periodic():
-            try:
-                verdict = await asyncio.wait_for(self._check_list_state.get(), CHECK_INTERVAL)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    verdict = await self._check_list_state.get()
         if verdict is None:
             verdict = await self._check_list_state.get() if self._check_list else aioice_ice.ICE_FAILED
         for pair in self._check_list:

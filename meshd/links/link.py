@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from OpenSSL import SSL
 
 from meshd.core.events import (
     Event,
@@ -26,7 +29,7 @@ from meshd.links.gathering import GatheringConfig, gather
 from meshd.links.guest import Tasks
 from meshd.links.ice import IceConnection, LinkGatherer
 from meshd.links.outbox import Outbox
-from meshd.links.remote import add_candidates, dtls_role
+from meshd.links.remote import add_addresses, add_names, dtls_role
 from meshd.links.sctp import CHANNEL_ID, GuardedSctp
 from meshd.links.webrtc import (
     RTCDataChannel,
@@ -46,6 +49,7 @@ CHANNEL_LABEL = "meshd"
 
 # Policy
 SEND_MARK_SIZE = 16_384  # bytes handed to SCTP ahead of time: one frame, so that a more urgent one waits for one only
+CANCEL_INTERVAL = 0.05
 LINGER_TIMEOUT = 2.0  # a link closed by us gets this long to send what is queued
 
 
@@ -102,7 +106,9 @@ class Link:
         self._close_asked = asyncio.Event()
         self._drained = asyncio.Event()
         self._silent = False  # after CloseLink nothing more is said about this link
-        self._ending = False
+        self._begun = False  # the task has taken its first step
+        self._ending = False  # a reason is known
+        self._freeing = False  # the task is past everything that could be cancelled
         self._reason: str | None = None
         self._task = around.tasks.start(self._live(), f"link-{link}")
 
@@ -139,6 +145,7 @@ class Link:
     # -- the life of a link -------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        self._begun = True
         try:
             await self._open()
             await self._close_asked.wait()
@@ -150,7 +157,7 @@ class Link:
         except Exception as error:
             self._reason = "fault"
             self._around.on_fault(self._link, error)
-        self._ending = True
+        self._ending = self._freeing = True
         try:
             if not self._silent:
                 self._silent = True
@@ -185,13 +192,12 @@ class Link:
         if role is None:
             raise _LinkFailed("bad_description")
         self._dtls._set_role(role)  # aiortc would follow the ICE role, which is not what the description says
-        adding = self._around.tasks.start(
-            add_candidates(self._ice, remote, self._around.config), f"link-{self._link}-candidates"
-        )
+        names = await add_addresses(self._ice, remote, self._around.config)
+        resolving = self._around.tasks.start(add_names(self._ice, names), f"link-{self._link}-names")
         try:
             await self._ice.start(RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd))
         finally:
-            adding.cancel()
+            resolving.cancel()
         if self._ice.state != "completed":
             raise _LinkFailed("ice_failed")
 
@@ -200,6 +206,7 @@ class Link:
             RTCDtlsParameters([RTCDtlsFingerprint("sha-256", remote.fingerprint.hex(":").upper())])
         )
         if self._dtls.state != "connected":
+            await self._alert()
             raise _LinkFailed("dtls_failed")
         if self._dtls._task is not None:
             self._dtls._task.add_done_callback(self._dtls_ended)
@@ -215,6 +222,13 @@ class Link:
         self._channel = channel
         await self._sctp.start(RTCSctpCapabilities(maxMessageSize=remote.max_message_size), remote.sctp_port)
         await self._up.wait()
+
+    async def _alert(self) -> None:
+        """Tell the peer that DTLS is over: aiortc does not after a failure, and the peer would wait for a timer."""
+        if self._dtls._ssl is not None:
+            with contextlib.suppress(SSL.Error, ConnectionError):
+                self._dtls._ssl.shutdown()
+                await self._dtls._write_ssl()
 
     async def _linger(self) -> None:
         """Let what is queued reach the peer."""
@@ -241,7 +255,16 @@ class Link:
         if not self._ending:
             self._ending = True
             self._reason = reason
+            self._cancel()
+
+    def _cancel(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._begun:
+            loop.call_soon(self._cancel)  # a task cancelled before its first step would never come to its last ones
+        elif not self._freeing:
             self._task.cancel()
+            # asyncio.wait_for(), which aiortc uses, may swallow a cancellation before Python 3.12: repeat until heard.
+            loop.call_later(CANCEL_INTERVAL, self._cancel)
 
     def _tell(self, event: Event) -> None:
         if not self._silent:

@@ -30,8 +30,10 @@ def usable(candidate: Candidate, config: GatheringConfig) -> bool:
     return config.allow_loopback or not address.is_loopback
 
 
-async def add_candidates(ice: RTCIceTransport, remote: SessionDescription, config: GatheringConfig) -> None:
-    """Give ICE the remote candidates: addresses at once, names as multicast DNS resolves them, then the end of all."""
+async def add_addresses(
+    ice: RTCIceTransport, remote: SessionDescription, config: GatheringConfig
+) -> list[RTCIceCandidate]:
+    """Give ICE the remote candidates that are addresses, which takes no time; the others are returned."""
     names = []
     for index, candidate in enumerate(remote.candidates):
         if not usable(candidate, config):
@@ -49,6 +51,11 @@ async def add_candidates(ice: RTCIceTransport, remote: SessionDescription, confi
             names.append(listed)
         else:
             await ice.addRemoteCandidate(listed)
+    return names
+
+
+async def add_names(ice: RTCIceTransport, names: list[RTCIceCandidate]) -> None:
+    """Give ICE the remaining candidates as multicast DNS resolves them, then say that there are no more."""
     if names:
         # An interface without multicast makes the resolver raise; the other candidates must not suffer.
         await asyncio.gather(*(ice.addRemoteCandidate(name) for name in names), return_exceptions=True)

@@ -74,14 +74,13 @@ def test_the_outbox_tells_high_and_low_and_overflow_ends_the_link():
         async with two_ends() as (a, b):
             await link_up(a, b)
             piece = bytes(MAX_MESSAGE_SIZE)
-            while sum(map(len, b.messages())) == 0 and len(a.of(SendBufferHigh)) == 0:
+            for _ in range(MAX_OUTBOX_SIZE // 2 // MAX_MESSAGE_SIZE + 2):
                 a.send(piece, Priority.BULK)
-                if len(a.events) < 3:
-                    await trio.lowlevel.checkpoint()
+            assert a.of(SendBufferHigh) == []  # never from inside a command
             await a.wait(SendBufferHigh)
             await a.wait(SendBufferLow)
             assert len(a.of(SendBufferHigh)) == len(a.of(SendBufferLow)) == 1
-            for _ in range(2 * MAX_OUTBOX_SIZE // MAX_MESSAGE_SIZE):
+            for _ in range(MAX_OUTBOX_SIZE // MAX_MESSAGE_SIZE + 2):
                 a.send(piece, Priority.BULK)
             assert (await a.wait(LinkClosed)).reason == "send_overflow"
             assert (await b.wait(LinkClosed)).reason == "closed_by_peer"
@@ -142,7 +141,7 @@ def test_without_an_answer_the_deadline_ends_the_attempt():
             a.prepare(offerer=True)
             b.prepare(offerer=False)
             a.connect((await b.wait(LinkPrepared)).description)
-            assert (await a.wait(LinkClosed)).reason == "ice_failed"
+            assert (await a.wait(LinkClosed)).reason == "connect_timeout"  # ICE answers checks before it is started
             # Nobody listens where this says, and nothing is there to try at all:
             for link, candidates in ((2, (Candidate("host", "127.0.0.1", 9),)), (3, ())):
                 a.prepare(link, offerer=True)
@@ -185,7 +184,7 @@ def test_setups_that_do_not_go_together_are_refused():
 
 def test_misuse_raises_and_late_commands_do_not():
     async def main() -> None:
-        async with two_ends(replace(LOOPBACK, max_links=2)) as (a, b):
+        async with two_ends(replace(LOOPBACK, max_links=2)) as (a, _):
             a.prepare(offerer=True)
             with pytest.raises(LocalMisuse):
                 a.prepare(offerer=True)
@@ -247,7 +246,9 @@ def test_links_give_back_sockets_and_tasks():
                     if link % 4:
                         b.connect((await a.wait(LinkPrepared, link)).description, link)
                         a.connect((await b.wait(LinkPrepared, link)).description, link)
-                        await trio.sleep(0.0004 * link)  # give up gathering, checking, handshaking, just open
+                        # Give up while checking, shaking hands, opening: at no moment in particular.
+                        for _ in range(link):
+                            await trio.lowlevel.checkpoint()
                 a.close(link)
                 b.close(link)
             await settle(lambda: len(a.port) == len(b.port) == 1)
