@@ -1,0 +1,222 @@
+"""The client end of a WebSocket (RFC 6455) on trio.
+
+Made of wsproto and not of trio-websocket, because the daemon has to bound what a push service can make it keep (that
+one joins fragments of any number, and its pings have no sign of life to look at), wants one reader that reads once
+for each time it is asked, and reasons for a loss that can be told apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import ProtocolError
+
+# Specification
+_URL = re.compile(
+    r"(?P<scheme>wss?)://(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<target>/[!-~]*)?\Z"
+)
+DEFAULT_PORTS = {"ws": 80, "wss": 443}
+
+# Policy
+MAX_FRAME_SIZE = 65_536  # of one message, whole or in pieces; a push of 4096 bytes takes 5.8 KB
+READ_SIZE = 16_384
+WRITE_TIMEOUT = 20.0  # seconds; a service that takes nothing for so long is gone
+CLOSE_TIMEOUT = 0.5  # seconds for a goodbye
+_PLAIN_REASON = re.compile(r"[A-Za-z][A-Za-z0-9 ._-]{0,39}\Z")  # what may come from outside into a log line
+
+
+class ConnectionLost(Exception):
+    """The connection ended or never came to be; ``reason`` is short, for people and counters."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceUrl:
+    """A ws:// or wss:// URL in parts."""
+
+    scheme: str
+    host: str  # without brackets
+    port: int
+    target: str
+
+    @property
+    def authority(self) -> str:
+        """Host and, unless it is the scheme's own, port, as in a Host header."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return name if self.port == DEFAULT_PORTS[self.scheme] else f"{name}:{self.port}"
+
+    @property
+    def http_origin(self) -> str:
+        """The http or https origin of the same host and port."""
+        return f"{'https' if self.scheme == 'wss' else 'http'}://{self.authority}"
+
+
+def parse_service_url(text: str) -> ServiceUrl | None:
+    """The parts of a ws:// or wss:// URL without userinfo and fragment, or None if it is not one."""
+    match = _URL.match(text)
+    if match is None:
+        return None
+    port = int(match["port"]) if match["port"] else DEFAULT_PORTS[match["scheme"]]
+    if not 0 < port < 65536:
+        return None
+    return ServiceUrl(match["scheme"], (match["v6"] or match["host"]).lower(), port, match["target"] or "/")
+
+
+async def open_stream(url: ServiceUrl, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
+    """Connect, with TLS where a context is given.
+
+    Raises ConnectionLost: ``dns``, ``refused``, ``unreachable`` or ``tls``.
+    """
+    try:
+        tcp = await trio.open_tcp_stream(url.host, url.port)
+    except socket.gaierror:
+        raise ConnectionLost("dns") from None
+    except OSError as error:
+        group = error.__cause__
+        causes = group.exceptions if isinstance(group, BaseExceptionGroup) else (error,)
+        refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+        raise ConnectionLost("refused" if refused else "unreachable") from None
+    if ssl_context is None:
+        return tcp
+    tls = trio.SSLStream(tcp, ssl_context, server_hostname=url.host, https_compatible=True)
+    try:
+        await tls.do_handshake()
+    except trio.BrokenResourceError:
+        await trio.aclose_forcefully(tls)
+        raise ConnectionLost("tls") from None
+    except BaseException:
+        await trio.aclose_forcefully(tls)
+        raise
+    return tls
+
+
+class WebSocket:
+    """One open connection. ``receive`` belongs to one task; ``send`` and ``ping`` may be called by any.
+
+    ``heard_at`` is trio's time of the last bytes that came.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._protocol = WSConnection(ConnectionType.CLIENT)
+        self._lock = trio.Lock()
+        self._pieces: list[str] = []
+        self._size = 0
+        self.heard_at = trio.current_time()
+
+    async def handshake(self, url: ServiceUrl) -> None:
+        """Upgrade the stream. Raises ConnectionLost: ``rejected: 503``, ``protocol``, ``reset``."""
+        await self._send(Request(host=url.authority, target=url.target))
+        while True:
+            # What follows the acceptance in the same bytes stays in wsproto until the next read.
+            for event in self._receive_events(await self._read()):
+                match event:
+                    case AcceptConnection():
+                        return
+                    case RejectConnection():
+                        raise ConnectionLost(f"rejected: {event.status_code}")
+
+    async def receive(self) -> list[str]:
+        """Read once; the text messages that this completed, often none. Pings are answered, binary is skipped.
+
+        Raises ConnectionLost: ``reset``, ``closed: 1000 reason``, ``too_large``, ``protocol``.
+        """
+        texts: list[str] = []
+        for event in self._receive_events(await self._read()):
+            match event:
+                case Ping():
+                    await self._send(event.response())
+                case CloseConnection():
+                    await self._say_goodbye(event.response())
+                    raise ConnectionLost(_describe_close(event))
+                case TextMessage() | BytesMessage():
+                    self._take(event, texts)
+        return texts
+
+    def _take(self, event: TextMessage | BytesMessage, texts: list[str]) -> None:
+        self._size += len(event.data)
+        if self._size > MAX_FRAME_SIZE:
+            raise ConnectionLost("too_large")
+        if isinstance(event, TextMessage) and event.data:
+            self._pieces.append(event.data)
+        if not event.message_finished:
+            return
+        if self._pieces:
+            texts.append("".join(self._pieces))
+        self._pieces, self._size = [], 0
+
+    async def send(self, text: str) -> None:
+        """Send one text message. Raises ConnectionLost: ``reset``, ``stalled``."""
+        await self._send(TextMessage(data=text))
+
+    async def ping(self) -> None:
+        """Send a ping frame; its pong shows in ``heard_at``."""
+        await self._send(Ping())
+
+    async def close(self) -> None:
+        """Say goodbye, briefly, whatever else is being cancelled, and close the stream."""
+        await self._say_goodbye(CloseConnection(code=1000))
+        await trio.aclose_forcefully(self._stream)
+
+    async def _say_goodbye(self, event: CloseConnection) -> None:
+        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            with contextlib.suppress(ConnectionLost):  # it is as closed as can be
+                await self._send(event)
+
+    async def _send(self, event: Event) -> None:
+        async with self._lock:
+            try:
+                data = self._protocol.send(event)
+                with trio.fail_after(WRITE_TIMEOUT):
+                    await self._stream.send_all(data)
+            except trio.TooSlowError:
+                raise ConnectionLost("stalled") from None
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise ConnectionLost("reset") from None
+            except ProtocolError:  # the connection is closing under us
+                raise ConnectionLost("closed") from None
+
+    async def _read(self) -> bytes:
+        try:
+            data = bytes(await self._stream.receive_some(READ_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ConnectionLost("reset") from None
+        if not data:
+            raise ConnectionLost("reset")
+        self.heard_at = trio.current_time()
+        return data
+
+    def _receive_events(self, data: bytes) -> Iterator[Event]:
+        try:
+            self._protocol.receive_data(data)
+            yield from self._protocol.events()
+        except ProtocolError:
+            raise ConnectionLost("protocol") from None
+
+
+def _describe_close(event: CloseConnection) -> str:
+    """Close code and, where it is a plain word or two, the service's reason ("UaidReset")."""
+    code = int(event.code)
+    reason = event.reason or ""
+    return f"closed: {code} {reason}" if _PLAIN_REASON.match(reason) else f"closed: {code}"
