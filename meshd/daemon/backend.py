@@ -1,0 +1,122 @@
+"""The daemon as the control server sees it: what only reads comes from a view of the node, the rest asks the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from meshd import VERSION
+from meshd.config import Config
+from meshd.control.backend import Caller
+from meshd.control.methods import METHODS, PROTOCOL
+from meshd.control.watchers import Watcher
+from meshd.core.commands import DeliverMessage, Notify
+from meshd.core.views import NodeView
+from meshd.daemon import redaction
+from meshd.daemon.driver import Driver, read_clocks
+from meshd.daemon.presentation import fields_to_json, params_from_json, to_json
+from meshd.errors import Code, ControlError
+from meshd.ids import Now, text_of
+
+EVENTS, MESSAGES = "events.subscribe", "messages.subscribe"
+
+
+class DaemonBackend:
+    """Implements ``meshd.control.backend.Backend``. ``counters`` gives those of the ports."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        view: Callable[[], NodeView],
+        peer_id: bytes,
+        config: Config,
+        file: str | None,
+        *,
+        counters: Callable[[], Mapping[str, int]] = lambda: {},
+        clocks: Callable[[], Now] = read_clocks,
+    ) -> None:
+        self.config = config
+        """In force; replaced at a reload."""
+        self._driver = driver
+        self._view = view
+        self._peer_id = text_of(peer_id)
+        self._file = file
+        self._counters = counters
+        self._clocks = clocks
+        self._started = clocks()
+        self._watchers: dict[str, list[Watcher]] = {EVENTS: [], MESSAGES: []}
+        self._reads: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "node.status": lambda params: self.status(),
+            "node.version": lambda params: {"version": VERSION, "protocol": PROTOCOL, "peer_id": self._peer_id},
+            "peers.list": lambda params: {"peers": self._view().peers},
+            "messages.list": self._messages,
+            "introductions.list": lambda params: {"introductions": self._view().introductions},
+            "config.show": lambda params: {"file": self._file, "values": asdict(self.config)},
+        }
+
+    def identity(self) -> tuple[str, str]:
+        """See ``Backend``."""
+        return VERSION, self._peer_id
+
+    async def call(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """See ``Backend``."""
+        entry = METHODS[method]
+        if read := self._reads.get(method):
+            result = read(params)
+        else:
+            result = await self._driver.request(method, params_from_json(entry, params))
+        return fields_to_json(entry.result, result)
+
+    def watch(self, method: str, params: dict[str, Any], caller: Caller, watcher: Watcher) -> dict[str, Any]:
+        """See ``Backend``."""
+        if method not in self._watchers:
+            raise ControlError(Code.METHOD_NOT_FOUND, f"{method} is no subscription.")
+        result: dict[str, Any] = {}
+        view = self._view()
+        if method == EVENTS:
+            snapshot = {"status": to_json("status", self.status(view)), "peers": to_json("[peer]", view.peers)}
+            watcher.post("snapshot", snapshot)
+        else:
+            for message in view.messages:
+                watcher.post("message", {"message": to_json("message", message)})
+            result = {"unread": len(view.messages)}
+        self._watchers[method].append(watcher)
+        return result
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """See ``Backend``."""
+        self._watchers[watcher.method].remove(watcher)
+
+    def observe(self, command: Notify | DeliverMessage, now: Now) -> None:
+        """Tell the watchers. Never waits: a slow one loses its subscription, not the daemon its time."""
+        watchers = self._watchers[EVENTS if isinstance(command, Notify) else MESSAGES]
+        if not watchers:
+            return
+        if isinstance(command, Notify):
+            notice = "event"
+            fields = {
+                "name": command.name,
+                "time": to_json("time", now.unix),
+                "fields": redaction.shown(dict(command.fields)),
+            }
+        else:
+            notice, fields = "message", {"message": to_json("message", command.message)}
+        for watcher in watchers:
+            watcher.post(notice, fields)
+
+    def status(self, view: NodeView | None = None) -> dict[str, Any]:
+        """All fields of ``node.status``, in the core's values."""
+        status = (view or self._view()).status
+        now = self._clocks()
+        shell = {
+            "version": VERSION,
+            "protocol": PROTOCOL,
+            "started_at": self._started.unix,
+            "uptime": round(now.mono - self._started.mono, 3),
+        }
+        return {**status, **shell, "counters": {**status.get("counters", {}), **self._counters()}}
+
+    def _messages(self, params: dict[str, Any]) -> dict[str, Any]:
+        messages = self._view().messages
+        return {"messages": messages[: params["limit"]], "unread": len(messages)}

@@ -1,0 +1,193 @@
+"""The control API's answers as the daemon gives them, against the table that documents them."""
+
+import json
+from typing import Any
+
+import pytest
+import trio
+
+from meshd.config import Config
+from meshd.control.backend import Caller
+from meshd.control.encodings import encode_bytes
+from meshd.control.methods import METHODS
+from meshd.control.parameters import check_params, problem_in
+from meshd.control.watchers import Watcher
+from meshd.core.commands import Command, DeliverMessage, Notify, Respond
+from meshd.core.events import Event, Requested
+from meshd.core.views import NodeView
+from meshd.daemon.backend import DaemonBackend
+from meshd.daemon.driver import Driver
+from meshd.errors import Code, ControlError, LocalMisuse
+from meshd.ids import Now, text_of
+
+OWN, PEER, MESSAGE = bytes(range(32)), b"\x11" * 32, b"\x22" * 16
+CALLER = Caller(1, 0, 0, "admin")
+NOW = Now(5.0, 1_700_000_000.0)
+
+MESSAGE_VIEW = {
+    "message_id": MESSAGE,
+    "peer_id": PEER,
+    "name": "desk",
+    "application": "message",
+    "body": b"hello",
+    "sent_at": 1_700_000_000.0,
+    "received_at": 1_700_000_000.5,
+}
+VIEW = NodeView(
+    status={
+        "state": "member",
+        "peer_id": OWN,
+        "short_id": text_of(OWN)[:10],
+        "name": "laptop",
+        "mesh": {"id": PEER, "name": "home", "admin": True},
+        "links": 1,
+        "members": 2,
+        "push": [{"service": "wss://push.example.org", "state": "connected", "detail": "", "channels": 2}],
+        "inbox": {"unread": 2, "size": 10},
+        "outbox": {"queued": 0},
+        "warnings": [],
+        "counters": {"links_opened": 1},
+    },
+    peers=[
+        {
+            "peer_id": PEER,
+            "short_id": text_of(PEER)[:10],
+            "name": "desk",
+            "admin": False,
+            "may_introduce": True,
+            "link": "up",
+            "path": {"kind": "host", "local": "192.0.2.1:4", "remote": "192.0.2.2:5"},
+            "via": [],
+            "reachable": True,
+            "rtt": 0.01,
+            "since": 1_700_000_000.0,
+            "seen": 1_700_000_000.0,
+            "push_until": None,
+            "version": "0.1.0",
+            "last_error": None,
+        }
+    ],
+    messages=[MESSAGE_VIEW, {**MESSAGE_VIEW, "body": b""}],
+    introductions=[
+        {
+            "introduction_id": b"12345678",
+            "label": None,
+            "created_at": 1_700_000_000.0,
+            "expires_at": 1_700_043_200.0,
+            "uses_left": 1,
+            "state": "open",
+            "joined": [],
+        }
+    ],
+)
+
+
+class Core:
+    """Remembers requests and answers them with ``answer``."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+        self.requests: list[Requested] = []
+
+    def handle(self, event: Event, now: Now) -> list[Command]:
+        if not isinstance(event, Requested):
+            return []
+        self.requests.append(event)
+        return [Respond(event.request, self.answer)]
+
+    def next_deadline(self) -> float | None:
+        return None
+
+
+def backend_for(core: Core, view: NodeView = VIEW) -> DaemonBackend:
+    driver = Driver(core, clocks=lambda: NOW)
+    counters = {"links_command_late": 3}
+    return DaemonBackend(
+        driver, lambda: view, OWN, Config(), "/etc/meshd/meshd.toml", counters=lambda: counters, clocks=lambda: NOW
+    )
+
+
+async def call(backend: DaemonBackend, method: str, **params: Any) -> dict[str, Any]:
+    return await backend.call(method, check_params(METHODS[method], params), CALLER)
+
+
+READS = ("node.status", "node.version", "peers.list", "messages.list", "introductions.list", "config.show")
+
+
+@pytest.mark.parametrize("method", READS)
+async def test_reading_needs_no_core_and_fits_the_table(method: str) -> None:
+    core = Core({})
+    result = json.loads(json.dumps(await call(backend_for(core), method)))
+    assert problem_in(METHODS[method].result, result) == ""
+    assert core.requests == []
+
+
+async def test_values_are_encoded() -> None:
+    backend = backend_for(Core({}))
+    status = await call(backend, "node.status")
+    assert status["peer_id"] == text_of(OWN)
+    assert status["started_at"] == "2023-11-14T22:13:20.000Z"
+    assert status["counters"] == {"links_opened": 1, "links_command_late": 3}
+    listed = await call(backend, "messages.list", limit=1)
+    assert [message["body"] for message in listed["messages"]] == ["aGVsbG8"]
+    assert listed["unread"] == 2
+    shown = await call(backend, "config.show")
+    assert shown["values"]["mesh"]["max_full_mesh"] == 16
+    assert shown["file"] == "/etc/meshd/meshd.toml"
+
+
+async def test_changes_go_to_the_core_in_its_own_values() -> None:
+    core = Core({"message_id": MESSAGE, "peer_id": PEER, "name": "desk", "state": "queued", "elapsed": 0.1})
+    sent = await call(backend_for(core), "messages.send", peer="desk", body=encode_bytes(b"hello"), wait=False)
+    assert core.requests[0].method == "messages.send"
+    params = {"peer": "desk", "body": b"hello", "application": "message", "wait": False, "timeout": 10.0}
+    assert core.requests[0].params == params
+    assert sent["message_id"] == text_of(MESSAGE)
+    core.answer = {"removed": 1}
+    await call(backend_for(core), "messages.read", message_ids=[text_of(MESSAGE)])
+    assert core.requests[1].params == {"message_ids": [MESSAGE]}
+
+
+async def test_incomplete_result_of_the_core_is_a_bug() -> None:
+    with pytest.raises(LocalMisuse, match="removed"):
+        await call(backend_for(Core({})), "messages.read", message_ids=[])
+
+
+async def taken(watcher: Watcher, count: int) -> list[tuple[str, dict[str, Any]]]:
+    with trio.fail_after(5):
+        lines = [json.loads(await watcher.take() or b"{}") for _ in range(count)]
+    return [(line["method"], line["params"]) for line in lines]
+
+
+async def test_events_begin_with_a_snapshot() -> None:
+    backend, watcher = backend_for(Core({})), Watcher("events.subscribe")
+    assert backend.watch("events.subscribe", {}, CALLER, watcher) == {}
+    backend.observe(Notify("link_up", {"peer": PEER, "link": 3, "secret": b"x"}), NOW)
+    backend.observe(DeliverMessage(MESSAGE_VIEW), NOW)
+    notices = await taken(watcher, 2)
+    table = {notice.name: notice for notice in METHODS["events.subscribe"].notices}
+    assert [problem_in(table[name].fields, fields) for name, fields in notices] == ["", ""]
+    assert [name for name, _ in notices] == ["snapshot", "event"]
+    assert notices[1][1]["fields"]["peer"] == text_of(PEER)
+    assert notices[1][1]["name"] == "link_up"
+    backend.unwatch(watcher)
+    backend.observe(Notify("link_down", {}), NOW)
+    with trio.move_on_after(0):
+        assert await watcher.take() is None
+
+
+async def test_messages_begin_with_the_unread_ones() -> None:
+    backend, watcher = backend_for(Core({})), Watcher("messages.subscribe")
+    assert backend.watch("messages.subscribe", {}, CALLER, watcher) == {"unread": 2}
+    backend.observe(Notify("link_up", {}), NOW)
+    backend.observe(DeliverMessage({**MESSAGE_VIEW, "body": b"new"}), NOW)
+    notices = await taken(watcher, 3)
+    (table,) = METHODS["messages.subscribe"].notices
+    assert [problem_in(table.fields, fields) for _, fields in notices] == [""] * 3
+    assert notices[2][1]["message"]["body"] == encode_bytes(b"new")
+
+
+def test_what_is_no_subscription_cannot_be_watched() -> None:
+    with pytest.raises(ControlError) as caught:
+        backend_for(Core({})).watch("node.status", {}, CALLER, Watcher("node.status"))
+    assert caught.value.code is Code.METHOD_NOT_FOUND
