@@ -137,7 +137,7 @@ _PACKED_BIT, _TCP_BIT = 0x04, 0x10
 
 
 def encode(description: SessionDescription) -> bytes:
-    """The bytes of a description: 134 with six candidates of ours. Raises LocalMisuse if it breaks a rule."""
+    """The bytes of a description: 133 with six candidates of ours. Raises LocalMisuse if it breaks a rule."""
     if (problem := problem_of(description)) is not None:
         raise LocalMisuse(f"not a session description: {problem}")
     d = description
