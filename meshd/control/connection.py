@@ -21,7 +21,7 @@ from meshd.errors import Code, ControlError
 MAX_REQUESTS_IN_FLIGHT = 8  # on one connection; a further one is answered BUSY, so that reading never stops
 MAX_RECEIVE_SIZE = 65_536  # bytes at a time
 LAGGED_TIMEOUT = 2.0  # seconds in which a slow watcher can still fetch the line that says so
-HANGUP_CHECK_INTERVAL = 0.1  # seconds; only while a client that stopped sending still waits for something
+HANGUP_CHECK_INTERVAL = 0.05  # seconds; only while a client that stopped sending still waits for something
 
 _log = structlog.get_logger("meshd.control")
 
@@ -155,7 +155,9 @@ def failure_line(key: jsonrpc.RequestKey, error: ControlError) -> bytes:
 
 def description_of(error: BaseException) -> dict[str, Any]:
     """Fields for the log. Not the exception's text: it may hold what a caller sent, and that may be secret."""
-    return {"error": type(error).__name__, "trace": "".join(traceback.format_tb(error.__traceback__))}
+    frames = traceback.extract_tb(error.__traceback__)
+    trace = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return {"error": type(error).__name__, "trace": trace}
 
 
 def _control_error_in(error: BaseException) -> ControlError | None:

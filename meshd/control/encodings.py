@@ -37,13 +37,19 @@ def encode_time(unix: float) -> str:
 
 def decode_time(text: str) -> float:
     """The inverse of ``encode_time``, in seconds since 1970. Raises ValueError for anything that it does not give."""
-    import calendar  # imports datetime: 2 ms that most verbs can do without
-
     try:
-        whole = time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
-        unix = calendar.timegm(whole) + int(text[20:23]) / 1000
+        days = _days(int(text[:4]), int(text[5:7]), int(text[8:10]))
+        seconds = days * 86_400 + int(text[11:13]) * 3_600 + int(text[14:16]) * 60 + int(text[17:19])
+        unix = seconds + int(text[20:23]) / 1000
         if encode_time(unix) == text:
             return unix
-    except (ValueError, OverflowError):
+    except ValueError:
         pass
     raise ValueError("not a time like 2025-03-01T12:00:00.000Z")
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days from 1970 in the Gregorian calendar. By hand: datetime and strptime take 5 ms to import."""
+    years = year - (month <= 2)  # counted from March, so that the leap day is the last of the year
+    days = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return years * 365 + years // 4 - years // 100 + years // 400 + days - 719_468

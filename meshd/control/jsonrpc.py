@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 VERSION = "2.0"  # JSON-RPC 2.0 section 4
 
 # Policy
+PROTOCOL = 1  # of the control socket; counted up when a client of the old one would misread the new one
 MAX_LINE_SIZE = 1 << 20  # bytes of a request, newline not counted: the largest message body takes 88 KB
 MAX_ANSWER_SIZE = 256 << 20  # bytes a client takes from its daemon: a full inbox listed at once stays below it
 MAX_DEPTH = 32  # arrays and objects in one another; the deepest request of the table has 2

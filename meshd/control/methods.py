@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from meshd.control import jsonrpc
 from meshd.control.shapes import SHAPES, Field
 
 # Policy
-PROTOCOL = 1  # of the control socket; counted up when a client of the old one would misread the new one
+PROTOCOL: int = jsonrpc.PROTOCOL
 MAX_BODY_SIZE = 65_536  # of an application message: fits the 1 MiB line with room, and one data channel message
 MAX_MESSAGES_LISTED = 1_000  # in one answer: at most some 90 MB of bodies, and no inbox is meant to be that full
 DEFAULT_INTRODUCTION_LIFETIME = 43_200.0  # seconds: 12 h, what a push capability in a token is good for
