@@ -7,7 +7,7 @@ TLS still verifies the name: httpcore starts it with the host of the URL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import httpcore
 import trio
@@ -19,11 +19,14 @@ from meshd.push.endpoint_policy import forbidden_address
 MAX_ADDRESSES = 8  # of one name; more would only be a way to make us knock at many doors
 ATTEMPT_INTERVAL = 0.25  # seconds until the next address is tried beside the last (RFC 8305 section 5: 250 ms)
 
+Judge = Callable[[str], str | None]  # an address to the rule that forbids it
+
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses only. A refusal is a ``Rejected`` that names the rule."""
+    """Connects to addresses that ``judge`` has nothing against. A refusal is a ``Rejected`` that names the rule."""
 
-    def __init__(self) -> None:
+    def __init__(self, judge: Judge = forbidden_address) -> None:
+        self._judge = judge
         self._trio = httpcore.TrioBackend()
 
     async def connect_tcp(
@@ -35,7 +38,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, judge, connect. Raises Rejected, socket.gaierror, httpcore.ConnectError."""
-        addresses = await resolve_checked(host, port)
+        addresses = await resolve_checked(host, port, self._judge)
         return await self._connect_first(addresses, port)
 
     async def _connect_first(self, addresses: list[str], port: int) -> httpcore.AsyncNetworkStream:
@@ -70,7 +73,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         await trio.sleep(seconds)
 
 
-async def resolve_checked(host: str, port: int) -> list[str]:
+async def resolve_checked(host: str, port: int, judge: Judge = forbidden_address) -> list[str]:
     """The addresses of ``host``, at most ``MAX_ADDRESSES``, in the resolver's order.
 
     One forbidden address refuses the name: who mixes public with private ones is not to be trusted with either.
@@ -79,6 +82,6 @@ async def resolve_checked(host: str, port: int) -> list[str]:
     found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for address in addresses:
-        if (rule := forbidden_address(address)) is not None:
+        if (rule := judge(address)) is not None:
             raise Rejected(rule)
     return addresses[:MAX_ADDRESSES]
