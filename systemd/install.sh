@@ -19,6 +19,7 @@ meshctl=$DESTDIR/usr/local/bin/meshctl
 
 die() { echo "$1" >&2; exit 1; }
 systemd_runs() { [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; }
+active_services() { systemctl list-units --state=active --plain --no-legend 'meshd*.service' | awk '{print $1}'; }
 instances() { systemctl list-units --all --plain --no-legend 'meshd@*' 2>/dev/null | awk '{print $1}'; }
 
 install_all() {
@@ -50,11 +51,12 @@ install_all() {
     [ -z "$DESTDIR" ] || return 0
     systemd-sysusers "$sysusers_dir/meshd.conf"
     if systemd_runs; then
+        running=$(active_services)
         systemctl daemon-reload
-        systemctl --quiet enable --now meshd.socket meshd.service
         # An upgrade: what ran before runs the new code now. Links come back by themselves.
-        # shellcheck disable=SC2046
-        systemctl try-restart meshd.service meshd-push.service $(instances | grep '\.service$' || true)
+        # shellcheck disable=SC2086
+        [ -z "$running" ] || systemctl restart $running
+        systemctl --quiet enable --now meshd.socket meshd.service
     fi
     cat <<TEXT
 meshd is installed in $PREFIX; its configuration is /etc/meshd/meshd.toml.

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from installation import MEMBER, PROJECT, STRANGER, WHEELS, install
 from sdbox import Box
-
-PROJECT = Path(__file__).parents[2]
-WHEELS = "/srv/wheels"  # inside
-MEMBER, STRANGER = "alice", "mallory"  # users inside: one in the group meshd, one not
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +39,20 @@ def bare_box(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator
         box.close()
 
 
-def install(box: Box) -> str:
-    """`make install`, and what it said."""
-    return box.run("make", "-C", str(PROJECT), "install", f"PIP_ARGS=--no-index --find-links={WHEELS}").stdout
-
-
 @pytest.fixture(scope="session")
 def box(bare_box: Box) -> Box:
     """A box with the project installed and running, and MEMBER in its group."""
     install(bare_box)
     bare_box.run("usermod", "--append", "--groups", "meshd", MEMBER)
     return bare_box
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the journal of the box said last, if a test in it fails."""
+    report = yield
+    box = getattr(item, "funcargs", {}).get("box")
+    if report.failed and isinstance(box, Box):
+        last = box.run("journalctl", "--no-pager", "--lines=60", check=False).stdout
+        report.sections.append(("journal of the box", last))
+    return report

@@ -11,10 +11,13 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 BOOT_TIMEOUT = 30.0
 COMMAND_TIMEOUT = 120.0
+T = TypeVar("T")
 CLEAN_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
 
 # Runs as PID 1 of the new namespaces and ends as systemd. $1: scratch directory, $2: host name, rest: src:dst mounts.
@@ -80,7 +83,7 @@ class Box:
         self._cgroup = _cgroup2_root() / name
         self._cgroup.mkdir(exist_ok=True)
         self._log = scratch.parent / f"{name}.log"
-        enter = f"echo $BASHPID > {shlex.quote(str(self._cgroup / 'cgroup.procs'))}; exec \"$@\""
+        enter = f'echo $BASHPID > {shlex.quote(str(self._cgroup / "cgroup.procs"))}; exec "$@"'
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid", "--propagation", "private"]
         unshare = ["unshare", "--fork", "--kill-child", *namespaces]
         pairs = [f"{source}:{target}" for source, target in (mounts or {}).items()]
@@ -136,6 +139,19 @@ class Box:
         """Properties of a unit, as ``systemctl show`` has them."""
         lines = self.run("systemctl", "show", unit, "--property", ",".join(properties)).stdout.splitlines()
         return dict(line.split("=", 1) for line in lines)
+
+    def write(self, path: str, text: str) -> None:
+        """Put a file there, readable by all."""
+        self.run("mkdir", "--parents", str(Path(path).parent))
+        self.run("sh", "-c", f"printf %s {shlex.quote(text)} > {shlex.quote(path)}")
+
+    def wait_for(self, condition: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+        """Call ``condition`` until it gives something true, and return that. AssertionError after ``timeout`` s."""
+        deadline = time.monotonic() + timeout
+        while not (result := condition()):
+            assert time.monotonic() < deadline, f"not so after {timeout:g} s: {what}"
+            time.sleep(0.05)
+        return result
 
     def journal(self, unit: str) -> str:
         """All that the journal of this box has of one unit."""
