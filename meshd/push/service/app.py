@@ -99,7 +99,7 @@ async def serve(
         store = await trio.to_thread.run_sync(Store.open, config.state_dir, config.limits)
     except StoreError:
         for listener in listeners:
-            await listener.aclose()
+            listener.socket.close()
         raise
     try:
         snapshot = await trio.to_thread.run_sync(store.load)
@@ -118,7 +118,7 @@ async def serve(
         # Blocking, but bounded: what a moment's requests have queued. It must not be skipped by a second cancellation.
         store.close()
         for listener in listeners:
-            await trio.aclose_forcefully(listener)
+            listener.socket.close()
         log.info("push_service_stopped")
 
 

@@ -176,7 +176,10 @@ class Conversation:
                 # Cancelled, acknowledged or replaced meanwhile; or unreadable, and then it must not be tried for ever.
                 self._delivery.registry.remove(message.version)
             elif self._delivery.registry.holds(message.version):
-                self._websocket.send(protocol.notification(message.channel_id, message.version, body))
+                text = protocol.notification(message.channel_id, message.version, body)
+                if not self._websocket.has_room(len(text)):
+                    break  # the rest is for the next batch
+                self._websocket.send(text)
                 self._unacknowledged.add(message.version)
         return bool(self._unacknowledged)
 

@@ -87,8 +87,9 @@ class WebSocket:
         return self._aborted
 
     def has_room(self, size: int) -> bool:
-        """Whether ``size`` bytes more may wait to be read."""
-        return not self._closing and self._outbox_size + size <= self._limits.max_outbox_size
+        """Whether ``size`` bytes more may wait to be read; one message may always, whatever its size."""
+        fits = not self._outbox or self._outbox_size + size <= self._limits.max_outbox_size
+        return fits and not self._closing
 
     async def room(self) -> None:
         """Return when nothing waits to be read by the other end any more, or the connection has ended."""
