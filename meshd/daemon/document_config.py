@@ -73,7 +73,7 @@ def example() -> str:
     return "".join(parts)
 
 
-def _example_key(key: str, setting: Setting, kind: object, default: Any) -> str:  # noqa: ANN401 (any setting's value)
+def _example_key(key: str, setting: Setting, kind: object, default: Any) -> str:
     about = setting.doc.replace("`", "")
     lines = textwrap.wrap(about, WIDTH - 2, break_on_hyphens=False, break_long_words=False)
     if setting.default_doc:

@@ -82,6 +82,7 @@ class Driver:
         self._ports: dict[type[Command], Callable[[Any], None]] = {}
         self._queue: deque[Event] = deque()
         self._handling = False
+        self._stopping = False
         self._ended = False
         self._failure: BaseException | None = None
         self._armed: float | None = None  # the deadline that run() sleeps towards
@@ -190,7 +191,8 @@ class Driver:
         self.deliver(Started())
 
     def stop(self) -> None:
-        """Let the core say goodbye; requests that still wait are refused. Events are taken until ``end``."""
+        """Let the core say goodbye; requests that wait, and later ones, are refused. Events are taken until ``end``."""
+        self._stopping = True
         self.deliver(Stopping())
         self._refuse_all(Code.STOPPING)
 
@@ -204,7 +206,7 @@ class Driver:
 
     async def request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Have the core carry out a request; its result. Raises ControlError. Cancelling it abandons the request."""
-        if self._ended:
+        if self._stopping or self._ended:
             raise ControlError(Code.STOPPING)
         if len(self._requests) >= MAX_REQUESTS:
             raise ControlError(Code.BUSY, f"{MAX_REQUESTS} requests are waiting already.")

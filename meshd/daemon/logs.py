@@ -27,7 +27,8 @@ MAX_LIMITED_NAMES = 1_000  # names are literals of ours; this is for the day whe
 LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SYSLOG = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # sd-daemon(3), SD_ERR and so on
 # Their debug lines would show packets and headers, and building them costs more than the work they describe.
-_CHATTY_LIBRARIES = ("aioice", "aiortc", "asyncio", "hpack", "httpcore", "httpx", "hypercorn", "trio-websocket")
+# aiortc and aioice are silenced altogether by the links room: what matters of theirs comes as events.
+_CHATTY_LIBRARIES = ("asyncio", "hpack", "httpcore", "httpx", "hypercorn", "trio-websocket")
 
 EventDict = MutableMapping[str, Any]
 
@@ -151,5 +152,3 @@ def _catch_libraries(level: str) -> None:
     root.setLevel(logging.WARNING)
     for name in _CHATTY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.INFO if level == "debug" else logging.WARNING)
-    # aioice says "info" for each check of each pair; its warnings are peers' doing and are told by LinkClosed
-    logging.getLogger("aioice").setLevel(logging.WARNING)

@@ -17,7 +17,7 @@ from meshd.errors import LocalMisuse
 from meshd.ids import from_text, text_of
 
 
-def to_json(kind: str, value: Any) -> Any:  # noqa: ANN401  (whatever the kind says)
+def to_json(kind: str, value: Any) -> Any:
     """A value of the core as JSON. Raises LocalMisuse for an object that lacks a field."""
     if value is None or kind.endswith("?"):
         return None if value is None else to_json(kind[:-1], value)
@@ -52,7 +52,7 @@ def params_from_json(method: Method, params: Mapping[str, Any]) -> dict[str, Any
     return {param.name: _from_json(param.kind, params.get(param.name)) for param in method.params}
 
 
-def _from_json(kind: str, value: Any) -> Any:  # noqa: ANN401  (whatever the kind says)
+def _from_json(kind: str, value: Any) -> Any:
     if value is None:
         return None
     if kind.startswith("["):

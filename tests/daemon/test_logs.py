@@ -74,7 +74,7 @@ def test_journal_gets_priorities(tmp_path: Any) -> None:
 
 def test_libraries_lines_are_caught_and_redacted(log_lines: Callable[[], list[dict[str, Any]]]) -> None:
     logging.getLogger("hypercorn").warning("request to %s", "https://push.example.org/wpush/v2/secret")
-    logging.getLogger("aioice").info("packet from 192.0.2.1")
+    logging.getLogger("hypercorn").debug("headers")
     (line,) = log_lines()
     assert line["event"] == "library_message"
     assert line["text"] == "request to https://push.example.org/…"

@@ -1,0 +1,264 @@
+"""From configuration to a serving daemon and back: what is started in which order, and what ends after what.
+
+    store, driver            until nothing can happen any more
+    └─ links                 closed after the last goodbye has been handed to them
+       └─ push, control      cancelled first: no more requests, no more pushes
+
+Everything that can refuse to start does so before the core gets its first event.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+import trio
+
+from meshd import VERSION
+from meshd.config import Config, changes_between
+from meshd.control import listeners as control_listeners
+from meshd.control import server as control_server
+from meshd.control.access import Access
+from meshd.core import commands
+from meshd.core.node import Node
+from meshd.core.notifications import NOTIFICATIONS
+from meshd.core.state import TABLES
+from meshd.crypto.suite import RealSuite
+from meshd.daemon import keys, logs, systemd
+from meshd.daemon.backend import DaemonBackend
+from meshd.daemon.driver import Driver
+from meshd.daemon.status import StatusLine
+from meshd.daemon.store import Store
+from meshd.errors import ConfigError, MeshError
+from meshd.ids import LinkId, Now
+from meshd.links import guest
+from meshd.links.port import LinkPort, open_links
+from meshd.push.sender import PushSender
+from meshd.push.user_agent import UserAgents
+
+# Policy
+GOODBYE_TIMEOUT = 0.5  # seconds, twice, until the last changes are durable; links have 3 more; systemd kills at 5
+
+_log = structlog.get_logger("lifecycle")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What ``serve`` works with. ``read_config`` reads the file again and raises ConfigError."""
+
+    config: Config
+    file: str | None
+    read_config: Callable[[], Config]
+    environment: MutableMapping[str, str]
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, setup: Setup, store: Store, identity: keys.IdentityKeys, notifier: systemd.Notifier) -> None:
+        self._setup = setup
+        self._config = setup.config
+        self._store = store
+        suite = RealSuite(identity.identity, identity.sealing)
+        self.peer_id = suite.peer_id
+        self._node = Node(setup.config, suite, random.SystemRandom(), store.load())
+        self._notifier = notifier
+        self._driver = Driver(self._node, observe=self._observe, trace=setup.config.log.level == "debug")
+        self._sender = PushSender(setup.config.push, self._driver.deliver)
+        self._agents = UserAgents(setup.config.push, self._driver.deliver, random.SystemRandom())
+        self._links: LinkPort | None = None
+        self._backend = DaemonBackend(
+            self._driver, self._node.view, self.peer_id, setup.config, setup.file, counters=self._counters
+        )
+        self._status = StatusLine(self._notifier, self._backend.status)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ConfigError if the control socket cannot be had, CoreFailed."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as lasting:
+                await lasting.start(self._store.run, self._driver.deliver)
+                await lasting.start(self._driver.run)
+                async with (
+                    open_links(self._config.links, self._driver.deliver, _log_link_fault) as self._links,
+                    trio.open_nursery() as ports,
+                ):
+                    async with self._control_listeners() as listeners:
+                        await self._start_ports(ports, listeners)
+                        await self._heed(signals)
+                        await self._say_goodbye()
+                    ports.cancel_scope.cancel()
+                self._driver.end()  # what the links said while they closed has been handled, and stored:
+                with trio.move_on_after(GOODBYE_TIMEOUT):
+                    await self._store.drain()
+                lasting.cancel_scope.cancel()
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _control_listeners(self) -> AsyncIterator[list[trio.SocketListener]]:
+        control = self._config.control
+        taken = systemd.as_listeners(systemd.take_sockets(self._setup.environment))
+        listeners = taken or await control_listeners.open_listeners(control.socket, control.admin_group)
+        try:
+            yield listeners
+        finally:
+            with trio.CancelScope(shield=True):
+                if not taken:  # systemd's own stays, for the next start
+                    await control_listeners.close_listeners(listeners, control.socket)
+
+    def _attach_ports(self) -> None:
+        attach = self._driver.attach
+        assert self._links is not None
+        attach(self._store.submit, commands.Persist)
+        attach(self._links.submit, commands.PrepareLink, commands.ConnectLink, commands.SendMessage, commands.CloseLink)
+        attach(self._sender.submit, commands.SendPush)
+        attach(
+            self._agents.submit,
+            commands.OpenUserAgent,
+            commands.CloseUserAgent,
+            commands.RegisterChannel,
+            commands.UnregisterChannel,
+            commands.AcknowledgePush,
+        )
+
+    async def _start_ports(self, ports: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
+        control = self._config.control
+        self._attach_ports()
+        await ports.start(self._sender.run)
+        await ports.start(self._agents.run)
+        self._driver.start()
+        access = Access(control.admin_group, control.write_group)
+        # only now: who connected to the waiting socket meanwhile finds a node that has begun
+        await ports.start(control_server.serve, listeners, self._backend, access)
+        if interval := self._notifier.watchdog_interval:
+            ports.start_soon(self._answer_watchdog, interval)
+        ports.start_soon(self._status.run)
+        self._notifier.ready(self._status.text())
+        _log.info(
+            "daemon_started",
+            version=VERSION,
+            peer=self.peer_id,
+            state_dir=str(self._store.path),
+            socket=control.socket,
+            config=self._setup.file or "",
+        )
+
+    # -- while it runs ------------------------------------------------------------------------------------------------
+
+    def _observe(self, command: commands.Notify | commands.DeliverMessage, now: Now) -> None:
+        if isinstance(command, commands.Notify):
+            # a field may have any name; these two mean something to the logger
+            fields = {f"{name}_" if name in ("event", "exc_info") else name: v for name, v in command.fields.items()}
+            known = NOTIFICATIONS.get(command.name)
+            getattr(_log, known.level if known else "info")(command.name, **fields)
+            self._status.touch()
+        self._backend.observe(command, now)
+
+    def _counters(self) -> dict[str, int]:
+        ports = {
+            "driver": self._driver.counters,
+            "links": self._links.counters if self._links else {},
+            "push": self._sender.counters,
+            "user_agent": self._agents.counters,
+        }
+        return {f"{port}_{name}": count for port, counters in ports.items() for name, count in counters.items()}
+
+    async def _heed(self, signals: AsyncIterator[int]) -> None:
+        """Reload at SIGHUP; returns at the other two."""
+        async for number in signals:
+            if number != signal.SIGHUP:
+                _log.info("daemon_stopping", signal=signal.Signals(number).name)
+                return
+            self._notifier.reloading()
+            self._reload()
+            self._notifier.ready(self._status.text())
+
+    def _reload(self) -> None:
+        try:
+            new = self._setup.read_config()
+        except ConfigError as error:
+            self._status.note = "reload refused: the configuration has a mistake, see the log"
+            _log.error("reload_refused", reason=str(error))
+            return
+        at_once, at_restart = changes_between(self._config, new)
+        self._config = replace(self._config, log=new.log)  # the only section whose keys take effect now
+        self._backend.config = self._config
+        self._driver.trace = new.log.level == "debug"
+        logs.configure(new.log)
+        self._status.note = f"restart for {', '.join(at_restart)}" if at_restart else ""
+        _log.info("reloaded", changed=at_once, needs_restart=at_restart)
+
+    async def _answer_watchdog(self, interval: float) -> None:
+        """Says that we live only if both loops do: asyncio carries the links, trio everything else."""
+        while True:
+            if await guest.both_loops_turn(interval):
+                self._notifier.watchdog()
+            await trio.sleep(interval / 2)
+
+    # -- stop ---------------------------------------------------------------------------------------------------------
+
+    async def _say_goodbye(self) -> None:
+        self._notifier.stopping("stopping")
+        self._driver.stop()
+        with trio.move_on_after(GOODBYE_TIMEOUT):
+            await self._store.drain()
+
+
+async def serve(setup: Setup) -> None:
+    """Run the daemon under ``meshd.links.guest.run`` until it is told to stop.
+
+    Raises ConfigError, StoreError, CoreFailed; anything else is a bug.
+    """
+    notifier = systemd.Notifier(setup.environment)
+    try:
+        store = Store.open(Path(setup.config.node.state_dir), TABLES)
+        try:
+            await Daemon(setup, store, keys.load(store.path, setup.environment), notifier).run()
+        finally:
+            store.close()
+    except Exception as error:
+        cause = first_of(error)
+        notifier.status(f"failed: {cause if isinstance(cause, MeshError) else type(cause).__name__}")
+        raise cause from cause.__cause__
+    finally:
+        notifier.close()
+    _log.info("daemon_stopped")
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first exception that is no group: nurseries wrap each error in one, and people want to read the error."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def run(setup: Setup) -> int:
+    """Run the daemon to its end; the exit status: 0, 1 for a failure, 2 for a configuration that cannot be used."""
+    os.umask(0o077)
+    logs.configure(setup.config.log)
+    try:
+        guest.run(serve, setup, on_stray=_log_stray)
+    except ConfigError as error:
+        _log.critical("start_refused", reason=str(error))
+        return 2
+    except MeshError as error:
+        _log.critical("daemon_failed", reason=str(error))
+        return 1
+    except Exception as error:
+        _log.critical("daemon_failed", reason=type(error).__name__, exc_info=error)
+        return 1
+    return 0
+
+
+def _log_link_fault(link: LinkId | None, error: BaseException) -> None:
+    _log.error("link_fault", link=link, error=type(error).__name__, exc_info=error)
+
+
+def _log_stray(error: BaseException | None, context: dict[str, object]) -> None:
+    _log.error("stray_failure", text=str(context.get("message", "")), exc_info=error)

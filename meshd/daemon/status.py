@@ -1,0 +1,64 @@
+"""The one line that ``systemctl status`` shows, and keeping it true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from meshd.daemon.systemd import Notifier
+
+# Policy
+STATUS_INTERVAL = 1.0  # seconds at least between two lines: a mesh of a thousand changes all the time
+
+
+def status_line(status: Mapping[str, Any]) -> str:
+    """``member of home as laptop: 2 links up, 3 members, push ok``, from the values of ``node.status``."""
+    if status["state"] == "joining":
+        return "joining a mesh: waiting for the introducer"
+    mesh = status["mesh"]
+    if status["state"] != "member" or mesh is None:
+        return "no mesh yet: meshctl found or meshctl join"
+    links, members = _count(status["links"], "link"), _count(status["members"], "member")
+    return f"member of {mesh['name']} as {status['name']}: {links} up, {members}, push {_push(status['push'])}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _push(services: list[Mapping[str, Any]]) -> str:
+    """The best that any of the services offers: one is enough to be reached."""
+    states = {service["state"] for service in services}
+    for state, word in (("connected", "ok"), ("connecting", "connecting"), ("down", "down")):
+        if state in states:
+            return word
+    return "off"
+
+
+class StatusLine:
+    """Sends the line to systemd when something has happened, not too often."""
+
+    def __init__(self, notifier: Notifier, status: Callable[[], Mapping[str, Any]]) -> None:
+        self.note = ""
+        """Something to look after that is not in the status, such as a refused reload."""
+        self._notifier = notifier
+        self._status = status
+        self._changed = trio.Event()
+
+    def text(self) -> str:
+        """The line as it should be now."""
+        return status_line(self._status()) + (f" ({self.note})" if self.note else "")
+
+    def touch(self) -> None:
+        """Something has happened. Never waits."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Keep it true until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed = trio.Event()
+            self._notifier.status(self.text())
+            await trio.sleep(STATUS_INTERVAL)

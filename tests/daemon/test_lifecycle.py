@@ -1,0 +1,194 @@
+"""A real daemon process on its own: start, reload, stop, kill, and everything that can refuse it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshd.daemon.status import status_line
+
+PATIENCE = 20.0  # seconds; a busy machine takes long to start an interpreter
+
+
+class Service:
+    """One daemon, with this test as its service manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = directory / "meshd.toml"
+        self.config.write_text("[push]\nservices = []\n[links]\nallow_loopback = true\n")
+        self.socket = directory / "meshd.sock"
+        self.log = directory / "log"
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.bind(str(directory / "notify"))
+        self.manager.settimeout(PATIENCE)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str, prepare: str = "", **environment: str) -> "subprocess.Popen[bytes]":
+        code = f"{prepare}\nfrom meshd.__main__ import main; main()"
+        options = ("--config", str(self.config), "--state-dir", str(self.directory / "state"))
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, *options, "--socket", str(self.socket), *arguments],
+                stderr=log,
+                env={**os.environ, "NOTIFY_SOCKET": str(self.directory / "notify"), **environment},
+                close_fds=False,
+            )
+        return self.process
+
+    def told(self, beginning: str) -> str:
+        """The next message to the service manager that begins so."""
+        while True:
+            message = self.manager.recv(4096).decode()
+            if message.startswith(beginning):
+                return message
+
+    def call(self, method: str) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(self.socket))
+            connection.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method}).encode() + b"\n")
+            for line in connection.makefile():
+                answer = json.loads(line)
+                if answer.get("id") == 1:
+                    return dict(answer["result"])
+        raise AssertionError("closed without an answer")
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def ends(self) -> tuple[int, float]:
+        """Its exit status, and how long it took."""
+        assert self.process is not None
+        began = time.monotonic()
+        return self.process.wait(PATIENCE), time.monotonic() - began
+
+    def stop(self) -> tuple[int, float]:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.ends()
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Callable[[], Service]]:
+    made: list[Service] = []
+
+    def make() -> Service:
+        directory = tmp_path / str(len(made))
+        directory.mkdir()
+        made.append(Service(directory))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.manager.close()
+        if service.process is not None and service.process.poll() is None:
+            service.process.kill()
+            service.process.wait()
+
+
+def test_life_of_a_service(services: Callable[[], Service]) -> None:
+    service = services()
+    service.start(WATCHDOG_USEC="400000")
+    assert service.told("READY=1") == "READY=1\nSTATUS=no mesh yet: meshctl found or meshctl join"
+    assert service.told("WATCHDOG") == "WATCHDOG=1"
+    status = service.call("node.status")
+    assert (status["state"], status["mesh"], status["links"]) == ("no_mesh", None, 0)
+    assert service.call("config.show")["file"] == str(service.config)
+
+    service.config.write_text('[push]\nservices = []\n[links]\nallow_loopback = true\n[log]\nlevel = "debug"\n')
+    assert service.process is not None
+    service.process.send_signal(signal.SIGHUP)
+    assert service.told("RELOADING=1")
+    assert service.told("READY=1")
+    assert service.call("config.show")["values"]["log"]["level"] == "debug"
+
+    service.config.write_text("[links]\nmax_link = 3\n")
+    service.process.send_signal(signal.SIGHUP)
+    assert "reload refused" in service.told("READY=1")
+    refused = next(line for line in service.lines() if line["event"] == "reload_refused")
+    assert "did you mean max_links?" in refused["reason"]
+    assert service.call("config.show")["values"]["log"]["level"] == "debug"
+
+    code, seconds = service.stop()
+    assert service.told("STOPPING=1")
+    assert code == 0
+    assert seconds < 5
+    assert not service.socket.exists()
+    assert service.lines()[-1]["event"] == "daemon_stopped"
+
+
+def test_killed_daemon_comes_back_as_the_same_node(services: Callable[[], Service]) -> None:
+    service = services()
+    process = service.start()
+    service.told("READY=1")
+    first = service.call("node.version")["peer_id"]
+    process.kill()
+    process.wait()
+    assert service.socket.exists(), "stale, and replaced by the next start"
+    service.start()
+    service.told("READY=1")
+    assert service.call("node.version")["peer_id"] == first
+    assert service.stop()[0] == 0
+
+
+def test_second_daemon_is_refused(services: Callable[[], Service]) -> None:
+    service, second = services(), services()
+    process = service.start()
+    service.told("READY=1")
+    second.start("--state-dir", str(service.directory / "state"))
+    assert second.ends()[0] == 1
+    assert f"in use by another meshd (process {process.pid})" in second.lines()[-1]["reason"]
+    assert second.told("STATUS=failed: ").endswith("--state-dir")
+    second.start("--socket", str(service.socket))
+    assert second.ends()[0] == 2
+    assert "another daemon answers there" in second.lines()[-1]["reason"]
+    assert service.call("node.version")["protocol"] == 1
+    assert service.stop()[0] == 0
+
+
+def test_state_directory_open_to_others_is_refused(services: Callable[[], Service]) -> None:
+    service = services()
+    (service.directory / "state").mkdir(mode=0o755)
+    service.start()
+    assert service.ends()[0] == 1
+    assert "chmod 700" in service.lines()[-1]["reason"]
+
+
+def test_socket_activation(services: Callable[[], Service]) -> None:
+    service = services()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(service.socket))
+        listening.listen()
+        listening.set_inheritable(True)
+        hand_over = f"import os; os.dup2({listening.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid())"
+        service.start(prepare=hand_over, LISTEN_FDS="1", LISTEN_FDNAMES="meshd.socket")
+        assert service.call("node.status")["state"] == "no_mesh"  # waited for while the daemon starts
+        assert service.stop()[0] == 0
+        assert service.socket.exists(), "it is systemd's"
+
+
+STATUS = {"state": "member", "mesh": {"name": "home"}, "name": "laptop", "links": 2, "members": 3, "push": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"push": [{"state": "connected"}]}, "member of home as laptop: 2 links up, 3 members, push ok"),
+        ({"links": 1, "members": 1}, "member of home as laptop: 1 link up, 1 member, push off"),
+        ({"push": [{"state": "down"}, {"state": "connecting"}]}, "3 members, push connecting"),
+        ({"push": [{"state": "down"}, {"state": "connected"}]}, "push ok"),
+        ({"state": "joining", "mesh": None}, "joining a mesh: waiting for the introducer"),
+        ({"state": "no_mesh", "mesh": None}, "no mesh yet: meshctl found or meshctl join"),
+    ],
+)
+def test_status_line(changes: dict[str, Any], expected: str) -> None:
+    assert expected in status_line({**STATUS, **changes})
