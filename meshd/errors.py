@@ -77,7 +77,9 @@ class Code(Enum):
     JOIN_REFUSED = _Code(-32019, 1, "The introducer refused.")
     PUSH_UNAVAILABLE = _Code(-32020, 1, "No push service can be reached.")
     NAME_TAKEN = _Code(-32021, 1, "Another member has that name.")
-    NAME_INVALID = _Code(-32022, 1, "A name is 1 to 32 of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends.")
+    NAME_INVALID = _Code(
+        -32022, 1, "A name is 1 to 32 of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends."
+    )
     NO_ADMIN = _Code(-32023, 1, "No admin of the mesh can be reached.")
     REFUSED = _Code(-32024, 1, "Refused.")
     STORE_FAILED = _Code(-32025, 1, "The state directory cannot be written; nothing was changed.")

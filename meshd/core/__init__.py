@@ -1,1 +1,1 @@
-"""Everything that decides. Synchronous, without clock, randomness, I/O or logging: events and the time in, commands out."""
+"""Everything that decides: events and the time in, commands out. No clock, randomness, I/O, logging or ``await``."""

@@ -203,6 +203,19 @@ class DeliverMessage:
 
 
 Command = (
-    Persist | PrepareLink | ConnectLink | SendMessage | CloseLink | OpenUserAgent | CloseUserAgent | RegisterChannel
-    | UnregisterChannel | AcknowledgePush | SendPush | Respond | Refuse | Notify | DeliverMessage
+    Persist
+    | PrepareLink
+    | ConnectLink
+    | SendMessage
+    | CloseLink
+    | OpenUserAgent
+    | CloseUserAgent
+    | RegisterChannel
+    | UnregisterChannel
+    | AcknowledgePush
+    | SendPush
+    | Respond
+    | Refuse
+    | Notify
+    | DeliverMessage
 )

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from meshd.config import Config
-from meshd.core.commands import Change, Command, Notify, Persist, Refuse, Respond
-from meshd.core.facts import Fact
+from meshd.core.commands import Change, Command, Delete, Notify, Persist, Refuse, Respond
+from meshd.core.facts import Fact, NotDurable
 from meshd.core.timers import Timers
 from meshd.crypto.suite import Suite
 from meshd.errors import Code
 from meshd.ids import Instance, LinkId, Now, PeerId, PushId, RequestId, Ticket
+
+# Policy
+STORE_RETRY_INTERVAL = 5.0  # seconds between tries to write what could not be written
+
+
+@dataclass(slots=True)
+class _Outstanding:
+    """A ``Persist`` that is not answered yet, and what waits for it."""
+
+    changes: tuple[Change, ...]
+    request: RequestId | None
+    commands: list[Command] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    followers: list[Ticket] = field(default_factory=list)  # failed ones that this one writes again
 
 
 class Context:
     """One per node. Machines hold it and the machines below them, nothing else."""
 
     __slots__ = (
-        "_after", "_commands", "_last_link", "_last_push", "_last_ticket", "config", "counters", "facts", "instance",
-        "now", "rng", "suite", "timers",
+        "_commands",
+        "_last_link",
+        "_last_push",
+        "_last_ticket",
+        "_outstanding",
+        "_unwritten",
+        "config",
+        "counters",
+        "facts",
+        "instance",
+        "now",
+        "rng",
+        "suite",
+        "timers",
     )
 
     def __init__(self, config: Config, suite: Suite, rng: Random, instance: Instance) -> None:
@@ -33,7 +60,8 @@ class Context:
         self.facts: deque[Fact] = deque()
         self.now = Now(0.0, 0.0)
         self._commands: list[Command] = []
-        self._after: dict[Ticket, list[Command]] = {}
+        self._outstanding: dict[Ticket, _Outstanding] = {}
+        self._unwritten: list[Ticket] = []
         self._last_ticket = 0
         self._last_link = 0
         self._last_push = 0
@@ -62,13 +90,17 @@ class Context:
         """Add to a counter. Names are literals of our own, never taken from outside, so the map stays small."""
         self.counters[name] = self.counters.get(name, 0) + by
 
-    def notify(self, name: str, **fields: Any) -> None:
+    def notify(self, name: str, /, **fields: Any) -> None:
         """Log it and tell the watchers (``meshd.core.notifications`` has the names)."""
         self.do(Notify(name, fields))
 
-    def respond(self, request: RequestId, **result: Any) -> None:
+    def respond(self, request: RequestId, /, **result: Any) -> None:
         """Answer a request."""
         self.do(Respond(request, result))
+
+    def respond_after(self, ticket: Ticket, request: RequestId, /, **result: Any) -> None:
+        """Answer a request once that is durable."""
+        self.after(ticket, Respond(request, result))
 
     def refuse(self, request: RequestId, code: Code, detail: str = "") -> None:
         """Answer a request with an error."""
@@ -76,34 +108,80 @@ class Context:
 
     # -- durability ---------------------------------------------------------------------------------------------------
 
-    def persist(self, *changes: Change) -> Ticket:
-        """Write all or none; see ``after``."""
+    @property
+    def store_failing(self) -> bool:
+        """Whether something could not be written yet. While so, nothing new is taken that would have to be kept."""
+        return bool(self._unwritten)
+
+    def persist(self, *changes: Change, request: RequestId | None = None) -> Ticket:
+        """Write all or none; see ``after``.
+
+        What cannot be written is tried again until it can, and what depends on it waits: memory may be ahead of the
+        disk, but nobody was told. With a ``request`` there is somebody to tell: it is refused, the changes are
+        dropped, and ``NotDurable`` lets the machine undo them.
+        """
         self._last_ticket += 1
         ticket = Ticket(self._last_ticket)
-        self._after[ticket] = []
+        self._outstanding[ticket] = _Outstanding(changes, request)
         self.do(Persist(ticket, changes))
         return ticket
 
+    def delete(self, table: str, key: bytes) -> Ticket:
+        """Remove one row."""
+        return self.persist(Delete(table, key))
+
     def after(self, ticket: Ticket | None, command: Command) -> None:
-        """Have it done once that ticket is durable (at once, if it is or there is none). Never, if it fails."""
-        waiting = None if ticket is None else self._after.get(ticket)
-        if waiting is None:
+        """Have it done once that ticket is durable (at once, if it is or there is none)."""
+        outstanding = None if ticket is None else self._outstanding.get(ticket)
+        if outstanding is None:
             self.do(command)
         else:
-            waiting.append(command)
+            outstanding.commands.append(command)
+
+    def state_after(self, ticket: Ticket, fact: Fact) -> None:
+        """Tell the other machines once that ticket is durable."""
+        outstanding = self._outstanding.get(ticket)
+        if outstanding is None:
+            self.state(fact)
+        else:
+            outstanding.facts.append(fact)
 
     def persisted(self, ticket: Ticket) -> None:
         """Do what waited for it."""
-        for command in self._after.pop(ticket, ()):
+        outstanding = self._outstanding.pop(ticket, None)
+        if outstanding is None:
+            return
+        for follower in outstanding.followers:
+            self.persisted(follower)
+            if follower in self._unwritten:
+                self._unwritten.remove(follower)
+        for command in outstanding.commands:
             self.do(command)
+        self.facts.extend(outstanding.facts)
 
-    def persist_failed(self, ticket: Ticket) -> None:
-        """Drop what waited for it; requests among it are refused rather than left hanging."""
-        for command in self._after.pop(ticket, ()):
-            if isinstance(command, Respond | Refuse):
-                self.refuse(command.request, Code.STORE_FAILED)
-            else:
-                self.count("dropped_not_durable")
+    def persist_failed(self, ticket: Ticket, reason: str) -> None:
+        """Keep it for another try, or drop it and refuse the request that wanted it."""
+        outstanding = self._outstanding[ticket]
+        self.count("store_failures")
+        if outstanding.request is not None:
+            del self._outstanding[ticket]
+            self.refuse(outstanding.request, Code.STORE_FAILED, reason)
+            self.state(NotDurable(ticket))
+            return
+        if not self._unwritten:
+            self.notify("store_failing", reason=reason)
+        if outstanding.followers:  # a try of many together: they are still listed one by one
+            del self._outstanding[ticket]
+        else:
+            self._unwritten.append(ticket)
+        self.timers.set_if_absent(("store", b""), self.now.mono + STORE_RETRY_INTERVAL)
+
+    def retry_store(self) -> None:
+        """Try all that could not be written, together and in order."""
+        if self._unwritten:
+            changes = [change for ticket in self._unwritten for change in self._outstanding[ticket].changes]
+            ticket = self.persist(*changes)
+            self._outstanding[ticket].followers = list(self._unwritten)
 
     # -- ids and time -------------------------------------------------------------------------------------------------
 
@@ -128,5 +206,3 @@ class Context:
     def jitter(self, delay: float) -> float:
         """``delay`` give or take a quarter, so that many nodes do not act as one."""
         return delay * self.rng.uniform(0.75, 1.25)
-
-

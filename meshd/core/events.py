@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from meshd.config import Config
 from meshd.ids import ChannelId, LinkId, PushId, RequestId, Ticket
 from meshd.wire.session_description import SessionDescription
 
@@ -22,6 +23,13 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class TimerFired:
     """``next_deadline()`` has come, more or less: a late one only makes things late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The configuration has been read again; what can change while running is as it says."""
+
+    config: Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +151,7 @@ class ChannelRefused:
 class PushReceived:
     """An encrypted push. Unanswered ones are delivered again, so each needs an ``AcknowledgePush``."""
 
+    service: str
     channel: ChannelId
     version: str = field(repr=False)
     body: bytes = field(repr=False)
@@ -184,7 +193,24 @@ class RequestAbandoned:
 
 
 Event = (
-    Started | TimerFired | Stopping | Persisted | PersistFailed | LinkPrepared | LinkConnected | LinkClosed
-    | MessageReceived | SendBufferHigh | SendBufferLow | UserAgentConnected | UserAgentDisconnected
-    | ChannelRegistered | ChannelRefused | PushReceived | PushAnswered | Requested | RequestAbandoned
+    Started
+    | TimerFired
+    | Reconfigured
+    | Stopping
+    | Persisted
+    | PersistFailed
+    | LinkPrepared
+    | LinkConnected
+    | LinkClosed
+    | MessageReceived
+    | SendBufferHigh
+    | SendBufferLow
+    | UserAgentConnected
+    | UserAgentDisconnected
+    | ChannelRegistered
+    | ChannelRefused
+    | PushReceived
+    | PushAnswered
+    | Requested
+    | RequestAbandoned
 )

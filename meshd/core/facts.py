@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshd.ids import ChannelId, PeerId, SessionId
+from meshd.ids import ChannelId, PeerId, SessionId, Ticket
 from meshd.wire.messages import Grant
 from meshd.wire.record import Record
 
@@ -30,10 +30,14 @@ class NeighborDown:
 
 @dataclass(frozen=True, slots=True)
 class RecordAccepted:
-    """A newer record of a member; ``previous`` is None for one we did not know."""
+    """A newer record of a member, ours included; ``previous`` is None for one we did not know.
+
+    It may be passed on once ``ticket`` is durable.
+    """
 
     record: Record
     previous: Record | None
+    ticket: Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +94,39 @@ class PushOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class RoutesChanged:
-    """Some peer may be reachable now that was not, or the other way round."""
+class MessageDurable:
+    """A message in the inbox is there for good; ``key`` names it."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NotDurable:
+    """The changes of that ticket were not written and will not be; its request has been refused."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class PathFailed:
+    """Something that we sent to ``peer`` through others came back: they have no way to it."""
+
+    peer: PeerId
+    reason: str
 
 
 Fact = (
-    NeighborUp | NeighborDown | RecordAccepted | MembershipChanged | DescriptionReady | SessionFailed | ChannelReady
-    | ReceivingChanged | GrantReceived | PushOutcome | RoutesChanged
+    NeighborUp
+    | NeighborDown
+    | RecordAccepted
+    | MembershipChanged
+    | DescriptionReady
+    | SessionFailed
+    | ChannelReady
+    | ReceivingChanged
+    | GrantReceived
+    | PushOutcome
+    | PathFailed
+    | NotDurable
+    | MessageDurable
 )

@@ -8,7 +8,7 @@ table comes or goes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from meshd.errors import MalformedMessage
 from meshd.ids import PEER_ID_SIZE
@@ -32,7 +32,7 @@ TABLES: tuple[str, ...] = (
 MAX_ROW_SIZE = MAX_BODY_SIZE + 1024
 
 Stored = dict[str, dict[bytes, bytes]]
-Wire = ClassVar[tuple[Kind, ...]]
+Layout: TypeAlias = tuple[Kind, ...]
 T = TypeVar("T")
 
 MESH_KEY = b"mesh"
@@ -47,7 +47,7 @@ class MeshRow:
     chain: tuple[bytes, ...]
     number: int
     generation: int
-    WIRE: Wire = (fixed(PEER_ID_SIZE), Text(32), Many(Blob(1, 256), 4), Uint(40), Uint(40))
+    WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Many(Blob(1, 256), 4), Uint(40), Uint(40))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class AdmittedRow:
 
     chain: tuple[bytes, ...]
     sealing_key: bytes
-    WIRE: Wire = (Many(Blob(1, 256), 4), fixed(32))
+    WIRE: ClassVar[Layout] = (Many(Blob(1, 256), 4), fixed(32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,15 @@ class IntroductionRow:
     uses: int
     revoked: int
     joined: tuple[bytes, ...] = ()
-    WIRE: Wire = (
-        fixed(32), fixed(16), Text(64), Uint(40), Uint(40), Uint(16), Uint(1), Many(fixed(PEER_ID_SIZE), 1024),
+    WIRE: ClassVar[Layout] = (
+        fixed(32),
+        fixed(16),
+        Text(64),
+        Uint(40),
+        Uint(40),
+        Uint(16),
+        Uint(1),
+        Many(fixed(PEER_ID_SIZE), 1024),
     )
 
 
@@ -85,7 +92,7 @@ class ChannelRow:
     holder: bytes
     endpoint: str = field(repr=False)
     granted_until: int
-    WIRE: Wire = (Text(256), fixed(32), Blob(8, PEER_ID_SIZE), Text(1000), Uint(40))
+    WIRE: ClassVar[Layout] = (Text(256), fixed(32), Blob(8, PEER_ID_SIZE), Text(1000), Uint(40))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class InboxRow:
     sent_at: int
     received_at: int
     body: bytes = field(repr=False)
-    WIRE: Wire = (fixed(PEER_ID_SIZE), Text(32), Uint(48), Uint(48), Blob(0, MAX_BODY_SIZE))
+    WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Uint(48), Uint(48), Blob(0, MAX_BODY_SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ class OutboxRow:
     sent_at: int
     expires: int
     body: bytes = field(repr=False)
-    WIRE: Wire = (fixed(PEER_ID_SIZE), Text(32), Uint(48), Uint(40), Blob(0, MAX_BODY_SIZE))
+    WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Uint(48), Uint(40), Blob(0, MAX_BODY_SIZE))
 
 
 def read_row(cls: type[T], value: bytes) -> T:
@@ -136,5 +143,3 @@ def encode_time(unix: float) -> bytes:
 def decode_time(value: bytes) -> int:
     """The inverse of ``encode_time``; anything else is 0: long ago."""
     return int.from_bytes(value, "big") if len(value) == 5 else 0
-
-

@@ -48,11 +48,11 @@ class Timers:
             heapq.heappop(self._heap)
         return None
 
-    def pop_due(self, now: float) -> Key | None:
-        """Take the earliest one that is due, or None."""
+    def pop_due(self, now: float) -> tuple[Key, float] | None:
+        """Take the earliest one that is due, with its deadline; None if none is."""
         deadline = self.next_deadline()
         if deadline is None or deadline > now:
             return None
         key = heapq.heappop(self._heap)[2]
         del self._deadlines[key]
-        return key
+        return key, deadline

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from meshd.core.context import Context
+from meshd.crypto.admission import Rights
+from meshd.ids import short
+from meshd.wire.record import Record
+
+if TYPE_CHECKING:
+    from meshd.core.node import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +26,77 @@ class NodeView:
     peers: list[dict[str, Any]]
     messages: list[dict[str, Any]]
     introductions: list[dict[str, Any]]
+
+
+def make_view(node: Node, ctx: Context) -> NodeView:
+    """Read the node."""
+    return NodeView(
+        status=_status(node, ctx),
+        peers=[_peer(node, ctx, record) for record in _sorted(node, ctx)],
+        messages=node.delivery.view_messages(),
+        introductions=node.introductions.view(),
+    )
+
+
+def _status(node: Node, ctx: Context) -> dict[str, Any]:
+    row = node.membership.row
+    state = "member" if row is not None else "joining" if node.joining.active else "no_mesh"
+    mesh = None
+    warnings: list[str] = []
+    if row is not None:
+        mesh = {"id": row.mesh, "name": row.mesh_name, "admin": bool(node.membership.rights & Rights.ADMIN)}
+        warnings.extend(node.outlook.warnings)
+        if not node.channels.receiving:
+            warnings.append("No push service is connected: nobody can join through this node, or call it back.")
+    if ctx.store_failing:
+        warnings.append("The state directory cannot be written; free some space.")
+    return {
+        "state": state,
+        "peer_id": ctx.own_id,
+        "short_id": short(ctx.own_id),
+        "name": node.membership.name if row is not None else None,
+        "mesh": mesh,
+        "links": len(node.neighbors),
+        "members": len(node.membership),
+        "push": node.channels.view(),
+        "inbox": node.delivery.view_inbox(),
+        "outbox": node.delivery.view_outbox(),
+        "warnings": warnings,
+        "counters": dict(sorted(ctx.counters.items())),
+    }
+
+
+def _sorted(node: Node, ctx: Context) -> list[Record]:
+    return sorted((r for r in node.membership if r.peer != ctx.own_id), key=lambda r: (r.name, r.peer))
+
+
+def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
+    peer = record.peer
+    link = node.neighbors.current(peer)
+    session = node.signaling.with_peer(peer)
+    connected = link.connected if link is not None else None
+    path = None
+    if connected is not None:
+        path = {
+            "kind": connected.local_kind,
+            "local": connected.local_address,
+            "remote": connected.remote_address,
+        }
+    via = [] if link is not None else [node.membership.name_of(hop) or short(hop) for hop in node.routing.path(peer)]
+    return {
+        "peer_id": peer,
+        "short_id": short(peer),
+        "name": record.name,
+        "admin": bool(record.chain[-1].rights & Rights.ADMIN),
+        "may_introduce": bool(record.chain[-1].rights & (Rights.INTRODUCE | Rights.ADMIN)),
+        "link": "up" if link is not None else "connecting" if session is not None else "none",
+        "path": path,
+        "via": via,
+        "reachable": node.routing.next_hop(peer) is not None,
+        "rtt": link.rtt if link is not None else None,
+        "since": link.up_since if link is not None else None,
+        "seen": ctx.now.unix - (ctx.now.mono - link.heard) if link is not None else None,
+        "push_until": node.pushing.push_until(peer),
+        "version": link.agent if link is not None else None,
+        "last_error": node.topology.last_error(peer),
+    }

@@ -46,7 +46,12 @@ class _Body:
     issued: int
     expires: int
     WIRE: ClassVar[tuple[Kind, ...]] = (
-        fixed(PEER_ID_SIZE), fixed(PEER_ID_SIZE), Text(32), Uint(8), Uint(40), Uint(40),
+        fixed(PEER_ID_SIZE),
+        fixed(PEER_ID_SIZE),
+        Text(32),
+        Uint(8),
+        Uint(40),
+        Uint(40),
     )
 
 
@@ -115,7 +120,9 @@ def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify) -> None
             raise Rejected("chain_broken")
         if not granted & (Rights.INTRODUCE | Rights.ADMIN):
             raise Rejected("may_not_introduce")
-        if certificate.rights & Rights.ADMIN and depth > 0:
+        if certificate.rights & ~granted & Rights.ADMIN or (
+            certificate.rights & Rights.ADMIN and depth > 0 and certificate.subject != certificate.issuer
+        ):  # an admin may rename itself; it cannot appoint another
             raise Rejected("may_not_appoint")
         if certificate.issued > now + CLOCK_SKEW:
             raise Rejected("admission_in_future")

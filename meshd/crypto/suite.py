@@ -151,12 +151,14 @@ class RealSuite:
     def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes) -> bytes:
         """See ``Suite``."""
         return webpush.encrypt(
-            plaintext, p256dh, auth, ephemeral_seed=os.urandom(32), salt=os.urandom(16),
+            plaintext,
+            p256dh,
+            auth,
+            ephemeral_seed=os.urandom(32),
+            salt=os.urandom(16),
             padded_size=webpush.padded_size_for(len(plaintext)),
         )
 
     def decrypt_push(self, seed: bytes, body: bytes) -> bytes:
         """See ``Suite``."""
         return webpush.decrypt(body, webpush.derive_user_agent_keys(seed))
-
-

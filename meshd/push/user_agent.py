@@ -335,7 +335,7 @@ class _UserAgent:
                 self._queue_ack(channel, version, autopush.UNDECRYPTABLE)  # or it would come for ever
             case autopush.Notification(channel, version, bytes() as body):
                 self._unacknowledged.add((channel, version))
-                self._deliver(PushReceived(channel, version, body))
+                self._deliver(PushReceived(self._service, channel, version, body))
             case autopush.RegisterAnswered(channel, status, endpoint):
                 if self._requests.get(channel) is None or channel in self._unsent:
                     self._counters["unasked"] += 1

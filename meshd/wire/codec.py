@@ -172,8 +172,14 @@ def unpack(data: bytes, max_size: int) -> Any:
         raise _refuse(f"{len(data)} bytes where at most {max_size} may be")
     try:
         return msgpack.unpackb(
-            data, raw=False, strict_map_key=True, max_array_len=MAX_ITEMS, max_map_len=0, max_ext_len=0,
-            max_bin_len=max_size, max_str_len=max_size,
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=MAX_ITEMS,
+            max_map_len=0,
+            max_ext_len=0,
+            max_bin_len=max_size,
+            max_str_len=max_size,
         )
     except Exception as error:  # msgpack raises ValueError and its subclasses, UnicodeDecodeError, StackError, …
         raise _refuse(f"not msgpack: {type(error).__name__}") from None

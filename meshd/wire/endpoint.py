@@ -1,4 +1,4 @@
-"""Push endpoints on the wire: services end theirs in a long base64url word, which travels as the bytes it stands for."""
+"""Push endpoints on the wire: the long base64url word at their end travels as the bytes it stands for."""
 
 from __future__ import annotations
 

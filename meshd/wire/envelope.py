@@ -44,7 +44,12 @@ class _Signed:
     expires: int
     body: bytes
     WIRE: ClassVar[tuple[Kind, ...]] = (
-        fixed(PEER_ID_SIZE), fixed(SESSION_ID_SIZE), Uint(32), Uint(40), Uint(40), Blob(1, MAX_ENVELOPE_SIZE),
+        fixed(PEER_ID_SIZE),
+        fixed(SESSION_ID_SIZE),
+        Uint(32),
+        Uint(40),
+        Uint(40),
+        Blob(1, MAX_ENVELOPE_SIZE),
     )
 
 
@@ -81,8 +86,16 @@ def _covered(header: bytes, mesh: MeshId, signed: bytes) -> bytes:
 
 
 def seal(
-    suite: Suite, mesh: MeshId, recipient: bytes, sealing_key: bytes, *,
-    session: SessionId, sequence: int, body: bytes, now: Now, lifetime: float = MAX_LIFETIME,
+    suite: Suite,
+    mesh: MeshId,
+    recipient: bytes,
+    sealing_key: bytes,
+    *,
+    session: SessionId,
+    sequence: int,
+    body: bytes,
+    now: Now,
+    lifetime: float = MAX_LIFETIME,
 ) -> bytes:
     """An envelope from us. Raises Rejected if ``sealing_key`` is no key."""
     header = bytes((VERSION, suite.number)) + mesh[:MESH_HINT_SIZE] + recipient

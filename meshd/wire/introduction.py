@@ -48,8 +48,13 @@ class Introduction:
     subscriptions: tuple[SubscriptionPart, ...] = field(repr=False)
     stun_servers: tuple[str, ...] = ()
     WIRE: ClassVar[tuple[Kind, ...]] = (
-        fixed(PEER_ID_SIZE), fixed(PEER_ID_SIZE), fixed(32), fixed(SECRET_SIZE), Uint(40),
-        Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS), Many(Text(128), MAX_STUN_SERVERS),
+        fixed(PEER_ID_SIZE),
+        fixed(PEER_ID_SIZE),
+        fixed(32),
+        fixed(SECRET_SIZE),
+        Uint(40),
+        Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS),
+        Many(Text(128), MAX_STUN_SERVERS),
     )
 
     @property

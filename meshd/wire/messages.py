@@ -7,7 +7,7 @@ their recipient: ``ON_LINK`` and ``IN_ENVELOPE`` say where each may appear. Numb
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.errors import MalformedMessage
@@ -28,8 +28,10 @@ MAX_CAPABILITIES = 16
 MAX_ENDPOINT_SIZE = 1000  # UnifiedPush's bound
 MAX_REASON_CHARS = 32
 MAX_BUCKETS = 2048
+ENTRY_SIZE = PREFIX_SIZE + 5  # of a summary: id prefix, record number
+MAX_ENTRIES = 4096
 
-Wire = ClassVar[tuple[Kind, ...]]
+Layout: TypeAlias = tuple[Kind, ...]
 _CHAIN = Many(Blob(1, MAX_CERTIFICATE_SIZE), MAX_CHAIN_LENGTH)
 _RECORD = Blob(1, MAX_RECORD_SIZE)
 
@@ -44,7 +46,7 @@ class CapabilityPart:
     exp: int
     signature: bytes = field(repr=False)
     subject: str = ""
-    WIRE: Wire = (Uint(40), fixed(64), Text(200))
+    WIRE: ClassVar[Layout] = (Uint(40), fixed(64), Text(200))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,12 @@ class SubscriptionPart:
     auth: bytes = field(repr=False)
     vapid_key: bytes = field(repr=False)
     capabilities: tuple[CapabilityPart, ...] = ()
-    WIRE: Wire = (
-        Text(MAX_ENDPOINT_SIZE), Blob(0, MAX_ENDPOINT_SIZE), fixed(33), fixed(16), fixed(33),
+    WIRE: ClassVar[Layout] = (
+        Text(MAX_ENDPOINT_SIZE),
+        Blob(0, MAX_ENDPOINT_SIZE),
+        fixed(33),
+        fixed(16),
+        fixed(33),
         Many(Nested(CapabilityPart), MAX_CAPABILITIES),
     )
 
@@ -72,7 +78,7 @@ class Grant:
 
     generation: int
     subscriptions: tuple[SubscriptionPart, ...]
-    WIRE: Wire = (Uint(40), Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS))
+    WIRE: ClassVar[Layout] = (Uint(40), Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS))
 
 
 # -- on a link: its own affairs ---------------------------------------------------------------------------------------
@@ -88,7 +94,7 @@ class Hello:
     agent: str
     instance: bytes
     signature: bytes = field(repr=False)
-    WIRE: Wire = (Uint(16), Uint(16), Uint(64), Text(64), fixed(INSTANCE_SIZE), fixed(64))
+    WIRE: ClassVar[Layout] = (Uint(16), Uint(16), Uint(64), Text(64), fixed(INSTANCE_SIZE), fixed(64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Goodbye:
     """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``revoked``."""
 
     reason: str
-    WIRE: Wire = (Text(MAX_REASON_CHARS),)
+    WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ class Heartbeat:
     """Answered at once by ``HeartbeatAnswer`` with the same number."""
 
     number: int
-    WIRE: Wire = (Uint(32),)
+    WIRE: ClassVar[Layout] = (Uint(32),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class HeartbeatAnswer:
     """See ``Heartbeat``."""
 
     number: int
-    WIRE: Wire = (Uint(32),)
+    WIRE: ClassVar[Layout] = (Uint(32),)
 
 
 # -- on a link: records -----------------------------------------------------------------------------------------------
@@ -126,21 +132,20 @@ class Digest:
     """
 
     buckets: bytes
-    WIRE: Wire = (Blob(8, 8 * MAX_BUCKETS),)
+    WIRE: ClassVar[Layout] = (Blob(8, 8 * MAX_BUCKETS),)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What the sender has in buckets that differ: id prefix (8 bytes) and record number (5 bytes) for each record.
 
-    ``numbers`` are the buckets' indices, of ``of`` in all. With ``answer``, the receiver tells its side too.
+    ``numbers`` are the buckets' indices, of ``of`` in all.
     """
 
     of: int
     numbers: tuple[int, ...]
     entries: bytes
-    answer: bool
-    WIRE: Wire = (Uint(16), Many(Uint(16), MAX_BUCKETS), Blob(0, 13 * 4096), Uint(1))
+    WIRE: ClassVar[Layout] = (Uint(16), Many(Uint(16), MAX_BUCKETS), Blob(0, ENTRY_SIZE * MAX_ENTRIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ class Records:
     """Signed records, whoever's: each speaks for itself."""
 
     records: tuple[bytes, ...]
-    WIRE: Wire = (Many(_RECORD, MAX_RECORDS),)
+    WIRE: ClassVar[Layout] = (Many(_RECORD, MAX_RECORDS),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,7 @@ class RecordsWanted:
     """Please send the records with these id prefixes (8 bytes each)."""
 
     prefixes: bytes
-    WIRE: Wire = (Blob(0, PREFIX_SIZE * 4096),)
+    WIRE: ClassVar[Layout] = (Blob(0, PREFIX_SIZE * MAX_ENTRIES),)
 
 
 # -- on a link: relaying ----------------------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ class Forward:
 
     hops: int
     envelope: bytes
-    WIRE: Wire = (Uint(8), Blob(1, MAX_ENVELOPE_SIZE))
+    WIRE: ClassVar[Layout] = (Uint(8), Blob(1, MAX_ENVELOPE_SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,7 @@ class Undeliverable:
 
     envelope: bytes
     reason: str
-    WIRE: Wire = (fixed(8), Text(MAX_REASON_CHARS))
+    WIRE: ClassVar[Layout] = (fixed(8), Text(MAX_REASON_CHARS))
 
 
 # -- joining (in envelopes only) --------------------------------------------------------------------------------------
@@ -197,9 +202,14 @@ class JoinRequest:
     instance: bytes
     description: bytes
     grant: Grant
-    WIRE: Wire = (
-        fixed(INTRODUCTION_ID_SIZE), fixed(32), Text(32), fixed(32), fixed(INSTANCE_SIZE),
-        Blob(1, MAX_DESCRIPTION_SIZE), Nested(Grant),
+    WIRE: ClassVar[Layout] = (
+        fixed(INTRODUCTION_ID_SIZE),
+        fixed(32),
+        Text(32),
+        fixed(32),
+        fixed(INSTANCE_SIZE),
+        Blob(1, MAX_DESCRIPTION_SIZE),
+        Nested(Grant),
     )
 
 
@@ -212,7 +222,7 @@ class JoinAccepted:
     mesh_name: str
     record: bytes
     grant: Grant | None
-    WIRE: Wire = (Blob(1, MAX_DESCRIPTION_SIZE), _CHAIN, Text(32), _RECORD, Maybe(Nested(Grant)))
+    WIRE: ClassVar[Layout] = (Blob(1, MAX_DESCRIPTION_SIZE), _CHAIN, Text(32), _RECORD, Maybe(Nested(Grant)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +230,7 @@ class JoinRefused:
     """The answer to a bearer who may not: ``used_up``, ``revoked``, ``expired``, ``clock``, ``busy``."""
 
     reason: str
-    WIRE: Wire = (Text(MAX_REASON_CHARS),)
+    WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
 
 
 # -- to a member: on its link, or in an envelope ----------------------------------------------------------------------
@@ -233,7 +243,7 @@ class Offer:
     description: bytes
     instance: bytes
     grant: Grant | None
-    WIRE: Wire = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE), Maybe(Nested(Grant)))
+    WIRE: ClassVar[Layout] = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE), Maybe(Nested(Grant)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +252,7 @@ class Answer:
 
     description: bytes
     instance: bytes
-    WIRE: Wire = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE))
+    WIRE: ClassVar[Layout] = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +260,7 @@ class OfferDeclined:
     """No link: ``busy``, ``leaving``."""
 
     reason: str
-    WIRE: Wire = (Text(MAX_REASON_CHARS),)
+    WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +272,7 @@ class ApplicationMessage:
     sent_at: int
     expires: int
     body: bytes = field(repr=False)
-    WIRE: Wire = (fixed(MESSAGE_ID_SIZE), Text(32), Uint(48), Uint(40), Blob(0, MAX_BODY_SIZE))
+    WIRE: ClassVar[Layout] = (fixed(MESSAGE_ID_SIZE), Text(32), Uint(48), Uint(40), Blob(0, MAX_BODY_SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +280,7 @@ class Acknowledgement:
     """Those messages are durable at the sender of this."""
 
     messages: tuple[bytes, ...]
-    WIRE: Wire = (Many(fixed(MESSAGE_ID_SIZE), 256),)
+    WIRE: ClassVar[Layout] = (Many(fixed(MESSAGE_ID_SIZE), 256),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +289,7 @@ class MessageRefused:
 
     message: bytes
     reason: str
-    WIRE: Wire = (fixed(MESSAGE_ID_SIZE), Text(MAX_REASON_CHARS))
+    WIRE: ClassVar[Layout] = (fixed(MESSAGE_ID_SIZE), Text(MAX_REASON_CHARS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +297,7 @@ class Ping:
     """A person's ping, end to end over whatever path there is."""
 
     number: int
-    WIRE: Wire = (Uint(64),)
+    WIRE: ClassVar[Layout] = (Uint(64),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +305,7 @@ class PingAnswer:
     """See ``Ping``."""
 
     number: int
-    WIRE: Wire = (Uint(64),)
+    WIRE: ClassVar[Layout] = (Uint(64),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +314,7 @@ class AdmissionWanted:
 
     number: int
     name: str
-    WIRE: Wire = (Uint(64), Text(32))
+    WIRE: ClassVar[Layout] = (Uint(64), Text(32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +323,7 @@ class AdmissionIssued:
 
     number: int
     chain: tuple[bytes, ...]
-    WIRE: Wire = (Uint(64), _CHAIN)
+    WIRE: ClassVar[Layout] = (Uint(64), _CHAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,19 +332,33 @@ class AdmissionRefused:
 
     number: int
     reason: str
-    WIRE: Wire = (Uint(64), Text(MAX_REASON_CHARS))
+    WIRE: ClassVar[Layout] = (Uint(64), Text(MAX_REASON_CHARS))
 
 
 ON_LINK: dict[int, type[Any]] = {
-    1: Hello, 2: Goodbye, 3: Heartbeat, 4: HeartbeatAnswer,
-    8: Digest, 9: Summary, 10: Records, 11: RecordsWanted,
-    16: Forward, 17: Undeliverable,
+    1: Hello,
+    2: Goodbye,
+    3: Heartbeat,
+    4: HeartbeatAnswer,
+    8: Digest,
+    9: Summary,
+    10: Records,
+    11: RecordsWanted,
+    16: Forward,
+    17: Undeliverable,
 }
 JOINING: dict[int, type[Any]] = {24: JoinRequest, 25: JoinAccepted, 26: JoinRefused}
 SIGNALING: dict[int, type[Any]] = {27: Offer, 28: Answer, 29: OfferDeclined}
 TO_A_MEMBER: dict[int, type[Any]] = {
-    32: Grant, 33: ApplicationMessage, 34: Acknowledgement, 35: MessageRefused, 36: Ping, 37: PingAnswer,
-    38: AdmissionWanted, 39: AdmissionIssued, 40: AdmissionRefused,
+    32: Grant,
+    33: ApplicationMessage,
+    34: Acknowledgement,
+    35: MessageRefused,
+    36: Ping,
+    37: PingAnswer,
+    38: AdmissionWanted,
+    39: AdmissionIssued,
+    40: AdmissionRefused,
 }
 LINK_MESSAGES: dict[int, type[Any]] = ON_LINK | TO_A_MEMBER
 ENVELOPE_MESSAGES: dict[int, type[Any]] = JOINING | SIGNALING | TO_A_MEMBER

@@ -35,8 +35,16 @@ class _Body:
     expires: int
     flags: int
     WIRE: ClassVar[tuple[Kind, ...]] = (
-        Uint(40), Many(Blob(1, MAX_CERTIFICATE_SIZE), MAX_CHAIN_LENGTH), fixed(32),
-        Blob(0, PREFIX_SIZE * MAX_NEIGHBORS), Uint(40), Uint(64), fixed(INSTANCE_SIZE), Uint(40), Uint(40), Uint(16),
+        Uint(40),
+        Many(Blob(1, MAX_CERTIFICATE_SIZE), MAX_CHAIN_LENGTH),
+        fixed(32),
+        Blob(0, PREFIX_SIZE * MAX_NEIGHBORS),
+        Uint(40),
+        Uint(64),
+        fixed(INSTANCE_SIZE),
+        Uint(40),
+        Uint(40),
+        Uint(16),
     )
 
 
@@ -83,15 +91,34 @@ class Record:
 
 
 def make_record(
-    suite: Suite, mesh: MeshId, *, number: int, chain: Chain, neighbors: tuple[bytes, ...], generation: int,
-    features: int, instance: Instance, issued: int, flags: int,
+    suite: Suite,
+    mesh: MeshId,
+    *,
+    number: int,
+    chain: Chain,
+    neighbors: tuple[bytes, ...],
+    generation: int,
+    features: int,
+    instance: Instance,
+    issued: int,
+    flags: int,
 ) -> Record:
     """Our own record, signed."""
     expires = issued + int(RECORD_LIFETIME)
-    body = encode(_Body(
-        number, tuple(c.encoded for c in chain), suite.sealing_key, b"".join(neighbors), generation, features,
-        instance, issued, expires, flags,
-    ))
+    body = encode(
+        _Body(
+            number,
+            tuple(c.encoded for c in chain),
+            suite.sealing_key,
+            b"".join(neighbors),
+            generation,
+            features,
+            instance,
+            issued,
+            expires,
+            flags,
+        )
+    )
     encoded = encode(_Signed(body, suite.sign(_CONTEXT + mesh + body)))
     return Record(
         number, chain, suite.sealing_key, neighbors, generation, features, instance, issued, expires, flags, encoded
@@ -105,8 +132,17 @@ def decode_record(data: bytes) -> Record:
         raise MalformedMessage("neighbors that are no row of prefixes")
     neighbors = tuple(body.neighbors[i : i + PREFIX_SIZE] for i in range(0, len(body.neighbors), PREFIX_SIZE))
     return Record(
-        body.number, decode_chain(body.chain), body.sealing_key, neighbors, body.generation, body.features,
-        Instance(body.instance), body.issued, body.expires, body.flags, data,
+        body.number,
+        decode_chain(body.chain),
+        body.sealing_key,
+        neighbors,
+        body.generation,
+        body.features,
+        Instance(body.instance),
+        body.issued,
+        body.expires,
+        body.flags,
+        data,
     )
 
 

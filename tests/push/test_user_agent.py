@@ -193,7 +193,7 @@ async def test_connected_comes_before_any_push_even_in_one_read(autojump_clock) 
         await peer.say({"messageType": "hello", "status": 200, "uaid": UAID})
         await peer.push()
         await r.event(UserAgentConnected)
-        assert await r.event(PushReceived) == PushReceived(A, "v1", b"body")
+        assert await r.event(PushReceived) == PushReceived(SERVICE, A, "v1", b"body")
         assert r.agents.counters["unasked"] == 1
 
 

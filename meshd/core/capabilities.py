@@ -1,0 +1,41 @@
+"""Capabilities as arithmetic: which expiries to issue, and which may be used when (RFC 8292 section 2).
+
+A push service accepts a JWT whose ``exp`` lies at most 24 h ahead, so one JWT serves for a day at most, and one with a
+later ``exp`` begins to serve later. With ten minutes kept clear at either end for clocks that disagree, each covers
+23 h 40 min; the spans of several are laid end to end.
+"""
+
+from __future__ import annotations
+
+# Specification
+MAX_AHEAD = 86400  # seconds; RFC 8292 section 2
+
+# Policy
+CLOCK_SLACK = 600  # seconds
+GRANT_SPAN = 48 * 3600.0  # seconds that a holder can push for from now on
+TOP_UP_SPAN = 36 * 3600.0  # below that it is given more
+_COVERED = MAX_AHEAD - 2 * CLOCK_SLACK
+
+
+def expiries(now: float, span: float = GRANT_SPAN) -> list[int]:
+    """``exp`` values such that at every moment from ``now`` to ``now + span`` one of them is usable."""
+    result: list[int] = []
+    covered = now
+    while covered < now + span:
+        covered = min(covered + _COVERED, now + span)
+        result.append(int(covered) + CLOCK_SLACK)
+    return result
+
+
+def is_usable(exp: int, now: float) -> bool:
+    """Whether a service whose clock is right within the slack would take a JWT with that ``exp`` now."""
+    return now + CLOCK_SLACK - 1 <= exp <= now + MAX_AHEAD - CLOCK_SLACK + 1
+
+
+def usable_until(exps: list[int], now: float) -> float:
+    """To when, without a gap from ``now`` on, one of them is usable (Unix seconds); ``now`` itself if none is."""
+    until = now
+    for exp in sorted(exps):
+        if exp - MAX_AHEAD + CLOCK_SLACK <= until + 1:
+            until = max(until, float(exp - CLOCK_SLACK))
+    return until

@@ -1,0 +1,348 @@
+"""The joiner's side: from a pasted token to the first link, in two pushes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from meshd.core.channels import Channels
+from meshd.core.context import Context
+from meshd.core.membership import Membership, check_accepted
+from meshd.core.post import Post
+from meshd.core.pushing import Pushing
+from meshd.core.reachability import warnings_about, why_no_link
+from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Purpose, Session, SessionState, Signaling
+from meshd.errors import Code, ControlError, Rejected
+from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
+from meshd.wire.envelope import Letter, open_envelope
+from meshd.wire.introduction import Introduction, decode_token, proof_of
+from meshd.wire.messages import JOINING, JoinAccepted, JoinRefused, JoinRequest, decode_message
+from meshd.wire.session_description import decode as decode_description
+
+# Policy
+RETRY_INTERVAL = 20.0  # seconds without an answer, after which a fresh description is pushed
+MAX_TRIES = 5  # descriptions pushed in one join; two are kept alive at once
+PUSH_WAIT = 10.0  # seconds for a push service to take us as a user agent
+MAX_JOIN_TIMEOUT = 600.0
+
+_REFUSALS = {
+    "used_up": Code.TOKEN_USED_UP,
+    "revoked": Code.TOKEN_REVOKED,
+    "expired": Code.TOKEN_EXPIRED,
+    "clock": Code.CLOCK_WRONG,
+    "busy": Code.BUSY,
+}
+
+
+@dataclass(slots=True)
+class _Join:
+    """The join under way. Times in monotonic seconds."""
+
+    request: RequestId
+    introduction: Introduction
+    name: str
+    began: float
+    sessions: list[SessionId] = field(default_factory=list)
+    tries: int = 0
+    pushes_sent: int = 0
+    pushes_received: int = 0
+    accepted: bool = False
+    introducer_name: str = ""
+    warnings: list[str] = field(default_factory=list)
+    trouble: str = ""  # the last thing that went wrong, for the error
+
+
+class Joining:
+    """At most one join at a time, by a node without a mesh."""
+
+    __slots__ = ("_channels", "_ctx", "_join", "_membership", "_post", "_pushing", "_signaling")
+
+    def __init__(
+        self,
+        ctx: Context,
+        membership: Membership,
+        channels: Channels,
+        pushing: Pushing,
+        post: Post,
+        signaling: Signaling,
+    ) -> None:
+        self._ctx = ctx
+        self._membership = membership
+        self._channels = channels
+        self._pushing = pushing
+        self._post = post
+        self._signaling = signaling
+        self._join: _Join | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether a join is under way."""
+        return self._join is not None
+
+    def is_introducer(self, peer: PeerId) -> bool:
+        """Whether that peer is the one that we have asked to let us in."""
+        return self._join is not None and peer == self._join.introduction.introducer
+
+    # -- beginning ----------------------------------------------------------------------------------------------------
+
+    def begin(self, request: RequestId, token: str, name: str, timeout: float) -> None:
+        """Read the token, become reachable, gather; then push."""
+        try:
+            introduction = decode_token(token)
+            self._check(introduction, name)
+        except ControlError as error:
+            self._ctx.refuse(request, error.code, error.detail)
+            return
+        self._join = _Join(request, introduction, name, self._ctx.now.mono)
+        self._ctx.notify("join_began", introduction=introduction.id, introducer=introduction.introducer)
+        self._channels.activate()
+        self._channels.ensure(introduction.introducer)
+        self._ctx.timer("join", b"", min(timeout, MAX_JOIN_TIMEOUT))
+        self._ctx.timer("join_push", b"", PUSH_WAIT)
+        self._gather()
+
+    def _check(self, introduction: Introduction, name: str) -> None:
+        if introduction.introducer == self._ctx.own_id:
+            raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")
+        if introduction.expires <= self._ctx.now.unix:
+            raise ControlError(Code.TOKEN_EXPIRED, "If it is fresh, this machine's clock is wrong.")
+        if not is_name(name):
+            raise ControlError(Code.NAME_INVALID)
+        if not introduction.subscriptions:
+            raise ControlError(Code.TOKEN_MANGLED, "It names no push service.")
+
+    def _gather(self) -> None:
+        join = self._join
+        assert join is not None
+        if len(join.sessions) >= 2:  # the answer to the try before last may still come; older ones are given up
+            oldest = self._signaling.session(join.sessions.pop(0))
+            if oldest is not None:
+                self._signaling.end(oldest, "superseded")
+        session = self._signaling.begin(
+            join.introduction.introducer,
+            join.introduction.mesh,
+            Purpose.JOIN,
+            offerer=True,
+            timeout=PUSH_SESSION_TIMEOUT,
+        )
+        if session is not None:
+            join.sessions.append(session.id)
+
+    # -- pushing the request ------------------------------------------------------------------------------------------
+
+    def ready(self, session: Session) -> None:
+        """Our description is there."""
+        join = self._join
+        if join is not None:
+            join.warnings = warnings_about(decode_description(session.description))
+            self._request(session)
+
+    def on_channel_ready(self, holder: bytes) -> None:
+        """The introducer can answer us by push now."""
+        join = self._join
+        if join is not None and holder == join.introduction.introducer:
+            self._ctx.cancel_timer("join_push", b"")
+            for session_id in join.sessions:
+                session = self._signaling.session(session_id)
+                if session is not None:
+                    self._request(session)
+
+    def _request(self, session: Session) -> None:
+        """Needs both the description and the channel; comes when the later of them is there."""
+        join = self._join
+        if join is None or not session.description or session.sent is not None or join.accepted:
+            return
+        introduction = join.introduction
+        grant = self._channels.grant(introduction.introducer, 0)
+        if grant is None:
+            return
+        message = JoinRequest(
+            introduction.id,
+            proof_of(introduction.secret, self._ctx.own_id, session.id),
+            join.name,
+            self._ctx.suite.sealing_key,
+            self._ctx.instance,
+            session.description,
+            grant,
+        )
+        envelope = self._post.envelope_to(
+            introduction.mesh, introduction.sealing_key, introduction.sealing_key, message, session.id
+        )
+        if envelope is None:
+            self._fail(Code.TOKEN_MANGLED, "Its key is none.")
+            return
+        session.sent, session.state = message, SessionState.HAVE_LOCAL_OFFER
+        sent = self._pushing.send(
+            session.id,
+            envelope,
+            subscriptions=introduction.subscriptions,
+            topic=b"join" + self._ctx.own_id[:12],
+            lifetime=PUSH_SESSION_TIMEOUT,
+        )
+        if not sent:
+            self._fail(Code.TOKEN_EXPIRED, "Or this machine's clock is wrong: its capability cannot be used now.")
+            return
+        join.tries += 1
+        join.pushes_sent += 1
+        self._ctx.notify("join_requested", introducer=introduction.introducer, attempt=join.tries)
+        if join.tries < MAX_TRIES:
+            self._ctx.timer("join_retry", b"", RETRY_INTERVAL)
+
+    def on_retry(self) -> None:
+        """No answer: again, with a fresh description."""
+        if self._join is not None and not self._join.accepted:
+            self._gather()
+
+    def on_push_outcome(self, name: bytes, outcome: str, detail: str) -> bool:
+        """Of one of our requests; True if it was."""
+        join = self._join
+        if join is None or SessionId(name) not in join.sessions:
+            return False
+        if outcome == "gone":
+            self._fail(Code.TOKEN_REVOKED, "Its push subscription is gone.")
+        elif outcome == "failed":
+            join.trouble = detail
+            session = self._signaling.session(SessionId(name))
+            if session is not None:  # a later try, with what the retry timer gathers, may fare better
+                join.sessions.remove(session.id)
+                self._signaling.end(session, "push_failed")
+        return True
+
+    # -- the answer ---------------------------------------------------------------------------------------------------
+
+    def on_push(self, envelope: bytes) -> Ticket | None:
+        """An envelope while we join. Gives the ticket of its acknowledgement. Raises MalformedMessage, Rejected."""
+        join = self._join
+        if join is None:
+            raise Rejected("no_join")
+        mesh = join.introduction.mesh
+        try:
+            letter = self._post.open(envelope, mesh)
+        except Rejected as rejected:
+            self._blame_clock(envelope, rejected)
+            raise
+        if letter.sender != join.introduction.introducer:
+            raise Rejected("stranger")
+        message = decode_message(letter.body, JOINING)
+        ticket = self._post.remember(letter)
+        session = self._signaling.session(letter.session)
+        if session is None or letter.session not in join.sessions:
+            raise Rejected("no_session")
+        join.pushes_received += 1
+        if isinstance(message, JoinRefused):
+            code = _REFUSALS.get(message.reason, Code.JOIN_REFUSED)
+            self._fail(code, "" if code is not Code.JOIN_REFUSED else f"It says: {message.reason[:32]}.")
+        elif isinstance(message, JoinAccepted):
+            self._accept(join, session, letter, message)
+        return ticket
+
+    def _blame_clock(self, envelope: bytes, rejected: Rejected) -> None:
+        """The answer to our own request cannot be old: if it looks so, one of the clocks is wrong."""
+        join = self._join
+        if join is not None and rejected.reason in ("clock", "expired"):
+            letter = open_envelope(self._ctx.suite, join.introduction.mesh, envelope)
+            if letter.sender == join.introduction.introducer and letter.session in join.sessions:
+                off = self._ctx.now.unix - letter.issued
+                ahead = "ahead of" if off > 0 else "behind"
+                self._fail(Code.CLOCK_WRONG, f"This one is {abs(off):.0f} s {ahead} the introducer's.")
+
+    def _accept(self, join: _Join, session: Session, letter: Letter, message: JoinAccepted) -> None:
+        chain, record = check_accepted(message, self._ctx.own_id, join.introduction.mesh, self._ctx)
+        if record.peer != letter.sender:
+            raise Rejected("record_of_another")
+        remote = decode_description(message.description)
+        if not join.accepted:
+            join.accepted = True
+            join.introducer_name = record.name
+            self._ctx.cancel_timer("join_retry", b"")
+            mesh_name = message.mesh_name if is_name(message.mesh_name) else "mesh"
+            session.ticket = self._membership.enter(join.introduction.mesh, mesh_name, chain)
+            self._membership.accept(message.record, letter.sender)
+            if message.grant is not None:
+                self._pushing.on_grant(letter.sender, message.grant)
+            self._ctx.notify("joined", mesh=join.introduction.mesh, name=chain[-1].name, introducer=letter.sender)
+        self._signaling.depend(session, session.ticket)
+        self._signaling.connect(session, remote)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def on_neighbor_up(self, peer: PeerId) -> None:
+        """The first link: done."""
+        join = self._join
+        if join is None or peer != join.introduction.introducer or self._membership.row is None:
+            return
+        self._join = None
+        self._stop_timers()
+        row = self._membership.row
+        self._ctx.respond(
+            join.request,
+            mesh_id=row.mesh,
+            mesh_name=row.mesh_name,
+            peer_id=self._ctx.own_id,
+            name=self._membership.name,
+            introducer={"peer_id": peer, "name": join.introducer_name},
+            elapsed=self._ctx.now.mono - join.began,
+            pushes_sent=join.pushes_sent,
+            pushes_received=join.pushes_received,
+            warnings=join.warnings,
+        )
+
+    def on_session_failed(self, session_id: SessionId, reason: str) -> None:
+        """The link to the introducer could not be made. We may be a member all the same: others will be tried."""
+        join = self._join
+        if join is None or session_id not in join.sessions:
+            return
+        join.sessions.remove(session_id)
+        if join.accepted and not join.sessions:
+            self._fail(
+                Code.LINK_FAILED,
+                f"{join.trouble} The node has been admitted and keeps trying; see meshctl status. ({reason})",
+            )
+
+    def on_timer(self, name: str) -> None:
+        """The join's own deadlines."""
+        join = self._join
+        if join is None:
+            return
+        if name == "join_push":
+            self._fail(Code.PUSH_UNAVAILABLE, "See meshctl status, and push.services in the configuration.")
+        elif name == "join_retry":
+            self.on_retry()
+        elif join.accepted:
+            self._fail(Code.LINK_FAILED, self.why())
+        else:
+            self._fail(Code.JOIN_TIMEOUT, join.trouble or "Is it running, and online?")
+
+    def why(self) -> str:
+        """Why there is no link yet, as far as can be told."""
+        join = self._join
+        session = None
+        if join is not None and join.sessions:
+            session = self._signaling.session(join.sessions[-1])
+        if session is None or not session.description:
+            return why_no_link(None, None)
+        return why_no_link(decode_description(session.description), session.remote)
+
+    def abandon(self, request: RequestId) -> None:
+        """Nobody waits any more. Before we are admitted that ends it; afterwards we are a member and stay one."""
+        if self._join is not None and self._join.request == request:
+            self._fail(Code.JOIN_TIMEOUT, "")
+
+    def _fail(self, code: Code, detail: str) -> None:
+        join = self._join
+        if join is None:
+            return
+        self._join = None
+        self._stop_timers()
+        self._ctx.notify("join_failed", introducer=join.introduction.introducer, reason=code.symbol)
+        self._ctx.refuse(join.request, code, detail)
+        if self._membership.row is None:
+            for session_id in join.sessions:
+                session = self._signaling.session(session_id)
+                if session is not None:
+                    self._signaling.end(session, "join_failed")
+            self._channels.deactivate()
+            self._pushing.forget_all()
+
+    def _stop_timers(self) -> None:
+        for name in ("join", "join_push", "join_retry"):
+            self._ctx.cancel_timer(name, b"")

@@ -1,0 +1,360 @@
+"""Who belongs to the mesh: our own place in it, and everybody's newest record.
+
+A record is stored only when its chain leads to the mesh key, its signature holds and its number is higher than what we
+have. What is stored here has been verified; nobody below checks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshd.core.commands import Clear, Delete, Put
+from meshd.core.context import Context
+from meshd.core.facts import MembershipChanged, RecordAccepted
+from meshd.core.state import MESH_KEY, AdmittedRow, MeshRow, Stored, rows
+from meshd.crypto.admission import MAX_CHAIN_LENGTH, Chain, Rights, decode_chain, expires_at, issue, verify_chain
+from meshd.errors import LocalMisuse, MalformedMessage, Rejected
+from meshd.ids import PREFIX_SIZE, MeshId, PeerId, RequestId, Ticket, is_name
+from meshd.wire.codec import encode
+from meshd.wire.messages import MAX_RECORDS, JoinAccepted
+from meshd.wire.record import DEPARTED, MAX_NEIGHBORS, RELAYS, Record, decode_record, make_record, verify_record
+
+# Policy
+RECORD_BATCH_INTERVAL = 0.05  # seconds; changes of neighbors within it make one new record
+RECORD_RENEW_INTERVAL = 86400.0  # seconds; well within a record's lifetime of a week
+DEPARTED_RETENTION = 30 * 86400.0  # seconds a goodbye is remembered, so that an older record does not raise the dead
+MEMBER_LIFETIME = 365 * 86400  # seconds an admission by an admin lasts
+INTRODUCED_LIFETIME = 30 * 86400  # seconds one by another member lasts; any admin makes it a full one
+MAX_NUMBER_JUMP = 1 << 20  # how far above ours a number of our own record may be believed to be
+
+
+class Membership:
+    """The mesh as this node knows it. Without a mesh, ``row`` is None and there are no records."""
+
+    __slots__ = ("_admitted", "_ctx", "_neighbors", "_prefixes", "_records", "row")
+
+    def __init__(self, ctx: Context, stored: Stored) -> None:
+        self._ctx = ctx
+        self.row = rows(stored, "mesh", MeshRow).get(MESH_KEY)
+        self._admitted = {PeerId(k): v for k, v in rows(stored, "admitted", AdmittedRow).items()}
+        self._records: dict[PeerId, Record] = {}
+        self._prefixes: dict[bytes, PeerId] = {}
+        self._neighbors: tuple[bytes, ...] = ()
+        if self.row is not None:
+            for data in stored.get("records", {}).values():
+                try:  # they were verified when they came, and only this daemon can write here
+                    record = decode_record(data)
+                except MalformedMessage:
+                    continue
+                self._keep(record)
+
+    # -- ourselves ----------------------------------------------------------------------------------------------------
+
+    @property
+    def mesh(self) -> MeshId:
+        """The mesh we belong to. Raises LocalMisuse without one."""
+        return MeshId(self._own_row().mesh)
+
+    @property
+    def chain(self) -> Chain:
+        """Our own admission."""
+        return decode_chain(self._own_row().chain)
+
+    @property
+    def name(self) -> str:
+        """Our own name."""
+        return self.chain[-1].name
+
+    @property
+    def rights(self) -> Rights:
+        """Our own rights."""
+        return self.chain[-1].rights
+
+    @property
+    def own_record(self) -> Record | None:
+        """Our newest record."""
+        return self._records.get(self._ctx.own_id)
+
+    def _own_row(self) -> MeshRow:
+        if self.row is None:
+            raise LocalMisuse("this node belongs to no mesh")
+        return self.row
+
+    def enter(self, mesh: MeshId, mesh_name: str, chain: Chain, request: RequestId | None = None) -> Ticket:
+        """Become a member (by founding or by being admitted). The ticket is that of the membership."""
+        self.row = MeshRow(mesh, mesh_name, tuple(c.encoded for c in chain), 0, 0)
+        ticket = self._publish((), request)
+        self._ctx.state(MembershipChanged())
+        return ticket
+
+    def undo_enter(self) -> None:
+        """It could not be made durable."""
+        self.row = None
+        self._records.clear()
+        self._prefixes.clear()
+        self._ctx.cancel_timer("record", b"")
+        self._ctx.state(MembershipChanged())
+
+    def leave(self) -> tuple[Record, Ticket]:
+        """Stop being a member: gives the record that says goodbye. Everything about the mesh is forgotten."""
+        row = self._own_row()
+        farewell = self._make(row, self._next_number(row), (), DEPARTED)
+        self.row = None
+        self._records.clear()
+        self._prefixes.clear()
+        self._admitted.clear()
+        ticket = self._ctx.persist(Clear("mesh"), Clear("records"), Clear("admitted"))
+        self._ctx.cancel_timer("record", b"")
+        self._ctx.state(MembershipChanged())
+        return farewell, ticket
+
+    def adopt(self, chain: Chain) -> Ticket:
+        """Take a new admission from an admin, after checking it. Raises Rejected if it does not hold or is older."""
+        row = self._own_row()
+        if chain[-1].subject != self._ctx.own_id:
+            raise Rejected("not_our_admission")
+        verify_chain(chain, self.mesh, self._ctx.now.unix, self._ctx.suite.verify)
+        if chain[-1].issued < self.chain[-1].issued:
+            raise Rejected("older_admission")
+        self.row = MeshRow(row.mesh, row.mesh_name, tuple(c.encoded for c in chain), row.number, row.generation)
+        ticket = self._publish(self._neighbors)
+        self._ctx.state(MembershipChanged())
+        return ticket
+
+    def new_generation(self) -> None:
+        """Our push subscriptions have changed: say so in the record."""
+        row = self.row
+        if row is not None:
+            self.row = MeshRow(row.mesh, row.mesh_name, row.chain, row.number, row.generation + 1)
+            self._ctx.timers.set_if_absent(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+
+    def neighbors_changed(self, neighbors: tuple[PeerId, ...]) -> None:
+        """Our links are these now; a new record follows soon."""
+        self._neighbors = tuple(sorted(peer[:PREFIX_SIZE] for peer in neighbors))[:MAX_NEIGHBORS]
+        if self.row is not None:
+            self._ctx.timers.set_if_absent(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+
+    def on_timer(self) -> None:
+        """Time for a new record: something has changed, or the last one grows old."""
+        if self.row is not None:
+            self._publish(self._neighbors)
+            self._drop_expired()
+
+    def _next_number(self, row: MeshRow) -> int:
+        own = self._records.get(self._ctx.own_id)
+        return max(row.number, own.number if own else 0) + 1
+
+    def _make(self, row: MeshRow, number: int, neighbors: tuple[bytes, ...], flags: int) -> Record:
+        return make_record(
+            self._ctx.suite,
+            MeshId(row.mesh),
+            number=number,
+            chain=decode_chain(row.chain),
+            neighbors=neighbors,
+            generation=row.generation,
+            features=0,
+            instance=self._ctx.instance,
+            issued=int(self._ctx.now.unix),
+            flags=flags,
+        )
+
+    def _publish(self, neighbors: tuple[bytes, ...], request: RequestId | None = None) -> Ticket:
+        """A new record of ours. It leaves only once its number is durable, or a restart would use it twice."""
+        row = self._own_row()
+        number = self._next_number(row)
+        record = self._make(row, number, neighbors, RELAYS if self._ctx.config.mesh.relay else 0)
+        self.row = MeshRow(row.mesh, row.mesh_name, row.chain, number, row.generation)
+        previous = self._keep(record)
+        ticket = self._ctx.persist(
+            Put("mesh", MESH_KEY, encode(self.row)), Put("records", record.peer, record.encoded), request=request
+        )
+        self._ctx.timer("record", b"", self._ctx.jitter(RECORD_RENEW_INTERVAL))
+        self._ctx.state(RecordAccepted(record, previous, ticket))
+        return ticket
+
+    # -- everybody ----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Record]:
+        """The records of all members but those who have left, us included."""
+        return (record for record in self._records.values() if not record.departed)
+
+    def __len__(self) -> int:
+        """How many members there are, us included."""
+        return sum(1 for _ in self)
+
+    def all_records(self) -> Iterator[Record]:
+        """With those who have left: what is reconciled with neighbors."""
+        return iter(self._records.values())
+
+    def record(self, peer: PeerId) -> Record | None:
+        """A member's record; None for strangers and those who have left."""
+        record = self._records.get(peer)
+        return None if record is None or record.departed else record
+
+    def by_prefix(self, prefix: bytes) -> Record | None:
+        """The record with that id prefix, departed or not."""
+        peer = self._prefixes.get(prefix)
+        return None if peer is None else self._records[peer]
+
+    def is_member(self, peer: PeerId) -> bool:
+        """Whether that peer is a member, or has just been admitted by us."""
+        return self.record(peer) is not None or peer in self._admitted
+
+    def sealing_key(self, peer: PeerId) -> bytes | None:
+        """What to seal to that member with."""
+        record = self.record(peer)
+        if record is not None:
+            return record.sealing_key
+        admitted = self._admitted.get(peer)
+        return None if admitted is None else admitted.sealing_key
+
+    def name_of(self, peer: PeerId) -> str | None:
+        """A member's name."""
+        record = self.record(peer)
+        if record is not None:
+            return record.name
+        admitted = self._admitted.get(peer)
+        return None if admitted is None else decode_chain(admitted.chain)[-1].name
+
+    def named(self, name: str) -> list[PeerId]:
+        """The members of that name: one, or none; more only when two introducers gave it at the same time."""
+        known = dict.fromkeys(record.peer for record in self if record.name == name)
+        known.update(dict.fromkeys(peer for peer in self._admitted if self.name_of(peer) == name))
+        return list(known)
+
+    def admins(self) -> list[PeerId]:
+        """The members who are admins."""
+        return [record.peer for record in self if record.chain[-1].rights & Rights.ADMIN]
+
+    def free_name(self, wanted: str, subject: PeerId) -> str:
+        """``wanted``, or with the first number that makes it unique: ``laptop-2``."""
+        stem = wanted if is_name(wanted) else "peer"
+        name, number = stem, 1
+        while any(peer != subject for peer in self.named(name)):
+            number += 1
+            name = f"{stem[:28]}-{number}"
+        return name
+
+    def accept(self, data: bytes, source: PeerId) -> tuple[Record, Ticket] | None:
+        """Take a record that ``source`` brought, whosever it is; if news, gives it and the ticket of keeping it.
+
+        Raises MalformedMessage and Rejected.
+        """
+        record = decode_record(data)
+        known = self._records.get(record.peer)
+        if record.peer == self._ctx.own_id:
+            self._meet_own(record)
+            return None
+        if known is not None and record.number <= known.number:
+            return None
+        if known is None and len(self._records) >= self._ctx.config.mesh.max_members:
+            raise Rejected("too_many_members")
+        verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix)
+        previous = self._keep(record)
+        changes: list[Put | Delete] = [Put("records", record.peer, data)]
+        if self._admitted.pop(record.peer, None) is not None:
+            changes.append(Delete("admitted", record.peer))
+        ticket = self._ctx.persist(*changes)
+        if previous is None and not record.departed:
+            self._ctx.notify("member_joined", peer=record.peer, name=record.name, source=source)
+        elif record.departed and (previous is None or not previous.departed):
+            self._ctx.notify("member_left", peer=record.peer, name=record.name)
+        elif previous is not None and previous.name != record.name:
+            self._ctx.notify("member_renamed", peer=record.peer, name=record.name, previous=previous.name)
+        self._ctx.state(RecordAccepted(record, previous, ticket))
+        return record, ticket
+
+    def _meet_own(self, record: Record) -> None:
+        """Somebody shows us our own record. One that is newer than ours means a restored backup, or a double."""
+        own = self._records.get(self._ctx.own_id)
+        row = self._own_row()
+        if own is None or record.number < own.number or record.encoded == own.encoded:
+            return
+        verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix)
+        if record.number - own.number > MAX_NUMBER_JUMP:
+            raise Rejected("own_number_too_high")
+        if record.instance != self._ctx.instance:
+            self._ctx.count("own_record_newer")
+            self._ctx.notify("identity_doubled", peer=record.peer, number=record.number)
+        self.row = MeshRow(row.mesh, row.mesh_name, row.chain, record.number, row.generation)
+        self._publish(self._neighbors)
+
+    def _keep(self, record: Record) -> Record | None:
+        previous = self._records.get(record.peer)
+        self._records[record.peer] = record
+        self._prefixes[record.peer[:PREFIX_SIZE]] = record.peer
+        return previous
+
+    def _drop_expired(self) -> None:
+        """Forget goodbyes that are old enough. Members are kept when their record expires: they may come home."""
+        horizon = self._ctx.now.unix - DEPARTED_RETENTION
+        gone = [r.peer for r in self._records.values() if r.departed and r.issued < horizon]
+        for peer in gone[: MAX_RECORDS * 16]:
+            del self._records[peer]
+            self._prefixes.pop(peer[:PREFIX_SIZE], None)
+        if gone:
+            self._ctx.persist(*(Delete("records", peer) for peer in gone[: MAX_RECORDS * 16]))
+
+    # -- admitting ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _issuing_chain(self) -> Chain:
+        """Our chain without the certificate by which an admin renames itself."""
+        chain = self.chain
+        return chain[:-1] if len(chain) > 1 and chain[-1].issuer == chain[-1].subject else chain
+
+    @property
+    def may_admit(self) -> bool:
+        """Whether there is room in a chain for one more below us, and we have the right."""
+        return len(self._issuing_chain) < MAX_CHAIN_LENGTH and bool(self.rights & (Rights.INTRODUCE | Rights.ADMIN))
+
+    def chain_for(self, subject: PeerId, name: str) -> Chain:
+        """An admission by us: what we are, one certificate longer. Raises Rejected if we may not."""
+        if not self.may_admit:
+            raise Rejected("may_not_introduce")
+        now = int(self._ctx.now.unix)
+        lifetime = MEMBER_LIFETIME if self.rights & Rights.ADMIN else INTRODUCED_LIFETIME
+        known = self.record(subject)
+        if subject == self._ctx.own_id:
+            rights = self.rights
+        elif known is not None:
+            rights = known.chain[-1].rights & Rights.INTRODUCE
+        else:
+            rights = Rights.INTRODUCE if self._ctx.config.introductions.may_introduce else Rights.NONE
+        certificate = issue(
+            self._ctx.suite.sign,
+            self.mesh,
+            self._ctx.own_id,
+            subject=subject,
+            name=name,
+            rights=rights,
+            issued=now,
+            expires=now + lifetime,
+        )
+        return (*self._issuing_chain, certificate)
+
+    def remember_admitted(self, peer: PeerId, chain: Chain, sealing_key: bytes) -> Put:
+        """Somebody has been admitted by us: known from now on, record or not. Gives the change to persist."""
+        row = AdmittedRow(tuple(c.encoded for c in chain), sealing_key)
+        if self.record(peer) is None:
+            self._admitted[peer] = row
+        return Put("admitted", peer, encode(row))
+
+    def admission_expires(self, peer: PeerId) -> int | None:
+        """When a member's admission ends (Unix seconds)."""
+        record = self.record(peer)
+        return None if record is None else expires_at(record.chain)
+
+
+def check_accepted(accepted: JoinAccepted, own: PeerId, mesh: MeshId, ctx: Context) -> tuple[Chain, Record]:
+    """What an introducer has sent a joiner, verified: its chain, the introducer's record.
+
+    Raises MalformedMessage and Rejected.
+    """
+    chain = decode_chain(accepted.chain)
+    if chain[-1].subject != own:
+        raise Rejected("not_our_admission")
+    verify_chain(chain, mesh, ctx.now.unix, ctx.suite.verify)
+    record = decode_record(accepted.record)
+    verify_record(record, ctx.suite, mesh, ctx.now.unix)
+    return chain, record

@@ -1,0 +1,262 @@
+"""Links and who is at their other end.
+
+A link passes through: prepared, connected, and — once the other side's ``Hello`` has verified — *up*. Before that
+nothing is delivered from it and nothing but our own hello is sent on it. A peer has one current link; a new one that
+comes up takes its place (make before break).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from meshd.core.commands import CloseLink, Priority, SendMessage
+from meshd.core.context import Context
+from meshd.core.events import LinkConnected
+from meshd.core.facts import NeighborDown, NeighborUp
+from meshd.core.membership import Membership
+from meshd.ids import LinkId, MeshId, PeerId, SessionId, Ticket
+from meshd.wire.messages import (
+    MIN_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    Goodbye,
+    Heartbeat,
+    HeartbeatAnswer,
+    Hello,
+    Message,
+    encode_message,
+)
+
+# Specification (ours)
+_BINDING = b"meshd link binding 1\0"
+
+# Policy
+HELLO_TIMEOUT = 10.0  # seconds from connected to verified
+SAME_MOMENT = 10.0  # seconds; two links of one pair that come up this close together are a race
+AGENT = "meshd"
+
+
+class LinkState(Enum):
+    """How far a link is."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    UP = "up"
+
+
+@dataclass(slots=True)
+class Link:
+    """One link. ``heard`` is when anything last came (monotonic seconds); ``rtt`` in seconds."""
+
+    id: LinkId
+    peer: PeerId
+    session: SessionId
+    mesh: MeshId
+    state: LinkState = LinkState.CONNECTING
+    ticket: Ticket | None = None  # our hello waits for it: an admission must be durable before it is used
+    connected: LinkConnected | None = None
+    instance: bytes = b""
+    agent: str = ""
+    features: int = 0
+    up_since: float = 0.0  # Unix seconds
+    up_mono: float = 0.0
+    heard: float = 0.0
+    rtt: float | None = None
+    probe: int = 0  # number of the last heartbeat
+    probed: float | None = None  # when it was sent, while unanswered
+    congested: bool = False
+
+
+class Neighbors:
+    """All links of this node."""
+
+    __slots__ = ("_ctx", "_current", "_links", "_membership")
+
+    def __init__(self, ctx: Context, membership: Membership) -> None:
+        self._ctx = ctx
+        self._membership = membership
+        self._links: dict[LinkId, Link] = {}
+        self._current: dict[PeerId, Link] = {}
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def peers(self) -> tuple[PeerId, ...]:
+        """Our neighbors, in the order they came up."""
+        return tuple(self._current)
+
+    def current(self, peer: PeerId) -> Link | None:
+        """The link to that peer that is up."""
+        return self._current.get(peer)
+
+    def link(self, link: LinkId) -> Link | None:
+        """That link, if it still is one of ours."""
+        return self._links.get(link)
+
+    def __len__(self) -> int:
+        """How many neighbors we have."""
+        return len(self._current)
+
+    def total(self) -> int:
+        """How many links there are in any state."""
+        return len(self._links)
+
+    # -- the life of a link -------------------------------------------------------------------------------------------
+
+    def add(self, link: LinkId, peer: PeerId, session: SessionId, mesh: MeshId, ticket: Ticket | None = None) -> None:
+        """A link that is being made."""
+        self._links[link] = Link(link, peer, session, mesh, ticket=ticket)
+
+    def on_connected(self, event: LinkConnected) -> None:
+        """DTLS stands: prove who we are."""
+        link = self._links.get(event.link)
+        if link is None:
+            return
+        link.connected, link.state, link.heard = event, LinkState.CONNECTED, self._ctx.now.mono
+        self._ctx.timer("hello", event.link.to_bytes(8, "big"), HELLO_TIMEOUT)
+        signature = self._ctx.suite.sign(
+            self._binding(link, self._ctx.own_id, link.peer, event.local_fingerprint, event.remote_fingerprint)
+        )
+        hello = Hello(PROTOCOL_VERSION, MIN_PROTOCOL_VERSION, 0, AGENT, self._ctx.instance, signature)
+        self._ctx.after(link.ticket, SendMessage(event.link, encode_message(hello)))
+
+    @staticmethod
+    def _binding(link: Link, signer: PeerId, other: PeerId, signer_print: bytes, other_print: bytes) -> bytes:
+        return _BINDING + link.mesh + link.session + signer + other + signer_print + other_print
+
+    def on_hello(self, link: Link, hello: Hello) -> None:
+        """The other side proves who it is. What does not verify ends the link."""
+        connected = link.connected
+        if connected is None or link.state is not LinkState.CONNECTED:
+            self.fail(link, "hello_out_of_turn")
+            return
+        binding = self._binding(
+            link, link.peer, self._ctx.own_id, connected.remote_fingerprint, connected.local_fingerprint
+        )
+        if not self._ctx.suite.verify(link.peer, binding, hello.signature):
+            self.fail(link, "hello_forged")
+            return
+        if hello.min_version > PROTOCOL_VERSION or hello.version < MIN_PROTOCOL_VERSION:
+            self.fail(link, "version_unsupported")
+            return
+        self._ctx.cancel_timer("hello", link.id.to_bytes(8, "big"))
+        link.instance, link.agent, link.features = hello.instance, hello.agent, hello.features
+        self._come_up(link)
+
+    def _come_up(self, link: Link) -> None:
+        old = self._current.get(link.peer)
+        if old is not None and old.instance == link.instance:
+            raced = self._ctx.now.mono - old.up_mono < SAME_MOMENT
+            if raced and old.session > link.session:  # both sides see the same two sessions, so both keep the same
+                self.close(link, "replaced")
+                return
+        link.state, link.up_since, link.up_mono = LinkState.UP, self._ctx.now.unix, self._ctx.now.mono
+        self._current.pop(link.peer, None)
+        self._current[link.peer] = link
+        if old is not None:
+            self.close(old, "replaced")
+        connected = link.connected
+        self._ctx.notify(
+            "link_up",
+            peer=link.peer,
+            name=self._membership.name_of(link.peer) or "",
+            link=link.id,
+            kind=connected.local_kind if connected else "",
+            replaced=old is not None,
+        )
+        self._ctx.count("links_opened")
+        self._ctx.state(NeighborUp(link.peer, old is not None))
+
+    def on_closed(self, event_link: LinkId, reason: str) -> Link | None:
+        """The links room says that it is gone."""
+        link = self._links.pop(event_link, None)
+        if link is not None:
+            self._forget(link, reason)
+        return link
+
+    def close(self, link: Link, reason: str) -> None:
+        """End it politely."""
+        if link.state is LinkState.UP:
+            self.send(link, Goodbye(reason))
+        self._drop(link, reason)
+
+    def close_all(self, reason: str) -> None:
+        """End all that are up, politely."""
+        for link in list(self._current.values()):
+            self.close(link, reason)
+
+    def dismiss(self, link: Link, reason: str) -> None:
+        """The other side has said goodbye."""
+        self._drop(link, reason)
+
+    def fail(self, link: Link, reason: str) -> None:
+        """End it because of what the other side did."""
+        self._ctx.count(f"link_{reason}")
+        self._ctx.notify("link_refused", peer=link.peer, link=link.id, reason=reason)
+        self._drop(link, reason)
+
+    def _drop(self, link: Link, reason: str) -> None:
+        if self._links.pop(link.id, None) is not None:
+            self._ctx.do(CloseLink(link.id))
+            self._forget(link, reason)
+
+    def _forget(self, link: Link, reason: str) -> None:
+        self._ctx.cancel_timer("hello", link.id.to_bytes(8, "big"))
+        if self._current.get(link.peer) is link:
+            del self._current[link.peer]
+            self._ctx.count("links_lost")
+            self._ctx.notify(
+                "link_down", peer=link.peer, name=self._membership.name_of(link.peer) or "", link=link.id, reason=reason
+            )
+            self._ctx.state(NeighborDown(link.peer, reason))
+
+    def on_hello_timeout(self, about: bytes) -> None:
+        """Connected, but silent about who it is."""
+        link = self._links.get(LinkId(int.from_bytes(about, "big")))
+        if link is not None:
+            self.fail(link, "hello_missing")
+
+    # -- talking ------------------------------------------------------------------------------------------------------
+
+    def send(self, link: Link, message: Message, priority: Priority = Priority.CONTROL) -> None:
+        """Send on a link that is up."""
+        self._ctx.do(SendMessage(link.id, encode_message(message), priority))
+
+    def send_to(
+        self, peer: PeerId, message: Message, priority: Priority = Priority.CONTROL, ticket: Ticket | None = None
+    ) -> bool:
+        """Send to a neighbor, once ``ticket`` is durable; False if it is none."""
+        link = self._current.get(peer)
+        if link is None:
+            return False
+        self._ctx.after(ticket, SendMessage(link.id, encode_message(message), priority))
+        return True
+
+    # -- liveness -----------------------------------------------------------------------------------------------------
+
+    def on_heartbeat_timer(self, lateness: float) -> None:
+        """Try idle links, give up silent ones. ``lateness``: how long we ourselves were held up (seconds).
+
+        A node whose own loop was blocked has heard nobody, and blames nobody: it gives everyone the time back.
+        """
+        mesh = self._ctx.config.mesh
+        self._ctx.timer("heartbeat", b"", mesh.heartbeat_interval)
+        for link in list(self._current.values()):
+            if lateness > mesh.heartbeat_interval / 2:
+                link.heard += lateness
+            silence = self._ctx.now.mono - link.heard
+            if silence > mesh.link_timeout:
+                self._ctx.count("links_silent")
+                self._drop(link, "silent")
+            elif silence >= mesh.heartbeat_interval * 0.9 or link.rtt is None:
+                link.probe = (link.probe + 1) & 0xFFFFFFFF
+                link.probed = self._ctx.now.mono
+                self.send(link, Heartbeat(link.probe))
+
+    def on_heartbeat(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
+        """Answer, or measure."""
+        if isinstance(message, Heartbeat):
+            self.send(link, HeartbeatAnswer(message.number))
+        elif message.number == link.probe and link.probed is not None:
+            sample = self._ctx.now.mono - link.probed
+            link.rtt = sample if link.rtt is None else link.rtt * 0.875 + sample * 0.125  # RFC 6298's smoothing
+            link.probed = None

@@ -1,0 +1,166 @@
+"""What comes from peers, taken apart: messages on links and letters in envelopes, each to the machine it is for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshd.core.context import Context
+from meshd.core.neighbors import Link, LinkState
+from meshd.errors import MalformedMessage, Rejected
+from meshd.ids import LinkId, PeerId, SessionId, Ticket
+from meshd.wire import messages as ms
+from meshd.wire.envelope import Letter
+
+if TYPE_CHECKING:
+    from meshd.core.node import Node
+
+# Policy
+MAX_STRANGERS = 64  # letters from senders that we do not know yet, kept for a moment
+STRANGER_WAIT = 2.0  # seconds: an offer may overtake the news that its sender has joined
+
+
+class Peering:
+    """The door for everything that peers send."""
+
+    __slots__ = ("_ctx", "_node", "_strangers")
+
+    def __init__(self, node: Node, ctx: Context) -> None:
+        self._node = node
+        self._ctx = ctx
+        self._strangers: dict[PeerId, list[tuple[Letter, bool]]] = {}
+
+    # -- on links -----------------------------------------------------------------------------------------------------
+
+    def on_message(self, link_id: LinkId, data: bytes) -> None:
+        """A whole message on a link. What is no message ends the link: the other end is broken, or worse."""
+        link = self._node.neighbors.link(link_id)
+        if link is None:
+            return  # its last words, while we were closing it
+        link.heard = self._ctx.now.mono
+        try:
+            message = ms.decode_message(data, ms.LINK_MESSAGES)
+            if link.state is not LinkState.UP:
+                if not isinstance(message, ms.Hello):
+                    self._node.neighbors.fail(link, "hello_missing")
+                    return
+                self._node.neighbors.on_hello(link, message)
+            elif message is None:
+                self._ctx.count("messages_unknown")
+            else:
+                self._on_link_message(link, message)
+        except MalformedMessage as error:
+            self._ctx.count("messages_malformed")
+            self._ctx.notify("message_malformed", peer=link.peer, reason=str(error))
+            self._node.neighbors.fail(link, "malformed")
+        except Rejected as rejected:
+            self._ctx.count(f"rejected_{rejected.reason}")
+            self._ctx.notify("envelope_rejected", peer=link.peer, reason=str(rejected))
+
+    def _on_link_message(self, link: Link, message: ms.Message) -> None:
+        node, peer = self._node, link.peer
+        match message:
+            case ms.Heartbeat() | ms.HeartbeatAnswer():
+                node.neighbors.on_heartbeat(link, message)
+            case ms.Records():
+                node.reconciliation.on_records(peer, message)
+            case ms.Digest():
+                node.reconciliation.on_digest(peer, message)
+            case ms.Summary():
+                node.reconciliation.on_summary(peer, message)
+            case ms.RecordsWanted():
+                node.reconciliation.on_records_wanted(peer, message)
+            case ms.Forward():
+                envelope = node.relay.on_forward(link, message)
+                if envelope is not None:
+                    self.on_envelope(envelope, by_push=False)
+            case ms.Undeliverable():
+                node.relay.on_undeliverable(message)
+            case ms.Goodbye():
+                reason = message.reason if message.reason.isidentifier() else "closed_by_peer"
+                node.neighbors.dismiss(link, reason)
+            case ms.Hello():
+                node.neighbors.fail(link, "hello_out_of_turn")
+            case _:
+                self._on_member_message(peer, message)
+
+    def _on_member_message(self, peer: PeerId, message: ms.Message) -> None:
+        """The messages that mean the same on a link and in an envelope."""
+        node = self._node
+        match message:
+            case ms.ApplicationMessage():
+                node.delivery.on_message(peer, message)
+            case ms.Acknowledgement():
+                node.delivery.on_acknowledged(peer, message)
+            case ms.MessageRefused():
+                node.delivery.on_refused(peer, message)
+            case ms.Grant():
+                node.pushing.on_grant(peer, message)
+            case ms.Ping():
+                node.pinging.on_ping(peer, message)
+            case ms.PingAnswer():
+                node.pinging.on_answer(peer, message)
+            case ms.AdmissionWanted():
+                node.admissions.on_wanted(peer, message)
+            case ms.AdmissionIssued():
+                node.admissions.on_issued(peer, message)
+            case ms.AdmissionRefused():
+                node.admissions.on_refused(peer, message)
+
+    # -- in envelopes -------------------------------------------------------------------------------------------------
+
+    def on_envelope(self, data: bytes, *, by_push: bool) -> Ticket | None:
+        """An envelope for us as a member. The ticket is that of having remembered it.
+
+        Raises MalformedMessage and Rejected.
+        """
+        if self._node.membership.row is None:
+            raise Rejected("no_mesh")
+        letter = self._node.post.open(data, self._node.membership.mesh)
+        if not self._node.membership.is_member(letter.sender):
+            self._keep_stranger(letter, by_push)
+            return None
+        return self._on_letter(letter, by_push)
+
+    def _keep_stranger(self, letter: Letter, by_push: bool) -> None:
+        if sum(len(letters) for letters in self._strangers.values()) >= MAX_STRANGERS:
+            raise Rejected("stranger")
+        self._strangers.setdefault(letter.sender, []).append((letter, by_push))
+        self._ctx.timer("stranger", letter.sender, STRANGER_WAIT)
+
+    def on_member_known(self, peer: PeerId) -> None:
+        """A record has come: letters of that peer may have waited for it."""
+        waiting = self._strangers.pop(peer, None)
+        if waiting is not None:
+            self._ctx.cancel_timer("stranger", peer)
+            for letter, by_push in waiting:
+                try:
+                    self._on_letter(letter, by_push)
+                except (MalformedMessage, Rejected) as error:
+                    self._ctx.notify("envelope_rejected", peer=peer, reason=str(error))
+
+    def on_stranger_timeout(self, about: bytes) -> None:
+        """Nobody has told us who that is."""
+        self._ctx.count("envelopes_stranger", len(self._strangers.pop(PeerId(about), [])))
+
+    def _on_letter(self, letter: Letter, by_push: bool) -> Ticket:
+        message = ms.decode_message(letter.body, ms.SIGNALING | ms.TO_A_MEMBER)
+        ticket = self._node.post.remember(letter)
+        if message is None:
+            self._ctx.count("messages_unknown")
+        elif isinstance(message, ms.Offer | ms.Answer | ms.OfferDeclined):
+            self._on_signaling(letter.sender, letter.session, message, ticket, by_push)
+        else:
+            self._on_member_message(letter.sender, message)
+        return ticket
+
+    def _on_signaling(
+        self, peer: PeerId, session: SessionId, message: ms.Message, ticket: Ticket, by_push: bool
+    ) -> None:
+        signaling = self._node.signaling
+        match message:
+            case ms.Offer():
+                signaling.on_offer(peer, session, message, ticket, by_push)
+            case ms.Answer():
+                signaling.on_answer(peer, session, message)
+            case ms.OfferDeclined():
+                signaling.on_declined(peer, session, message)

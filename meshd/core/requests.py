@@ -1,0 +1,116 @@
+"""Requests of the control socket, each to the machine it is for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshd.core.context import Context
+from meshd.core.lookup import find_member
+from meshd.errors import Code, ControlError, LocalMisuse, Rejected
+from meshd.ids import RequestId
+from meshd.wire.messages import Records
+
+if TYPE_CHECKING:
+    from meshd.core.node import Node
+
+# Policy
+DEFAULT_JOIN_TIMEOUT = 120.0  # seconds
+DEFAULT_TIMEOUT = 10.0  # seconds
+
+
+class Requests:
+    """The door for everything that people and programs on this machine ask for."""
+
+    __slots__ = ("_ctx", "_node")
+
+    def __init__(self, node: Node, ctx: Context) -> None:
+        self._node = node
+        self._ctx = ctx
+
+    def on_request(self, request: RequestId, method: str, params: dict[str, Any]) -> None:
+        """Do it, or refuse it. Raises LocalMisuse for a method that does not come here."""
+        try:
+            self._dispatch(request, method, params)
+        except ControlError as error:
+            self._ctx.refuse(request, error.code, error.detail)
+        except Rejected as rejected:
+            self._ctx.refuse(request, Code.REFUSED, str(rejected))
+
+    def _dispatch(self, request: RequestId, method: str, params: dict[str, Any]) -> None:
+        node = self._node
+        in_mesh = node.membership.row is not None
+        match method:
+            case "messages.read":
+                node.delivery.read(request, params["message_ids"])
+            case "mesh.found" | "mesh.join" if in_mesh or node.joining.active:
+                raise ControlError(Code.IN_MESH if in_mesh else Code.BUSY, "" if in_mesh else "A join is under way.")
+            case "mesh.found":
+                name = params.get("name") or self._ctx.config.node.name
+                node.admissions.found(request, params["mesh_name"], name, params["mesh_key"])
+            case "mesh.join":
+                name = params.get("name") or self._ctx.config.node.name
+                node.joining.begin(request, params["token"], name, params.get("timeout") or DEFAULT_JOIN_TIMEOUT)
+            case _ if not in_mesh:
+                raise ControlError(Code.NO_MESH)
+            case _:
+                self._dispatch_as_member(request, method, params)
+
+    def _dispatch_as_member(self, request: RequestId, method: str, params: dict[str, Any]) -> None:
+        node = self._node
+        match method:
+            case "messages.send":
+                peer = find_member(node.membership, params["peer"])
+                wait = params.get("wait")
+                node.delivery.submit(
+                    request,
+                    peer,
+                    params.get("application") or "message",
+                    params["body"],
+                    wait is None or wait,
+                    params.get("timeout") or DEFAULT_TIMEOUT,
+                )
+            case "peers.ping":
+                peer = find_member(node.membership, params["peer"])
+                node.pinging.begin(request, peer, params.get("timeout") or DEFAULT_TIMEOUT)
+            case "introductions.mint":
+                lifetime = params.get("lifetime") or self._ctx.config.introductions.lifetime
+                node.introductions.mint(request, lifetime, params.get("uses") or 1, params.get("label") or "")
+            case "introductions.revoke":
+                node.introductions.revoke(request, params["introduction_id"])
+            case "node.rename":
+                peer_text = params.get("peer")
+                if peer_text is None or find_member(node.membership, peer_text) == self._ctx.own_id:
+                    node.admissions.rename(request, params["name"])
+                else:
+                    peer = find_member(node.membership, peer_text)
+                    node.admissions.rename_other(request, peer, params["name"])
+            case "mesh.leave":
+                self._leave(request)
+            case _:
+                raise LocalMisuse(f"no method of the core: {method}")
+
+    def _leave(self, request: RequestId) -> None:
+        """Say goodbye to all, then forget the mesh. Identity and unread messages stay."""
+        node = self._node
+        mesh = node.membership.mesh
+        for session in node.signaling.sessions():
+            node.signaling.end(session, "leaving")
+        farewell, ticket = node.membership.leave()
+        for peer in node.neighbors.peers():
+            node.neighbors.send_to(peer, Records((farewell.encoded,)))
+            link = node.neighbors.current(peer)
+            if link is not None:
+                node.neighbors.close(link, "leaving")
+        node.introductions.forget_all()
+        node.pushing.forget_all()
+        node.channels.deactivate()
+        node.delivery.forget_outbox()
+        self._ctx.notify("left", mesh=mesh)
+        self._ctx.respond_after(ticket, request, mesh_id=mesh)
+
+    def on_abandoned(self, request: RequestId) -> None:
+        """Nobody waits for the answer any more."""
+        self._node.joining.abandon(request)
+        self._node.delivery.abandon(request)
+        self._node.pinging.abandon(request)
+        self._node.admissions.abandon(request)

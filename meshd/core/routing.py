@@ -1,0 +1,97 @@
+"""Next hops: shortest paths over the graph that the members' records draw.
+
+An edge counts when both ends list it, so that nobody can claim a neighbor that does not agree. Our own links count at
+once, without waiting for records. Paths go only through members that relay.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from meshd.core.context import Context
+from meshd.core.membership import Membership
+from meshd.core.neighbors import Neighbors
+from meshd.ids import PREFIX_SIZE, PeerId
+from meshd.wire.record import RELAYS
+
+# Policy
+MAX_HOPS = 8  # links an envelope may cross; a random graph of 10,000 with degree 11 has a diameter of 6
+
+
+class Routing:
+    """Recomputed as a whole when something has changed and somebody asks: 1,000 members take about 3 ms."""
+
+    __slots__ = ("_ctx", "_distance", "_membership", "_neighbors", "_next_hop", "_stale")
+
+    def __init__(self, ctx: Context, membership: Membership, neighbors: Neighbors) -> None:
+        self._ctx = ctx
+        self._membership = membership
+        self._neighbors = neighbors
+        self._next_hop: dict[PeerId, PeerId] = {}
+        self._distance: dict[PeerId, int] = {}
+        self._stale = True
+
+    def changed(self) -> None:
+        """A record or a link has changed."""
+        self._stale = True
+
+    def next_hop(self, peer: PeerId, but: PeerId | None = None) -> PeerId | None:
+        """The neighbor to hand something for ``peer`` to; None if there is no way. ``but`` is where it came from."""
+        if self._neighbors.current(peer) is not None:
+            return peer
+        self._refresh()
+        hop = self._next_hop.get(peer)
+        if hop is None or hop != but:
+            return hop
+        return None
+
+    def hops(self, peer: PeerId) -> int | None:
+        """Links between us and ``peer``; None if there is no way."""
+        if self._neighbors.current(peer) is not None:
+            return 1
+        self._refresh()
+        return self._distance.get(peer)
+
+    def path(self, peer: PeerId) -> tuple[PeerId, ...]:
+        """Whom an envelope for ``peer`` passes, as far as we can see; empty for neighbors and the unreachable."""
+        self._refresh()
+        previous = self._search()[1]
+        hops: list[PeerId] = []
+        at = previous.get(peer)
+        while at is not None and at != self._ctx.own_id:
+            hops.append(at)
+            at = previous.get(at)
+        return tuple(reversed(hops))
+
+    def _refresh(self) -> None:
+        if self._stale:
+            self._distance, previous = self._search()
+            self._next_hop = {}
+            for peer in self._distance:  # in order of distance, so that the one before is known already
+                before = previous[peer]
+                self._next_hop[peer] = peer if before == self._ctx.own_id else self._next_hop[before]
+            self._stale = False
+
+    def _search(self) -> tuple[dict[PeerId, int], dict[PeerId, PeerId]]:
+        """Breadth first from us: distances in their order, and whom each was reached from."""
+        distance: dict[PeerId, int] = {}
+        previous: dict[PeerId, PeerId] = {}
+        queue: deque[PeerId] = deque()
+        for peer in self._neighbors.peers():
+            distance[peer], previous[peer] = 1, self._ctx.own_id
+            queue.append(peer)
+        now = self._ctx.now.unix
+        while queue:
+            at = queue.popleft()
+            record = self._membership.record(at)
+            if record is None or record.expires <= now or not record.flags & RELAYS:
+                continue
+            own_prefix = at[:PREFIX_SIZE]
+            for prefix in record.neighbors:
+                other = self._membership.by_prefix(prefix)
+                if other is None or other.departed or other.peer in distance or other.peer == self._ctx.own_id:
+                    continue
+                if other.expires > now and own_prefix in other.neighbors:
+                    distance[other.peer], previous[other.peer] = distance[at] + 1, at
+                    queue.append(other.peer)
+        return distance, previous

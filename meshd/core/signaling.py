@@ -1,0 +1,370 @@
+"""Sessions: attempts at a link, from the wish to the hello.
+
+A session gathers (``LinkPrepared``), exchanges descriptions, and connects. Between members the exchange is an offer
+and an answer in envelopes; joining (``joining``, ``introductions``) exchanges other messages but uses the same
+sessions. States have RFC 9429's names.
+
+Glare: both sides may offer at once. The smaller id's offer stands; its owner ignores the other and sends its own
+again, the other gives up its own and answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from meshd.core.channels import Channels
+from meshd.core.commands import CloseLink, ConnectLink, PrepareLink
+from meshd.core.context import Context
+from meshd.core.events import LinkPrepared
+from meshd.core.facts import DescriptionReady, SessionFailed
+from meshd.core.membership import Membership
+from meshd.core.neighbors import Neighbors
+from meshd.core.post import Post
+from meshd.core.pushing import Pushing
+from meshd.core.routing import Routing
+from meshd.ids import SESSION_ID_SIZE, LinkId, MeshId, PeerId, SessionId, Ticket
+from meshd.wire.messages import Answer, Message, Offer, OfferDeclined
+from meshd.wire.session_description import SessionDescription, decode, encode
+
+# Policy
+GRANT_WAIT = 0.5  # seconds an offer waits for a channel to grant in it
+RESEND_INTERVAL = 3.0  # seconds; an offer or answer over others, until something happens
+SESSION_TIMEOUT = 30.0  # seconds from the wish to the link, over others
+PUSH_SESSION_TIMEOUT = 120.0  # the same by push, which may wait at the service
+MAX_SESSIONS = 256
+
+
+class SessionState(Enum):
+    """RFC 9429 section 3.5.5, and the two ends of our own."""
+
+    GATHERING = "gathering"
+    HAVE_LOCAL_OFFER = "have-local-offer"
+    HAVE_REMOTE_OFFER = "have-remote-offer"
+    CONNECTING = "stable"
+
+
+class Purpose(Enum):
+    """Whose business the exchange is."""
+
+    MEMBER = "member"  # ours: offer and answer between members
+    JOIN = "join"  # core.joining
+    ADMIT = "admit"  # core.introductions
+
+
+@dataclass(slots=True)
+class Session:
+    """One attempt at a link with ``peer``."""
+
+    id: SessionId
+    peer: PeerId
+    link: LinkId
+    purpose: Purpose
+    offerer: bool
+    state: SessionState = SessionState.GATHERING
+    description: bytes = field(default=b"", repr=False)
+    remote: SessionDescription | None = field(default=None, repr=False)
+    ticket: Ticket | None = None  # what we say in it depends on this
+    waiting_for_grant: bool = False
+    sent: Message | None = field(default=None, repr=False)  # to be sent again
+    pushed: bool = False
+    by_push: bool = False  # the offer came by push, so the answer goes that way first: the peer may have no other
+
+
+class Signaling:
+    """All sessions of this node; at most one for each peer, but for a joiner's earlier tries."""
+
+    __slots__ = ("_channels", "_ctx", "_membership", "_neighbors", "_post", "_pushing", "_routing", "_sessions")
+
+    def __init__(
+        self,
+        ctx: Context,
+        membership: Membership,
+        neighbors: Neighbors,
+        routing: Routing,
+        post: Post,
+        pushing: Pushing,
+        channels: Channels,
+    ) -> None:
+        self._ctx = ctx
+        self._membership = membership
+        self._neighbors = neighbors
+        self._routing = routing
+        self._post = post
+        self._pushing = pushing
+        self._channels = channels
+        self._sessions: dict[SessionId, Session] = {}
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def session(self, session: SessionId) -> Session | None:
+        """That session, if it is still going on."""
+        return self._sessions.get(session)
+
+    def sessions(self) -> list[Session]:
+        """All that are going on."""
+        return list(self._sessions.values())
+
+    def with_peer(self, peer: PeerId) -> Session | None:
+        """The newest session with that peer."""
+        found = None
+        for session in self._sessions.values():
+            if session.peer == peer:
+                found = session
+        return found
+
+    # -- beginning and ending -----------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        peer: PeerId,
+        mesh: MeshId,
+        purpose: Purpose,
+        *,
+        offerer: bool,
+        session: SessionId | None = None,
+        ticket: Ticket | None = None,
+        timeout: float = SESSION_TIMEOUT,
+    ) -> Session | None:
+        """Begin a session: gather for a new link. None if there are too many."""
+        if len(self._sessions) >= MAX_SESSIONS or self._neighbors.total() >= self._ctx.config.links.max_links:
+            self._ctx.count("sessions_limit")
+            return None
+        made = Session(
+            session or SessionId(self._ctx.rng.randbytes(SESSION_ID_SIZE)),
+            peer,
+            self._ctx.next_link(),
+            purpose,
+            offerer,
+            ticket=ticket,
+        )
+        self._sessions[made.id] = made
+        self._neighbors.add(made.link, peer, made.id, mesh, ticket)
+        self._ctx.do(PrepareLink(made.link, offerer))
+        self._ctx.timer("session", made.id, timeout)
+        return made
+
+    def dial(self, peer: PeerId) -> bool:
+        """Offer a member a link. False if there is a session with it already, or no room for one."""
+        if self.with_peer(peer) is not None:
+            return False
+        by_push = self._routing.next_hop(peer) is None
+        session = self.begin(
+            peer,
+            self._membership.mesh,
+            Purpose.MEMBER,
+            offerer=True,
+            timeout=PUSH_SESSION_TIMEOUT if by_push else SESSION_TIMEOUT,
+        )
+        if session is None:
+            return False
+        self._channels.ensure(peer)
+        self._ctx.count("sessions_offered")
+        return True
+
+    def end(self, session: Session, reason: str) -> None:
+        """Give it up: the link is closed, whatever its state."""
+        if self._forget(session):
+            self._neighbors.on_closed(session.link, reason)
+            self._ctx.do(CloseLink(session.link))
+            self._fail(session, reason)
+
+    def _fail(self, session: Session, reason: str) -> None:
+        self._ctx.count("sessions_failed")
+        self._ctx.notify(
+            "link_failed", peer=session.peer, name=self._membership.name_of(session.peer) or "", reason=reason
+        )
+        self._ctx.state(SessionFailed(session.id, session.peer, reason))
+
+    def _forget(self, session: Session) -> bool:
+        self._ctx.cancel_timer("session", session.id)
+        self._ctx.cancel_timer("resend", session.id)
+        self._ctx.cancel_timer("grant", session.id)
+        self._pushing.cancel(session.id)
+        return self._sessions.pop(session.id, None) is not None
+
+    def on_timeout(self, session_id: bytes) -> None:
+        """It has taken too long."""
+        session = self._sessions.get(SessionId(session_id))
+        if session is not None:
+            self.end(session, "timeout")
+
+    def on_link_closed(self, link: LinkId, reason: str) -> None:
+        """The links room could not make it."""
+        for session in list(self._sessions.values()):
+            if session.link == link and self._forget(session):
+                self._fail(session, reason)
+
+    def on_neighbor_up(self, peer: PeerId) -> None:
+        """There is a link: the sessions with that peer have done their work."""
+        current = self._neighbors.current(peer)
+        for session in list(self._sessions.values()):
+            if session.peer == peer and self._forget(session) and (current is None or session.link != current.id):
+                self._neighbors.on_closed(session.link, "superseded")
+                self._ctx.do(CloseLink(session.link))
+
+    # -- gathering ----------------------------------------------------------------------------------------------------
+
+    def on_prepared(self, event: LinkPrepared) -> None:
+        """Our description is there."""
+        for session in self._sessions.values():
+            if session.link == event.link:
+                session.description = encode(event.description)
+                if session.remote is not None:
+                    self._connect(session, session.remote)
+                self._ctx.state(DescriptionReady(session.id))
+                return
+
+    def ready(self, session: Session) -> None:
+        """A member's session can speak now (for a joiner's, see ``joining``)."""
+        if session.offerer:
+            if self._channels.receiving and not self._channels.is_ready(session.peer):
+                session.waiting_for_grant = True
+                self._ctx.timer("grant", session.id, GRANT_WAIT)
+            else:
+                self._offer(session)
+        else:
+            self._answer(session)
+
+    def on_grant_possible(self, session_id: bytes) -> None:
+        """The channel is there, or has been waited for long enough."""
+        session = self._sessions.get(SessionId(session_id))
+        if session is not None and session.waiting_for_grant:
+            session.waiting_for_grant = False
+            self._ctx.cancel_timer("grant", session.id)
+            self._offer(session)
+
+    def on_channel_ready(self, holder: bytes) -> None:
+        """Offers that waited for it may go."""
+        session = self.with_peer(PeerId(holder))
+        if session is not None:
+            self.on_grant_possible(session.id)
+
+    def _offer(self, session: Session) -> None:
+        row = self._membership.row
+        grant = self._channels.grant(session.peer, row.generation if row else 0)
+        session.state = SessionState.HAVE_LOCAL_OFFER
+        self._say(session, Offer(session.description, self._ctx.instance, grant))
+
+    def _answer(self, session: Session) -> None:
+        self._say(session, Answer(session.description, self._ctx.instance))
+
+    def _say(self, session: Session, message: Message) -> None:
+        """Over others if there is a way, else by push, else later."""
+        session.sent = message
+        if session.by_push and not session.pushed and self._push(session, message):
+            return
+        if self._post.send_in_session(session.peer, message, session.id, session.ticket):
+            session.pushed = False
+            self._ctx.timer("resend", session.id, self._ctx.jitter(RESEND_INTERVAL))
+        elif not session.pushed and not self._push(session, message):
+            self._ctx.timer("resend", session.id, self._ctx.jitter(RESEND_INTERVAL))
+
+    def _push(self, session: Session, message: Message) -> bool:
+        kind = b"offer" if session.offerer else b"answer"
+        session.pushed = self._post.push_in_session(
+            session.peer,
+            message,
+            session.id,
+            name=session.id,
+            topic=kind + self._ctx.own_id[:12],
+            lifetime=PUSH_SESSION_TIMEOUT,
+            ticket=session.ticket,
+        )
+        if session.pushed:
+            self._ctx.timer("session", session.id, PUSH_SESSION_TIMEOUT)
+        return session.pushed
+
+    def on_push_failed(self, name: bytes, detail: str) -> None:
+        """A push of ours will not arrive."""
+        session = self._sessions.get(SessionId(name))
+        if session is not None and session.purpose is not Purpose.JOIN:
+            self.end(session, f"push_failed: {detail}")
+
+    def on_resend(self, session_id: bytes) -> None:
+        """Nothing has happened: say it again, perhaps by another way."""
+        session = self._sessions.get(SessionId(session_id))
+        if session is not None and session.sent is not None:
+            self._ctx.count("signaling_resent")
+            self._say(session, session.sent)
+
+    def paths_changed(self) -> None:
+        """A neighbor is gone or a path has failed: what went that way goes another, now."""
+        for session in list(self._sessions.values()):
+            if session.sent is not None and session.purpose is Purpose.MEMBER and not session.pushed:
+                self._ctx.timer("resend", session.id, 0.0)
+
+    # -- offers and answers -------------------------------------------------------------------------------------------
+
+    def on_offer(self, peer: PeerId, session_id: SessionId, offer: Offer, ticket: Ticket, by_push: bool) -> None:
+        """A member offers a link. Raises MalformedMessage."""
+        remote = decode(offer.description)
+        if offer.grant is not None:
+            self._pushing.on_grant(peer, offer.grant)
+        known = self._sessions.get(session_id)
+        if known is not None:
+            if known.peer == peer and known.sent is not None and not known.offerer:
+                self._say(known, known.sent)  # our answer was lost
+            return
+        current = self._neighbors.current(peer)
+        if current is not None and current.instance != offer.instance:
+            # The peer has started again, and knows nothing of the old link.
+            self._neighbors.fail(current, "peer_restarted")
+        mine = self.with_peer(peer)
+        if mine is not None:
+            if mine.offerer and mine.state in (SessionState.HAVE_LOCAL_OFFER, SessionState.GATHERING):
+                if self._ctx.own_id < peer:
+                    self._ctx.count("glare_won")
+                    if mine.sent is not None:
+                        self._say(mine, mine.sent)
+                    return
+                self._ctx.count("glare_lost")
+            self._drop(mine)
+        session = self.begin(
+            peer, self._membership.mesh, Purpose.MEMBER, offerer=False, session=session_id, ticket=ticket
+        )
+        if session is None:
+            self._post.send_in_session(peer, OfferDeclined("busy"), session_id, ticket)
+            return
+        session.state, session.remote, session.by_push = SessionState.HAVE_REMOTE_OFFER, remote, by_push
+        self._ctx.count("sessions_answered")
+
+    def _drop(self, session: Session) -> None:
+        """Make room for another session with the same peer; nobody needs to know."""
+        if self._forget(session):
+            self._neighbors.on_closed(session.link, "superseded")
+            self._ctx.do(CloseLink(session.link))
+
+    def on_answer(self, peer: PeerId, session_id: SessionId, answer: Answer) -> None:
+        """Our offer is answered. Raises MalformedMessage."""
+        session = self._sessions.get(session_id)
+        if session is None or session.peer != peer or session.state is not SessionState.HAVE_LOCAL_OFFER:
+            self._ctx.count("answers_stale")
+            return
+        self.connect(session, decode(answer.description))
+
+    def on_declined(self, peer: PeerId, session_id: SessionId, message: OfferDeclined) -> None:
+        """The peer does not want a link now."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.peer == peer and session.offerer:
+            self.end(session, "declined")
+
+    def depend(self, session: Session, ticket: Ticket | None) -> None:
+        """Our hello on that session's link waits for this ticket: it claims a membership that must be durable."""
+        session.ticket = ticket
+        link = self._neighbors.link(session.link)
+        if link is not None:
+            link.ticket = ticket
+
+    def connect(self, session: Session, remote: SessionDescription) -> None:
+        """Both descriptions are known."""
+        session.remote = remote
+        self._ctx.cancel_timer("resend", session.id)
+        self._pushing.cancel(session.id)
+        session.sent = None
+        if session.description:
+            self._connect(session, remote)
+
+    def _connect(self, session: Session, remote: SessionDescription) -> None:
+        session.state = SessionState.CONNECTING
+        self._ctx.do(ConnectLink(session.link, remote))

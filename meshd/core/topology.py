@@ -1,0 +1,158 @@
+"""Which links to want: all of them while the mesh is small.
+
+Of a pair, the smaller id dials at once and the other a little later, so that both need not. What failed is tried
+again with growing pauses. A member that nobody has a path to is called by push, rarely, and only by whom it has
+granted that.
+"""
+
+from __future__ import annotations
+
+from meshd.core.context import Context
+from meshd.core.membership import Membership
+from meshd.core.neighbors import Neighbors
+from meshd.core.pushing import Pushing
+from meshd.core.routing import Routing
+from meshd.core.signaling import Signaling
+from meshd.ids import PeerId
+from meshd.wire.record import Record
+
+# Policy
+POLITE_DELAY = 2.0  # seconds the larger id leaves to the smaller
+FIRST_RETRY_DELAY = 1.0  # seconds; doubles with each failure, give or take a quarter
+MAX_RETRY_DELAY = 300.0
+FIRST_PUSH_DELAY = 5.0  # seconds from losing a member altogether to calling it by push: it may be on its way back
+FIRST_PUSH_INTERVAL = 60.0  # seconds; doubles: a machine that is off is not woken by asking it more often
+MAX_PUSH_INTERVAL = 6 * 3600.0
+MAX_PUSHED_AT_ONCE = 3  # members; the first that answers brings the others
+
+
+class Topology:
+    """Keeps this node linked."""
+
+    __slots__ = (
+        "_ctx",
+        "_errors",
+        "_failures",
+        "_membership",
+        "_neighbors",
+        "_pushes",
+        "_pushing",
+        "_routing",
+        "_signaling",
+    )
+
+    def __init__(
+        self,
+        ctx: Context,
+        membership: Membership,
+        neighbors: Neighbors,
+        routing: Routing,
+        signaling: Signaling,
+        pushing: Pushing,
+    ) -> None:
+        self._ctx = ctx
+        self._membership = membership
+        self._neighbors = neighbors
+        self._routing = routing
+        self._signaling = signaling
+        self._pushing = pushing
+        self._failures: dict[PeerId, int] = {}
+        self._pushes: dict[PeerId, int] = {}
+        self._errors: dict[PeerId, str] = {}
+
+    def last_error(self, peer: PeerId) -> str | None:
+        """Why the last attempt at a link failed, if there is none."""
+        return self._errors.get(peer)
+
+    def begin(self) -> None:
+        """After a start: call a few members; what is missing then is found through them."""
+        for record in self._membership:
+            self.want(record, delay=0.0)
+
+    def clear(self) -> None:
+        """No mesh any more."""
+        self._failures.clear()
+        self._pushes.clear()
+        self._errors.clear()
+
+    def want(self, record: Record, delay: float | None = None) -> None:
+        """A member that we may want a link to has appeared, changed, or come loose."""
+        peer = record.peer
+        if peer == self._ctx.own_id or record.departed or self._neighbors.current(peer) is not None:
+            return
+        if delay is None:
+            delay = 0.0 if self._ctx.own_id < peer else POLITE_DELAY
+        self._ctx.timers.set_if_absent(("dial", peer), self._ctx.now.mono + delay)
+
+    def on_timer(self, key: bytes) -> None:
+        """Time to dial that member, if it still is to be."""
+        peer = PeerId(key)
+        record = self._membership.record(peer)
+        if record is None or self._neighbors.current(peer) is not None or not self._wants_more():
+            return
+        if self._signaling.with_peer(peer) is not None:
+            return  # its end will call ``on_failed`` or ``on_up``
+        if self._routing.next_hop(peer) is not None:
+            if not self._signaling.dial(peer):
+                self._ctx.timer("dial", peer, FIRST_RETRY_DELAY)
+        elif self._pushing.can_push(peer) and self._may_push():
+            self._pushes[peer] = self._pushes.get(peer, 0) + 1
+            self._signaling.dial(peer)
+        else:
+            self._ctx.timer("dial", peer, self._ctx.jitter(FIRST_PUSH_INTERVAL))
+
+    def _wants_more(self) -> bool:
+        """Full mesh while small; above, a target that grows with the logarithm of the size."""
+        members = len(self._membership)
+        if members <= self._ctx.config.mesh.max_full_mesh:
+            return True
+        return len(self._neighbors) < members.bit_length() + 2
+
+    def _may_push(self) -> bool:
+        """A few calls at once, and none by those who have neighbors to ask while others have none."""
+        calling = 0
+        for record in self._membership:
+            session = self._signaling.with_peer(record.peer)
+            if session is not None and self._routing.next_hop(record.peer) is None:
+                calling += 1
+        return calling < MAX_PUSHED_AT_ONCE
+
+    def on_up(self, peer: PeerId) -> None:
+        """There is a link: past failures do not count."""
+        self._failures.pop(peer, None)
+        self._pushes.pop(peer, None)
+        self._errors.pop(peer, None)
+        self._ctx.cancel_timer("dial", peer)
+
+    def on_down(self, peer: PeerId, reason: str) -> None:
+        """A link is lost. Whoever said goodbye is given time to come back by itself."""
+        record = self._membership.record(peer)
+        if record is None:
+            return
+        if reason in ("stopping", "leaving"):
+            self.want(record, delay=self._ctx.jitter(FIRST_PUSH_INTERVAL))
+        elif self._routing.next_hop(peer) is None:
+            self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
+        else:
+            self.want(record)
+
+    def on_failed(self, peer: PeerId, reason: str) -> None:
+        """An attempt has failed: again, later."""
+        record = self._membership.record(peer)
+        if record is None or self._neighbors.current(peer) is not None:
+            return
+        self._errors[peer] = reason
+        if self._routing.next_hop(peer) is not None:
+            failures = self._failures.get(peer, 0)
+            self._failures[peer] = min(failures + 1, 16)
+            delay = min(FIRST_RETRY_DELAY * 2**failures, MAX_RETRY_DELAY)
+        else:
+            delay = min(FIRST_PUSH_INTERVAL * 2 ** (self._pushes.get(peer, 1) - 1), MAX_PUSH_INTERVAL)
+        self.want(record, delay=self._ctx.jitter(delay))
+
+    def on_reachable(self, record: Record) -> None:
+        """There is news of that member: if we were waiting for long, it may be worth trying sooner."""
+        if self._neighbors.current(record.peer) is None and self._routing.next_hop(record.peer) is not None:
+            deadline = self._ctx.now.mono + (0.0 if self._ctx.own_id < record.peer else POLITE_DELAY)
+            if record.peer not in self._failures:
+                self._ctx.timers.set(("dial", record.peer), deadline)
