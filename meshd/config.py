@@ -148,6 +148,7 @@ class NodeConfig:
         "What this node asks to be called when it founds or joins a mesh and no other name is given.",
         check=_check_name,
         default_doc="the host name, made valid",
+        reload=True,
     )
     state_dir: str = _setting(
         "",
@@ -250,6 +251,7 @@ class PushConfig:
         "Whom an operator of a push service may write to about this node's pushes (VAPID `sub`, RFC 8292). "
         "Some services refuse one that is not a real address.",
         check=_check_subject,
+        reload=True,
     )
 
 
@@ -262,6 +264,7 @@ class MeshConfig:
         "Up to so many members, every pair keeps a link. Above, each keeps a few and messages are relayed.",
         low=2,
         high=128,
+        reload=True,
     )
     heartbeat_interval: float = _setting(
         2.0,
@@ -269,6 +272,7 @@ class MeshConfig:
         unit="seconds",
         low=0.2,
         high=60,
+        reload=True,
     )
     link_timeout: float = _setting(
         8.0,
@@ -276,11 +280,13 @@ class MeshConfig:
         unit="seconds",
         low=1,
         high=300,
+        reload=True,
     )
     relay: bool = _setting(
         True,
         "Whether this node forwards envelopes between others. Without it, nobody can join through this node's links, "
         "and pairs that cannot connect directly need somebody else.",
+        reload=True,
     )
     message_lifetime: float = _setting(
         86_400.0,
@@ -288,21 +294,24 @@ class MeshConfig:
         unit="seconds",
         low=60,
         high=2_592_000,
+        reload=True,
     )
     max_inbox_messages: int = _setting(
         1_000,
         "Unread messages kept. When it is full, senders are told to try later; nothing that was acknowledged is lost.",
         low=1,
         high=100_000,
+        reload=True,
     )
     max_inbox_size: int = _setting(
-        8_388_608, "The same in bytes of message bodies.", unit="bytes", low=65_536, high=1_073_741_824
+        8_388_608, "The same in bytes of message bodies.", unit="bytes", low=65_536, high=1_073_741_824, reload=True
     )
     max_members: int = _setting(
         10_000,
         "Members this node will remember. Every node knows every member, so this bounds memory.",
         low=2,
         high=100_000,
+        reload=True,
     )
 
 
@@ -317,8 +326,11 @@ class IntroductionsConfig:
         unit="seconds",
         low=60,
         high=MAX_VAPID_LIFETIME,
+        reload=True,
     )
-    may_introduce: bool = _setting(True, "Whether those who join by this node's tokens may introduce others in turn.")
+    may_introduce: bool = _setting(
+        True, "Whether those who join by this node's tokens may introduce others in turn.", reload=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +408,16 @@ def name_from_host(host_name: str) -> str:
 def service_url(service: str) -> str:
     """The WebSocket URL of an entry of ``push.services``: a preset's, or the entry itself."""
     return PUSH_SERVICE_PRESETS.get(service, service)
+
+
+def reloaded(old: Config, new: Config) -> Config:
+    """What is in force after a reload: ``new`` where that takes effect at once, ``old`` where it needs a restart."""
+    sections = {}
+    for name, kind in SECTIONS.items():
+        section = getattr(new, name)
+        at_once = {key: getattr(section, key) for key, (setting, _, _) in settings_of(kind).items() if setting.reload}
+        sections[name] = replace(getattr(old, name), **at_once)
+    return Config(**sections)
 
 
 def changes_between(old: Config, new: Config) -> tuple[list[str], list[str]]:

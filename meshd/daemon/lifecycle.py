@@ -14,18 +14,19 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 import trio
 
 from meshd import VERSION
-from meshd.config import Config, changes_between
+from meshd.config import Config, changes_between, reloaded
 from meshd.control import listeners as control_listeners
 from meshd.control import server as control_server
 from meshd.control.access import Access
 from meshd.core import commands
+from meshd.core.events import Reconfigured
 from meshd.core.node import Node
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.state import TABLES
@@ -187,10 +188,10 @@ class Daemon:
             _log.error("reload_refused", reason=str(error))
             return
         at_once, at_restart = changes_between(self._config, new)
-        self._config = replace(self._config, log=new.log)  # the only section whose keys take effect now
-        self._backend.config = self._config
+        self._config = self._backend.config = reloaded(self._config, new)
         self._driver.trace = new.log.level == "debug"
         logs.configure(new.log)
+        self._driver.deliver(Reconfigured(self._config))
         self._status.note = f"restart for {', '.join(at_restart)}" if at_restart else ""
         _log.info("reloaded", changed=at_once, needs_restart=at_restart)
 

@@ -15,6 +15,7 @@ from meshd.config import (
     changes_between,
     name_from_host,
     origin_of,
+    reloaded,
     resolve,
     service_url,
     settings_of,
@@ -173,6 +174,7 @@ def test_origins_are_canonical() -> None:
 def test_changes_are_told_apart_by_when_they_take_effect() -> None:
     new = parse('[log]\nlevel = "debug"\n[links]\nmax_links = 7')
     assert changes_between(Config(), new) == (["log.level"], ["links.max_links"])
+    assert reloaded(Config(), new) == parse('[log]\nlevel = "debug"')
 
 
 @pytest.mark.parametrize("path", FILES)

@@ -104,12 +104,14 @@ def test_life_of_a_service(services: Callable[[], Service]) -> None:
     assert (status["state"], status["mesh"], status["links"]) == ("no_mesh", None, 0)
     assert service.call("config.show")["file"] == str(service.config)
 
-    service.config.write_text('[push]\nservices = []\n[links]\nallow_loopback = true\n[log]\nlevel = "debug"\n')
+    service.config.write_text('[push]\nservices = []\n[mesh]\nmax_full_mesh = 5\n[log]\nlevel = "debug"\n')
     assert service.process is not None
     service.process.send_signal(signal.SIGHUP)
     assert service.told("RELOADING=1")
-    assert service.told("READY=1")
-    assert service.call("config.show")["values"]["log"]["level"] == "debug"
+    assert "restart for links.allow_loopback" in service.told("READY=1")
+    in_force = service.call("config.show")["values"]
+    assert (in_force["log"]["level"], in_force["mesh"]["max_full_mesh"]) == ("debug", 5)
+    assert in_force["links"]["allow_loopback"] is True
 
     service.config.write_text("[links]\nmax_link = 3\n")
     service.process.send_signal(signal.SIGHUP)

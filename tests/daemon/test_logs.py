@@ -150,7 +150,7 @@ def test_secrets_in_events_and_commands_never_reach_the_log(log_lines: Callable[
         events.MessageReceived(events.LinkId(1), raw),
         events.UserAgentConnected("mozilla", raw.hex()),
         events.ChannelRegistered(channel, endpoint),
-        events.PushReceived(channel, url64, raw),
+        events.PushReceived("mozilla", channel, url64, raw),
         events.PushAnswered(PushId(1), 0, f"refused: {endpoint}"),
         events.Requested(RequestId(1), "mesh.join", {"token": f"meshd1_{url64}"}),
     ]
