@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from pathlib import Path
 
@@ -250,7 +251,7 @@ async def test_health_tells_numbers_only(service: PushService):
         assert agent.uaid not in answer.text
 
 
-async def raw(service: PushService, data: bytes) -> bytes:
+async def raw(service: PushService, data: bytes, *, end: bool = False) -> bytes:
     """What comes back for ``data`` until the service closes."""
     stream = await trio.open_tcp_stream("127.0.0.1", service.port)
     answer = b""
@@ -258,6 +259,8 @@ async def raw(service: PushService, data: bytes) -> bytes:
         with trio.fail_after(5):
             try:
                 await stream.send_all(data)
+                if end:
+                    await stream.send_eof()
                 while piece := await stream.receive_some(65536):
                     answer += piece
             except trio.BrokenResourceError:
@@ -283,6 +286,18 @@ async def test_what_is_not_quite_http(service: PushService, data: bytes, status:
     assert answer.split(b" ")[1] == status
     async with sending() as sender:
         assert (await sender.http.get(f"{service.public_url}/health")).status_code == 200
+
+
+async def test_any_bytes_are_answered_or_dropped(service: PushService):
+    randomness = random.Random(5)
+    for start in (
+        b"",
+        b"POST /wpush/v2/x HTTP/1.1\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ):
+        for size in (1, 100, 30_000):
+            await raw(service, start + randomness.randbytes(size), end=True)
+    assert service.counters["connection_crashed"] == 0
 
 
 async def test_a_request_that_never_ends_is_given_up(nursery: trio.Nursery, tmp_path: Path):

@@ -103,6 +103,15 @@ async def test_channels_are_bounded(nursery: trio.Nursery, tmp_path: Path):
         assert (await agent.next())["status"] == 500
 
 
+async def test_newcomers_are_let_in_slowly_and_the_known_always(nursery: trio.Nursery, tmp_path: Path):
+    service = await started(nursery, tmp_path, newcomer_burst=1, newcomer_rate=0.001)
+    async with connected(service.websocket_url) as known, connected(service.websocket_url) as stranger:
+        await known.register()
+        await stranger.say(messageType="register", channelID=new_channel(), key=encode_base64url(KEY.public))
+        assert (await stranger.next())["status"] == 500
+        await known.register()
+
+
 async def test_a_push_arrives_as_it_was_sent(service: PushService):
     channel = new_channel()
     async with connected(service.websocket_url) as agent, sending() as sender:
@@ -305,18 +314,18 @@ async def test_logs_name_no_secret(service: PushService, capsys: pytest.CaptureF
 
 
 async def test_many_at_once(service: PushService):
-    """Twenty user agents, twenty messages each, every one delivered once."""
+    """Ten user agents, ten messages each, every one delivered once and in order."""
     got: dict[int, list[bytes]] = {}
 
     async def one(number: int) -> None:
         async with connected(service.websocket_url) as agent, sending() as sender:
             endpoint = await agent.register()
             async with trio.open_nursery() as posting:
-                posting.start_soon(sender.deliver, endpoint, *(b"%d" % count for count in range(20)))
-                got[number] = await agent.receive(20)
+                posting.start_soon(sender.deliver, endpoint, *(b"%d" % count for count in range(10)))
+                got[number] = await agent.receive(10)
 
     async with trio.open_nursery() as everybody:
-        for number in range(20):
+        for number in range(10):
             everybody.start_soon(one, number)
-    assert all(received == [b"%d" % count for count in range(20)] for received in got.values())
-    assert len(got) == 20
+    assert all(received == [b"%d" % count for count in range(10)] for received in got.values())
+    assert len(got) == 10

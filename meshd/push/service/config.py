@@ -50,6 +50,8 @@ class Limits:
     endpoint_burst: int = 200  # above max_stored_per_user_agent, so that a flood is met by that limit first
     source_rate: float = 200.0
     source_burst: int = 2000
+    newcomer_rate: float = 0.2  # user agents not known before, by source: the room for them is everybody's
+    newcomer_burst: int = 200
     user_agent_rate: float = 50.0  # messages on one WebSocket; more are read later
     user_agent_burst: int = 600
     max_rate_entries: int = 20_000  # endpoints and sources whose rate is remembered

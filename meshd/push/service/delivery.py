@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
+import trio
 
 from meshd.crypto.base64url import encode_base64url
 from meshd.push.service.config import Limits
 from meshd.push.service.faults import Fault, Refused
+from meshd.push.service.rates import RateLimiter, source_key
 from meshd.push.service.registry import UAID_SIZE, Channel, Registration, Registry
 from meshd.push.service.store import Store, StoreFailed
 
@@ -58,6 +60,7 @@ class Delivery:
         self.store = store
         self.counters: Counter[str] = Counter()
         self._outlets: dict[bytes, Outlet] = {}
+        self._newcomers = RateLimiter(limits.newcomer_rate, limits.newcomer_burst, limits.max_rate_entries)
 
     @property
     def connected(self) -> int:
@@ -85,11 +88,14 @@ class Delivery:
             self._note_seen(uaid)
             log.info("user_agent_disconnected", user_agent=pseudonym(uaid))
 
-    async def register(self, uaid: bytes, channel_id: bytes, key: bytes) -> Registration:
-        """Durable when it returns with status 200."""
+    async def register(self, uaid: bytes, channel_id: bytes, key: bytes, source: str) -> Registration:
+        """Durable when it returns with status 200. ``source`` is the address that the user agent has."""
         now = self.clock()
         if self.store.congested:
             return Registration(500, complaint="the service is busy; try again later")
+        if not self.registry.knows(uaid) and self._newcomers.take(source_key(source), trio.current_time()) > 0:
+            self.counters["refused_newcomer"] += 1
+            return Registration(500, complaint="too many new user agents from your address; try again later")
         registration = self.registry.register(uaid, channel_id, key, now)
         if registration.is_new and registration.channel is not None:
             self.store.add_channel(registration.channel, now)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import json
 import math
 import re
@@ -17,7 +16,7 @@ from meshd.push.service.delivery import Delivery, Push, log, pseudonym
 from meshd.push.service.faults import Fault, Refused
 from meshd.push.service.http import Request, Response
 from meshd.push.service.protocol import CONTENT_ENCODING
-from meshd.push.service.rates import RateLimiter
+from meshd.push.service.rates import RateLimiter, source_key
 from meshd.push.service.registry import Channel
 
 # Specification
@@ -72,7 +71,7 @@ class Endpoints:
     async def _route(self, request: Request) -> Response:
         if request.path == "/health" and request.method in ("GET", "HEAD"):
             return self._health()
-        wait = self._source_rate.take(_source_key(request.source), trio.current_time())
+        wait = self._source_rate.take(source_key(request.source), trio.current_time())
         if wait > 0:
             raise Refused(Fault.TOO_MANY, "source_rate", retry_after=wait)
         if request.path.startswith(ENDPOINT_PATH):
@@ -87,11 +86,11 @@ class Endpoints:
         if request.method != "POST":
             raise Refused(Fault.METHOD)
         channel = self._delivery.registry.resolve(token)
-        self._authorise(request, channel)
+        public = self._authorise(request, channel)
         wait = self._endpoint_rate.take(channel.handle, trio.current_time())
         if wait > 0:
             raise Refused(Fault.TOO_MANY, "endpoint_rate", retry_after=wait)
-        push = self._push(request)
+        push = self._push(request, public)
         version = await self._delivery.accept(channel, push)
         log.debug("push_accepted", user_agent=pseudonym(channel.uaid), size=len(push.body), ttl=push.ttl)
         return Response(201, (("Location", f"{self._public_url}{_MESSAGE_PATH}{version}"), ("TTL", str(push.ttl))))
@@ -106,8 +105,8 @@ class Endpoints:
         self._delivery.cancel(version)
         return Response(204)  # whether it was still waiting is nothing to tell, as autopush
 
-    def _authorise(self, request: Request, channel: Channel) -> None:
-        """The sender has signed for this origin, now, with the key the channel is bound to. Raises Refused."""
+    def _authorise(self, request: Request, channel: Channel) -> bytes:
+        """The VAPID key: bound to the channel, and the sender has signed with it for here and now. Raises Refused."""
         header = request.headers.get("authorization")
         if header is None:
             raise Refused(Fault.UNAUTHORIZED, "vapid_missing", detail="The Authorization header is missing.")
@@ -117,12 +116,13 @@ class Endpoints:
                 raise Rejected("vapid_key_mismatch", "the subscription is bound to another VAPID key")
             claims = vapid.verify_jwt(token, public)
             vapid.check_claims(claims, self._public_url, self._delivery.clock())
+            return public
         except MalformedMessage as error:
             raise Refused(Fault.UNAUTHORIZED, "vapid_malformed", detail=f"Invalid VAPID: {error}.") from None
         except Rejected as error:
             raise Refused(Fault.UNAUTHORIZED, error.reason, detail=f"Invalid VAPID: {error.detail}.") from None
 
-    def _push(self, request: Request) -> Push:
+    def _push(self, request: Request, public: bytes) -> Push:
         """What the headers and the body say. Raises Refused."""
         body = request.body
         if body is None:
@@ -141,7 +141,6 @@ class Endpoints:
         if body:
             if headers.get("content-encoding", "").lower() != CONTENT_ENCODING:
                 raise Refused(Fault.CRYPTO_HEADERS, "content_encoding")
-            _, public = vapid.parse_authorization(headers["authorization"])
             if body[_KEYID] == public:  # RFC 8292 section 4: the signing key is for signing only
                 raise Refused(Fault.CRYPTO_HEADERS, "vapid_key_encrypts")
         return Push(min(int(ttl), int(self._limits.max_ttl)), topic, body)
@@ -168,15 +167,3 @@ def _refusal(refused: Refused) -> Response:
         headers.append(("Retry-After", str(math.ceil(refused.retry_after))))
     body = {"code": fault.status, "errno": fault.errno, "error": refused.fault.reason, "message": str(refused)}
     return Response(fault.status, tuple(headers), json.dumps(body).encode())
-
-
-def _source_key(source: str) -> str:
-    """One household: an IPv4 address, or the first 64 bits of an IPv6 one, of which anybody has 2^64."""
-    try:
-        address = ipaddress.ip_address(source)
-    except ValueError:
-        return source
-    if isinstance(address, ipaddress.IPv4Address):
-        return source
-    mapped = address.ipv4_mapped
-    return str(mapped) if mapped is not None else address.exploded[:19]

@@ -123,7 +123,8 @@ class HttpConnection:
 
     async def _respond(self, response: Response, *, close: bool = False, with_body: bool = True) -> None:
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.headers]
-        headers.append((b"Content-Length", b"%d" % len(response.body)))
+        if response.status != 204:  # which must not have one, RFC 9110 section 8.6
+            headers.append((b"Content-Length", b"%d" % len(response.body)))
         if close:
             headers.append((b"Connection", b"close"))
         head = h11.Response(
@@ -157,7 +158,7 @@ class HttpConnection:
                 pass
 
     async def _upgrade(self, request: h11.Request, path: str) -> None:
-        websocket = WebSocket(self._stream, self._limits)
+        websocket = WebSocket(self._stream, self._source, self._limits)
         if path != "/" or request.method != b"GET":
             await self._respond(Response(404), close=True)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Hashable
 
 
@@ -33,3 +34,15 @@ class RateLimiter:
     def prune(self, now: float) -> None:
         """Forget whoever has its whole burst back."""
         self._due = {key: due for key, due in self._due.items() if due > now}
+
+
+def source_key(source: str) -> str:
+    """One household: an IPv4 address, or the first 64 bits of an IPv6 one, of which anybody has 2^64."""
+    try:
+        address = ipaddress.ip_address(source)
+    except ValueError:
+        return source
+    if isinstance(address, ipaddress.IPv4Address):
+        return source
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else address.exploded[:19]

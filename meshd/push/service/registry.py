@@ -98,11 +98,14 @@ class Registry:
         return len(self._user_agents), len(self._channels), len(self._stored)
 
     def seen(self, uaid: bytes, now: float) -> bool:
-        """Note that the user agent is or was here just now. False when it is not known (and so not kept)."""
+        """Note that the user agent is or was here just now. False when it is not known (and so not kept).
+
+        A clock that was set back does not make anybody look absent for long.
+        """
         user_agent = self._user_agents.get(uaid)
         if user_agent is None:
             return False
-        user_agent.last_seen = now
+        user_agent.last_seen = max(user_agent.last_seen, now)
         return True
 
     def register(self, uaid: bytes, channel_id: bytes, key: bytes, now: float) -> Registration:

@@ -186,7 +186,7 @@ class Store:
 
     def seen(self, uaid: bytes, now: float) -> None:
         """Queue: when the user agent was here last."""
-        self._queue("UPDATE user_agents SET last_seen = ? WHERE uaid = ?", now, uaid)
+        self._queue("UPDATE user_agents SET last_seen = max(last_seen, ?) WHERE uaid = ?", now, uaid)
 
     def add_message(self, message: Stored, body: bytes) -> None:
         """Queue: a message."""

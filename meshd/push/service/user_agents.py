@@ -136,7 +136,7 @@ class Conversation:
             self._delivery.counters["register_400"] += 1
             self._websocket.send(protocol.register_answer(message.channel_id, 400, str(error)))
             return
-        registration = await self._delivery.register(self._uaid, message.channel_id, key)
+        registration = await self._delivery.register(self._uaid, message.channel_id, key, self._websocket.source)
         endpoint = registration.complaint if registration.channel is None else self._endpoint_of(registration.channel)
         self._websocket.send(protocol.register_answer(message.channel_id, registration.status, endpoint))
 

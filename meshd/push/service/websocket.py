@@ -43,7 +43,8 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 class WebSocket:
     """The server's end. ``receive`` from one task; ``send`` and ``close`` never wait and may be called from any."""
 
-    def __init__(self, stream: Stream, limits: Limits) -> None:
+    def __init__(self, stream: Stream, source: str, limits: Limits) -> None:
+        self.source = source  # the address at the other end
         self._stream = stream
         self._limits = limits
         self._connection = WSConnection(ConnectionType.SERVER)
