@@ -28,7 +28,7 @@ test: lint fast e2e ## everything that needs no root: lint, fast tests, real dae
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/mypy --no-error-summary -p meshd -p meshctl -p demo -p bench
 
 fast: $(VENV)/.dev ## the tests that start no daemon
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not e2e and not root"

@@ -38,7 +38,9 @@ class Failed(Exception):
     """A process did not do what was asked of it, or a condition did not come true in time."""
 
 
-def wait_for(condition: Callable[[], T], what: str, timeout: float = START_TIMEOUT) -> T:
+def wait_for(
+    condition: Callable[[], T], what: str, timeout: float = START_TIMEOUT, interval: float = POLL_INTERVAL
+) -> T:
     """Call ``condition`` until it gives something true, and return that. Raises Failed after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -46,7 +48,7 @@ def wait_for(condition: Callable[[], T], what: str, timeout: float = START_TIMEO
             return result
         if time.monotonic() > deadline:
             raise Failed(f"not so after {timeout:g} s: {what}")
-        time.sleep(POLL_INTERVAL)
+        time.sleep(interval)
 
 
 def program(name: str) -> str:
