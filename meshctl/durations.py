@@ -1,0 +1,34 @@
+"""Lengths of time: as people write them, and as people read them."""
+
+from __future__ import annotations
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def parse(text: str) -> float:
+    """``90``, ``1.5h``, ``12h``, ``3d`` in seconds. Raises ValueError."""
+    number = text.rstrip("smhdw")
+    unit = text[len(number) :]
+    try:
+        seconds = float(number) * (_UNITS[unit] if unit else 1.0)
+    except (ValueError, KeyError):
+        raise ValueError(f"{text!r} is no duration; write 90s, 15m, 12h or 3d") from None
+    if not 0 < seconds < 1e12:
+        raise ValueError(f"{text!r} is no duration; it has to be more than nothing")
+    return seconds
+
+
+def show(seconds: float) -> str:
+    """Short, in at most two units: ``12.3 ms``, ``5 s``, ``3 h 20 min``, ``2 d``."""
+    if seconds < 0:
+        return "-" + show(-seconds)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.3g} s" if seconds < 9.95 else f"{whole} s"
+    for size, name, below, below_name in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {name} {rest} {below_name}" if rest else f"{whole // size} {name}"
+    raise AssertionError(whole)

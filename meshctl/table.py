@@ -1,0 +1,23 @@
+"""The verbs of meshctl and one line on each: what ``meshctl help`` shows, without loading them."""
+
+from __future__ import annotations
+
+VERBS: dict[str, str] = {
+    "status": "how this node and its mesh are",
+    "peers": "the other members, and how they are reached",
+    "send": "send a message to a member",
+    "listen": "show messages as they come",
+    "inbox": "show unread messages and mark them read",
+    "introduce": "make, list and revoke introduction tokens",
+    "join": "join a mesh with an introduction token",
+    "found": "found a new mesh",
+    "leave": "leave the mesh",
+    "rename": "give this node, or another, a new name",
+    "ping": "measure the way to a member",
+    "events": "watch what happens",
+    "config": "show the daemon's configuration",
+    "version": "what runs here",
+    "completion": "write the completion for bash, zsh or fish",
+}
+
+LOCAL_VERBS = frozenset({"completion"})  # these need no daemon
