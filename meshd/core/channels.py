@@ -14,7 +14,6 @@ from meshd.core.context import Context
 from meshd.core.facts import ChannelReady, ReceivingChanged
 from meshd.core.state import ChannelRow, Stored, rows
 from meshd.crypto import vapid
-from meshd.crypto.p256 import uncompress_point
 from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, ChannelId
 from meshd.wire.codec import encode
@@ -141,7 +140,7 @@ class Channels:
         return bytes(raw)
 
     def _register(self, channel: ChannelId, row: ChannelRow) -> None:
-        key = uncompress_point(self._ctx.suite.channel_keys(row.seed).vapid_key)
+        key = self._ctx.suite.uncompressed_vapid_key(row.seed)
         self._ctx.do(RegisterChannel(row.service, channel, key))
 
     def on_registered(self, channel: ChannelId, endpoint: str) -> None:

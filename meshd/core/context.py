@@ -174,7 +174,7 @@ class Context:
             del self._outstanding[ticket]
         else:
             self._unwritten.append(ticket)
-        self.timers.set_if_absent(("store", b""), self.now.mono + STORE_RETRY_INTERVAL)
+        self.timers.set_at_latest(("store", b""), self.now.mono + STORE_RETRY_INTERVAL)
 
     def retry_store(self) -> None:
         """Try all that could not be written, together and in order."""

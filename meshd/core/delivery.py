@@ -142,7 +142,7 @@ class Delivery:
             in_flight += 1
         if in_flight:
             delay = min(RETRY_INTERVAL * 2 ** self._tries.get(peer, 0), MAX_RETRY_INTERVAL)
-            self._ctx.timers.set_if_absent(("deliver", peer), self._ctx.now.mono + self._ctx.jitter(delay))
+            self._ctx.timers.set_at_latest(("deliver", peer), self._ctx.now.mono + self._ctx.jitter(delay))
 
     def again(self, peer: PeerId) -> None:
         """The way to that peer has changed: what was sent may be lost."""

@@ -126,13 +126,13 @@ class Membership:
         row = self.row
         if row is not None:
             self.row = MeshRow(row.mesh, row.mesh_name, row.chain, row.number, row.generation + 1)
-            self._ctx.timers.set_if_absent(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+            self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
 
     def neighbors_changed(self, neighbors: tuple[PeerId, ...]) -> None:
         """Our links are these now; a new record follows soon."""
         self._neighbors = tuple(sorted(peer[:PREFIX_SIZE] for peer in neighbors))[:MAX_NEIGHBORS]
         if self.row is not None:
-            self._ctx.timers.set_if_absent(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+            self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
 
     def on_timer(self) -> None:
         """Time for a new record: something has changed, or the last one grows old."""

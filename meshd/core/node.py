@@ -44,6 +44,7 @@ from meshd.wire.messages import Grant
 _HANDLED, _UNDECRYPTABLE = 100, 101
 
 # Policy
+ROUTES_DELAY = 0.02  # seconds; many records that come together are looked at once
 TOP_UP_INTERVAL = 1800.0  # seconds between looks at what neighbors hold
 
 
@@ -157,7 +158,7 @@ class Node:
         self.membership.neighbors_changed(self.neighbors.peers())
         mono = self._ctx.now.mono
         for name in ("heartbeat", "compare", "sweep", "messages", "renewal", "grants"):
-            self._ctx.timers.set_if_absent((name, b""), mono + self._ctx.jitter(1.0))
+            self._ctx.timers.set_at_latest((name, b""), mono + self._ctx.jitter(1.0))
 
     def _end_membership(self) -> None:
         for name in ("heartbeat", "compare", "renewal", "grants"):
@@ -283,6 +284,7 @@ class Node:
     def _on_record(self, fact: fa.RecordAccepted) -> None:
         record = fact.record
         self.routing.changed()
+        self._ctx.timers.set_at_latest(("routes", b""), self._ctx.now.mono + ROUTES_DELAY)
         if record.peer == self._ctx.own_id:
             self.reconciliation.spread([record], fact.ticket)
             return
@@ -291,8 +293,6 @@ class Node:
             return
         self.admissions.on_record(record)
         self.topology.want(record)
-        self.topology.on_reachable(record)
-        self.delivery.flush(record.peer)
         self.peering.on_member_known(record.peer)
 
     def _forget_member(self, peer: PeerId) -> None:
@@ -360,6 +360,7 @@ class Node:
             "ping": self.pinging.on_timeout,
             "sweep": lambda _: self._sweep(),
             "grants": lambda _: self._top_up(),
+            "routes": lambda _: self._on_routes(),
             "outlook": lambda _: self.outlook.refresh(),
             "stranger": self.peering.on_stranger_timeout,
             "store": lambda _: self._ctx.retry_store(),
@@ -373,6 +374,12 @@ class Node:
                 self.neighbors.on_heartbeat_timer(self._ctx.now.mono - deadline)
             else:
                 self._timers[name](about)
+
+    def _on_routes(self) -> None:
+        """Records have changed the graph: members that were out of reach may be in it now."""
+        self.topology.on_routes()
+        for peer in self.delivery.waiting_peers():
+            self.delivery.flush(peer)
 
     def _sweep(self) -> None:
         self.replay.sweep()

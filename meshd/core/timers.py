@@ -30,9 +30,10 @@ class Timers:
             self._heap = [(when, sequence, name) for name, (when, sequence) in self._deadlines.items()]
             heapq.heapify(self._heap)
 
-    def set_if_absent(self, key: Key, deadline: float) -> None:
-        """Set, unless it is set."""
-        if key not in self._deadlines:
+    def set_at_latest(self, key: Key, deadline: float) -> None:
+        """Set, or move to an earlier time; one that is due sooner anyway stays as it is."""
+        known = self._deadlines.get(key)
+        if known is None or deadline < known[0]:
             self.set(key, deadline)
 
     def cancel(self, key: Key) -> None:

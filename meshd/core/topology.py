@@ -35,6 +35,7 @@ class Topology:
         "_failures",
         "_membership",
         "_neighbors",
+        "_out_of_reach",
         "_pushes",
         "_pushing",
         "_routing",
@@ -59,6 +60,7 @@ class Topology:
         self._failures: dict[PeerId, int] = {}
         self._pushes: dict[PeerId, int] = {}
         self._errors: dict[PeerId, str] = {}
+        self._out_of_reach: dict[PeerId, None] = {}  # to be tried as soon as there is a way
 
     def last_error(self, peer: PeerId) -> str | None:
         """Why the last attempt at a link failed, if there is none."""
@@ -74,6 +76,7 @@ class Topology:
         self._failures.clear()
         self._pushes.clear()
         self._errors.clear()
+        self._out_of_reach.clear()
 
     def want(self, record: Record, delay: float | None = None) -> None:
         """A member that we may want a link to has appeared, changed, or come loose."""
@@ -82,7 +85,7 @@ class Topology:
             return
         if delay is None:
             delay = 0.0 if self._ctx.own_id < peer else POLITE_DELAY
-        self._ctx.timers.set_if_absent(("dial", peer), self._ctx.now.mono + delay)
+        self._ctx.timers.set_at_latest(("dial", peer), self._ctx.now.mono + delay)
 
     def on_timer(self, key: bytes) -> None:
         """Time to dial that member, if it still is to be."""
@@ -92,6 +95,7 @@ class Topology:
             return
         if self._signaling.with_peer(peer) is not None:
             return  # its end will call ``on_failed`` or ``on_up``
+        self._out_of_reach.pop(peer, None)
         if self._routing.next_hop(peer) is not None:
             if not self._signaling.dial(peer):
                 self._ctx.timer("dial", peer, FIRST_RETRY_DELAY)
@@ -99,6 +103,7 @@ class Topology:
             self._pushes[peer] = self._pushes.get(peer, 0) + 1
             self._signaling.dial(peer)
         else:
+            self._out_of_reach[peer] = None
             self._ctx.timer("dial", peer, self._ctx.jitter(FIRST_PUSH_INTERVAL))
 
     def _wants_more(self) -> bool:
@@ -122,6 +127,7 @@ class Topology:
         self._failures.pop(peer, None)
         self._pushes.pop(peer, None)
         self._errors.pop(peer, None)
+        self._out_of_reach.pop(peer, None)
         self._ctx.cancel_timer("dial", peer)
 
     def on_down(self, peer: PeerId, reason: str) -> None:
@@ -150,9 +156,8 @@ class Topology:
             delay = min(FIRST_PUSH_INTERVAL * 2 ** (self._pushes.get(peer, 1) - 1), MAX_PUSH_INTERVAL)
         self.want(record, delay=self._ctx.jitter(delay))
 
-    def on_reachable(self, record: Record) -> None:
-        """There is news of that member: if we were waiting for long, it may be worth trying sooner."""
-        if self._neighbors.current(record.peer) is None and self._routing.next_hop(record.peer) is not None:
-            deadline = self._ctx.now.mono + (0.0 if self._ctx.own_id < record.peer else POLITE_DELAY)
-            if record.peer not in self._failures:
-                self._ctx.timers.set(("dial", record.peer), deadline)
+    def on_routes(self) -> None:
+        """The graph has changed: those that there was no way to may be tried at once."""
+        for peer in [peer for peer in self._out_of_reach if self._routing.next_hop(peer) is not None]:
+            del self._out_of_reach[peer]
+            self._ctx.timer("dial", peer, 0.0 if self._ctx.own_id < peer else POLITE_DELAY)

@@ -65,6 +65,10 @@ class Suite(Protocol):
         """The public keys of the push channel with this seed."""
         ...
 
+    def uncompressed_vapid_key(self, seed: bytes) -> bytes:
+        """The VAPID key of that channel as push services want it: 65 bytes."""
+        ...
+
     def issue_capability(self, seed: bytes, audience: str, exp: int, subject: str) -> bytes:
         """The 64-byte signature of the VAPID JWT for that channel (RFC 8292 section 2)."""
         ...
@@ -134,6 +138,10 @@ class RealSuite:
         return ChannelKeys(
             p256.compress_point(agent.public), agent.auth, p256.compress_point(vapid.derive_key(seed).public)
         )
+
+    def uncompressed_vapid_key(self, seed: bytes) -> bytes:
+        """See ``Suite``."""
+        return vapid.derive_key(seed).public
 
     def issue_capability(self, seed: bytes, audience: str, exp: int, subject: str) -> bytes:
         """See ``Suite``."""

@@ -1,0 +1,131 @@
+"""A fast and deterministic suite: the same shape as the real one, none of the cost.
+
+Nothing here protects anything. It keeps the properties that the core relies on within a simulation: only who holds a
+seed can sign or open with it (the simulator's nodes know no other seeds), and what was changed on the way does not
+verify. Public keys are hashes of seeds; signing is a keyed hash that a table from public key to seed lets all verify.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from meshd.crypto.suite import ChannelKeys
+from meshd.errors import LocalMisuse, MalformedMessage, Rejected
+from meshd.ids import PeerId
+
+# Policy
+SUITE_NUMBER = 255  # never on a real wire
+MAX_PLAINTEXT_SIZE = 3993  # as the real one (RFC 8291)
+_TAG_SIZE = 16
+_PUSH_OVERHEAD = b"\0" * 87  # so that sizes are as in reality: 103 bytes with the tag
+
+
+def _hash(*parts: bytes, size: int = 32) -> bytes:
+    return hashlib.blake2b(b"\0".join(parts), digest_size=size).digest()
+
+
+class KeyTable:
+    """Stands for mathematics: knows which seed belongs to which public key. One per simulation."""
+
+    def __init__(self) -> None:
+        self._seeds: dict[bytes, bytes] = {}
+
+    def public(self, kind: bytes, seed: bytes) -> bytes:
+        """The public key of a seed."""
+        public = _hash(b"public", kind, seed)
+        self._seeds[public] = seed
+        return public
+
+    def seed(self, public: bytes) -> bytes | None:
+        """The seed of a public key that was made here."""
+        return self._seeds.get(public)
+
+
+class SimSuite:
+    """See ``meshd.crypto.suite.Suite`` for what each method promises."""
+
+    number = SUITE_NUMBER
+
+    def __init__(self, table: KeyTable, identity_seed: bytes, sealing_seed: bytes) -> None:
+        self._table = table
+        self._identity_seed = identity_seed
+        self._sealing_seed = sealing_seed
+        self.peer_id = PeerId(table.public(b"sign", identity_seed))
+        self.sealing_key = table.public(b"seal", sealing_seed)
+
+    def sign(self, message: bytes) -> bytes:
+        """See ``Suite``."""
+        return self.sign_with(self._identity_seed, message)
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
+        """See ``Suite``."""
+        seed = self._table.seed(public)
+        return seed is not None and self.sign_with(seed, message) == signature
+
+    def identity_of(self, seed: bytes) -> bytes:
+        """See ``Suite``."""
+        return self._table.public(b"sign", seed)
+
+    def sign_with(self, seed: bytes, message: bytes) -> bytes:
+        """See ``Suite``."""
+        return _hash(b"signature", seed, message, size=64)
+
+    def sealing_key_of(self, seed: bytes) -> bytes:
+        """See ``Suite``."""
+        return self._table.public(b"seal", seed)
+
+    def seal(self, recipient: bytes, info: bytes, plaintext: bytes) -> bytes:
+        """See ``Suite``."""
+        if recipient == bytes(len(recipient)):
+            raise Rejected("bad_sealing_key")
+        return recipient + _hash(b"tag", recipient, info, plaintext, size=_TAG_SIZE) + plaintext
+
+    def open(self, seed: bytes | None, info: bytes, sealed: bytes) -> bytes:
+        """See ``Suite``."""
+        recipient = self.sealing_key_of(self._sealing_seed if seed is None else seed)
+        tag, plaintext = sealed[32 : 32 + _TAG_SIZE], sealed[32 + _TAG_SIZE :]
+        if sealed[:32] != recipient or _hash(b"tag", recipient, info, plaintext, size=_TAG_SIZE) != tag:
+            raise Rejected("not_for_us")
+        return plaintext
+
+    def channel_keys(self, seed: bytes) -> ChannelKeys:
+        """See ``Suite``; the points look compressed (RFC 5480: a first byte of 2 or 3)."""
+        self._table.public(b"channel", seed)
+        return ChannelKeys(b"\2" + self._p256dh(seed), _hash(b"auth", seed, size=16), b"\3" + self._vapid(seed))
+
+    def _p256dh(self, seed: bytes) -> bytes:
+        return self._table.public(b"p256dh", seed)
+
+    def _vapid(self, seed: bytes) -> bytes:
+        return self._table.public(b"vapid", seed)
+
+    def uncompressed_vapid_key(self, seed: bytes) -> bytes:
+        """See ``Suite``."""
+        return b"\4" + self._vapid(seed) + bytes(32)
+
+    def issue_capability(self, seed: bytes, audience: str, exp: int, subject: str) -> bytes:
+        """See ``Suite``."""
+        return _hash(b"capability", seed, audience.encode(), str(exp).encode(), subject.encode(), size=64)
+
+    def verify_capability(self, key: bytes, audience: str, exp: int, subject: str, signature: bytes) -> bool:
+        """See ``Suite``."""
+        seed = self._table.seed(key[1:])
+        return seed is not None and self.issue_capability(seed, audience, exp, subject) == signature
+
+    def authorization(self, key: bytes, audience: str, exp: int, subject: str, signature: bytes) -> str:
+        """See ``Suite``; the simulated push service reads it back."""
+        return f"{key.hex()} {exp} {signature.hex()} {subject}"
+
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes) -> bytes:
+        """See ``Suite``."""
+        if len(plaintext) > MAX_PLAINTEXT_SIZE:
+            raise LocalMisuse(f"{len(plaintext)} bytes do not fit into a push")
+        return _hash(b"push", p256dh[1:], auth, plaintext, size=_TAG_SIZE) + _PUSH_OVERHEAD + plaintext
+
+    def decrypt_push(self, seed: bytes, body: bytes) -> bytes:
+        """See ``Suite``."""
+        keys = self.channel_keys(seed)
+        plaintext = body[_TAG_SIZE + len(_PUSH_OVERHEAD) :]
+        if body[:_TAG_SIZE] != _hash(b"push", keys.p256dh[1:], keys.auth, plaintext, size=_TAG_SIZE):
+            raise MalformedMessage("a push that was not encrypted for this channel")
+        return plaintext
