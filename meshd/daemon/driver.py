@@ -28,6 +28,7 @@ MAX_REQUESTS = 256  # of the control socket, waiting for the core: more than it 
 MAX_QUEUED_EVENTS = 10_000  # delivered while commands are handed out; beyond that, core and port chase each other
 MAX_CLOCK_DRIFT = 5.0  # seconds between the two clocks' advances; NTP slews far less, envelopes tolerate more
 SLOW_HANDLING = 0.25  # seconds in one handle() that deserve a log line: heartbeats are late by then
+LAST_WORDS_TIMEOUT = 0.1  # seconds between refusing who waits and the end, so that the refusals get out
 SHORTEST_SLEEP = 0.001  # seconds; a core that never gets past a deadline costs a thousand events a second, not a CPU
 LONGEST_SLEEP = 3_600.0  # seconds; keeps arithmetic on deadlines far away sane
 
@@ -174,6 +175,7 @@ class Driver:
         task_status.started()
         while True:
             if self._failure is not None:
+                await trio.sleep(LAST_WORDS_TIMEOUT)
                 raise CoreFailed("the core failed; see core_failed in the log") from self._failure
             self._rearm = trio.Event()
             self._armed = None if self._ended else self._core.next_deadline()

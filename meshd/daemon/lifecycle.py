@@ -33,7 +33,7 @@ from meshd.core.state import TABLES
 from meshd.crypto.suite import RealSuite
 from meshd.daemon import keys, logs, systemd
 from meshd.daemon.backend import DaemonBackend
-from meshd.daemon.driver import Driver
+from meshd.daemon.driver import LAST_WORDS_TIMEOUT, Driver
 from meshd.daemon.status import StatusLine
 from meshd.daemon.store import Store
 from meshd.errors import ConfigError, MeshError
@@ -209,6 +209,7 @@ class Daemon:
         self._driver.stop()
         with trio.move_on_after(GOODBYE_TIMEOUT):
             await self._store.drain()
+        await trio.sleep(LAST_WORDS_TIMEOUT)  # requests that were refused just now are still being answered
 
 
 async def serve(setup: Setup) -> None:

@@ -6,13 +6,14 @@ No secret gets past ``redaction``, and no peer can flood the log: each event's n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -84,6 +85,22 @@ class _JsonLines:
         return f"<{_SYSLOG.get(method, 6)}>{line}" if self._journal else line
 
 
+class _Sink:
+    """Where lines go. One that cannot be written (full disk, closed pipe) is lost; it must not end the daemon."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether ``stream`` is the journal's socket (systemd.exec(5), $JOURNAL_STREAM: device and inode)."""
     try:
@@ -114,7 +131,7 @@ def configure(config: LogConfig, stream: TextIO | None = None, environment: Mapp
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[config.level]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Sink(stream))),
         cache_logger_on_first_use=False,  # a reload changes the level of loggers that exist
     )
     _catch_libraries(config.level)

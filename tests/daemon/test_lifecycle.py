@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from meshd.daemon.status import status_line
+pytestmark = pytest.mark.e2e
 
 PATIENCE = 20.0  # seconds; a busy machine takes long to start an interpreter
 
@@ -51,16 +52,21 @@ class Service:
             if message.startswith(beginning):
                 return message
 
-    def call(self, method: str) -> dict[str, Any]:
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """The whole answer: with ``result`` or with ``error``."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
             connection.connect(str(self.socket))
-            connection.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method}).encode() + b"\n")
+            request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            connection.sendall(json.dumps(request).encode() + b"\n")
             for line in connection.makefile():
                 answer = json.loads(line)
                 if answer.get("id") == 1:
-                    return dict(answer["result"])
+                    return dict(answer)
         raise AssertionError("closed without an answer")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        return dict(self.ask(method, **params)["result"])
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
@@ -178,19 +184,43 @@ def test_socket_activation(services: Callable[[], Service]) -> None:
         assert service.socket.exists(), "it is systemd's"
 
 
-STATUS = {"state": "member", "mesh": {"name": "home"}, "name": "laptop", "links": 2, "members": 3, "push": []}
+FOUND = {"mesh_name": "home", "mesh_key": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A", "name": "desk"}
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"push": [{"state": "connected"}]}, "member of home as laptop: 2 links up, 3 members, push ok"),
-        ({"links": 1, "members": 1}, "member of home as laptop: 1 link up, 1 member, push off"),
-        ({"push": [{"state": "down"}, {"state": "connecting"}]}, "3 members, push connecting"),
-        ({"push": [{"state": "down"}, {"state": "connected"}]}, "push ok"),
-        ({"state": "joining", "mesh": None}, "joining a mesh: waiting for the introducer"),
-        ({"state": "no_mesh", "mesh": None}, "no mesh yet: meshctl found or meshctl join"),
-    ],
-)
-def test_status_line(changes: dict[str, Any], expected: str) -> None:
-    assert expected in status_line({**STATUS, **changes})
+def test_full_disk_is_an_error_for_who_asks_and_passes(services: Callable[[], Service]) -> None:
+    service = services()
+    process = service.start()
+    service.told("READY=1")
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, hard))  # EFBIG where a full disk gives ENOSPC
+    assert service.ask("mesh.found", **FOUND)["error"]["data"]["symbol"] == "store_failed"
+    assert service.call("node.status")["state"] == "no_mesh"
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    assert service.call("mesh.found", **FOUND)["name"] == "desk"
+    assert service.told("STATUS=member") == "STATUS=member of home as desk: 0 links up, 1 member, push off"
+    process.kill()
+    process.wait()
+    service.start()
+    assert "member of home as desk" in service.told("READY=1"), "what was answered is durable"
+    assert service.stop()[0] == 0
+
+
+def test_crash_of_the_core_ends_the_daemon_loudly(services: Callable[[], Service]) -> None:
+    service = services()
+    fault = """
+from meshd.core.node import Node
+whole = Node.handle
+def handle(self, event, now):
+    if type(event).__name__ == "Requested":
+        raise ZeroDivisionError("meshd1_" + "s3cretS" * 9)
+    return whole(self, event, now)
+Node.handle = handle
+"""
+    service.start(prepare=fault)
+    service.told("READY=1")
+    assert service.ask("mesh.found", **FOUND)["error"]["data"]["symbol"] == "internal_error"
+    assert service.ends()[0] == 1
+    assert service.told("STATUS=failed: the core failed")
+    crash = next(line for line in service.lines() if line["event"] == "core_failed")
+    assert "ZeroDivisionError" in crash["exception"]
+    assert "s3cret" not in service.log.read_text()

@@ -1,6 +1,7 @@
 """Log lines: their form, and what never stands in them."""
 
 import base64
+import contextlib
 import io
 import json
 import logging
@@ -70,6 +71,17 @@ def test_journal_gets_priorities(tmp_path: Any) -> None:
         structlog.reset_defaults()
         stream.seek(0)
         assert stream.read().startswith('<4>{"time":')
+
+
+def test_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", buffering=1) as stream:
+        logs.configure(LogConfig(format="json"), stream, {})
+        structlog.get_logger().info("link_up")
+        structlog.reset_defaults()
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
 
 
 def test_libraries_lines_are_caught_and_redacted(log_lines: Callable[[], list[dict[str, Any]]]) -> None:
@@ -206,6 +218,7 @@ def test_what_is_no_secret_stays_readable() -> None:
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.binary() | st.text(),
         lambda s: st.lists(s) | st.dictionaries(st.text(), s),
+        max_leaves=8,
     )
 )
 def test_anything_can_be_logged(value: object) -> None:
