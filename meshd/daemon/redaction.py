@@ -7,6 +7,7 @@ This is the second line: it looks at every value that is about to be written, wh
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -38,6 +39,8 @@ _HEX = re.compile(r"[0-9a-fA-F]+")
 
 def shown(value: object, name: str = "", depth: int = 0, limit: int = MAX_SHOWN_CHARS) -> object:
     """``value`` as JSON can say it and anybody may read it. ``name`` is the field it stands in."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)  # JSON has no word for it
     if value is None or (isinstance(value, bool | int | float) and not isinstance(value, Enum)):
         return value
     if isinstance(value, bytes | bytearray | memoryview):

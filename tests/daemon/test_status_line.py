@@ -37,7 +37,8 @@ async def test_line_is_told_when_it_changes_and_not_too_often(
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
         current = dict(STATUS)
-        line = StatusLine(Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}), lambda: current)
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        line = StatusLine(notifier, lambda: current)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(line.run)
             for links in range(100):
@@ -48,6 +49,7 @@ async def test_line_is_told_when_it_changes_and_not_too_often(
             line.touch()
             await trio.sleep(status_module.STATUS_INTERVAL)
             nursery.cancel_scope.cancel()
+        notifier.close()
         told = []
         while True:
             try:
