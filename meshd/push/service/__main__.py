@@ -57,7 +57,8 @@ async def _run(config: ServiceConfig) -> None:
                     await serve(config, listeners=listeners, task_status=task_status)
 
                 service: PushService = await nursery.start(run_service)
-                sys.stdout.write(f"meshd-push ready: {service.public_url}\n")
+                port = f" (port {service.port})" if config.public_url else ""
+                sys.stdout.write(f"meshd-push ready: {service.public_url}{port}\n")
                 sys.stdout.flush()
                 systemd.notify("READY=1", f"STATUS={service.status()}")
                 nursery.start_soon(_report, service)
