@@ -138,9 +138,9 @@ class Context:
         else:
             outstanding.commands.append(command)
 
-    def state_after(self, ticket: Ticket, fact: Fact) -> None:
-        """Tell the other machines once that ticket is durable."""
-        outstanding = self._outstanding.get(ticket)
+    def state_after(self, ticket: Ticket | None, fact: Fact) -> None:
+        """Tell the other machines once that ticket is durable (at once, if it is or there is none)."""
+        outstanding = None if ticket is None else self._outstanding.get(ticket)
         if outstanding is None:
             self.state(fact)
         else:

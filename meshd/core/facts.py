@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshd.ids import ChannelId, PeerId, SessionId, Ticket
+from meshd.ids import ChannelId, LinkId, PeerId, SessionId, Ticket
 from meshd.wire.messages import Grant
 from meshd.wire.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class LinkProved:
+    """The other end's hello has verified and ours is said."""
+
+    link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,8 @@ class PathFailed:
 
 
 Fact = (
-    NeighborUp
+    LinkProved
+    | NeighborUp
     | NeighborDown
     | RecordAccepted
     | MembershipChanged

@@ -13,7 +13,7 @@ from enum import Enum
 from meshd.core.commands import CloseLink, Priority, SendMessage
 from meshd.core.context import Context
 from meshd.core.events import LinkConnected
-from meshd.core.facts import NeighborDown, NeighborUp
+from meshd.core.facts import LinkProved, NeighborDown, NeighborUp
 from meshd.core.membership import Membership
 from meshd.ids import LinkId, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.messages import (
@@ -140,9 +140,14 @@ class Neighbors:
             return
         self._ctx.cancel_timer("hello", link.id.to_bytes(8, "big"))
         link.instance, link.agent, link.features = hello.instance, hello.agent, hello.features
-        self._come_up(link)
+        # Up is both ways: what we say next must find our own hello said, and that may still wait for the disk.
+        self._ctx.state_after(link.ticket, LinkProved(link.id))
 
-    def _come_up(self, link: Link) -> None:
+    def on_proved(self, link_id: LinkId) -> None:
+        """Both hellos are said, and theirs has verified: the link is up."""
+        link = self._links.get(link_id)
+        if link is None or link.state is not LinkState.CONNECTED:
+            return
         old = self._current.get(link.peer)
         if old is not None and old.instance == link.instance:
             raced = self._ctx.now.mono - old.up_mono < SAME_MOMENT
@@ -164,6 +169,7 @@ class Neighbors:
             replaced=old is not None,
         )
         self._ctx.count("links_opened")
+        self._try(link)
         self._ctx.state(NeighborUp(link.peer, old is not None))
 
     def on_closed(self, event_link: LinkId, reason: str) -> Link | None:
@@ -248,9 +254,12 @@ class Neighbors:
                 self._ctx.count("links_silent")
                 self._drop(link, "silent")
             elif silence >= mesh.heartbeat_interval * 0.9 or link.rtt is None:
-                link.probe = (link.probe + 1) & 0xFFFFFFFF
-                link.probed = self._ctx.now.mono
-                self.send(link, Heartbeat(link.probe))
+                self._try(link)
+
+    def _try(self, link: Link) -> None:
+        link.probe = (link.probe + 1) & 0xFFFFFFFF
+        link.probed = self._ctx.now.mono
+        self.send(link, Heartbeat(link.probe))
 
     def on_heartbeat(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
         """Answer, or measure."""

@@ -207,7 +207,7 @@ class Node:
             return self.introductions.on_push(IntroductionId(holder), envelope)
         if self.joining.is_introducer(PeerId(holder)):
             return self.joining.on_push(envelope)
-        return self.peering.on_envelope(envelope, by_push=True)
+        return self.peering.on_envelope(envelope)
 
     def _drop_push(self, channel: ChannelId, reason: str, detail: str) -> None:
         self._ctx.count("pushes_dropped")
@@ -217,6 +217,8 @@ class Node:
 
     def _on_fact(self, fact: fa.Fact) -> None:
         match fact:
+            case fa.LinkProved(link):
+                self.neighbors.on_proved(link)
             case fa.NeighborUp(peer, _):
                 self._on_neighbor_up(peer)
             case fa.NeighborDown(peer, reason):

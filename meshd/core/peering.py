@@ -72,7 +72,7 @@ class Peering:
             case ms.Forward():
                 envelope = node.relay.on_forward(link, message)
                 if envelope is not None:
-                    self.on_envelope(envelope, by_push=False)
+                    self.on_envelope(envelope, via=peer)
             case ms.Undeliverable():
                 node.relay.on_undeliverable(message)
             case ms.Goodbye():
@@ -108,14 +108,17 @@ class Peering:
 
     # -- in envelopes -------------------------------------------------------------------------------------------------
 
-    def on_envelope(self, data: bytes, *, by_push: bool) -> Ticket | None:
-        """An envelope for us as a member. The ticket is that of having remembered it.
+    def on_envelope(self, data: bytes, *, via: PeerId | None = None) -> Ticket | None:
+        """An envelope for us as a member, from the neighbor ``via`` or by push.
 
-        Raises MalformedMessage and Rejected.
+        The ticket is that of having remembered it. Raises MalformedMessage and Rejected.
         """
+        by_push = via is None
         if self._node.membership.row is None:
             raise Rejected("no_mesh")
         letter = self._node.post.open(data, self._node.membership.mesh)
+        if via is not None:
+            self._node.routing.learn(letter.sender, via)
         if not self._node.membership.is_member(letter.sender):
             self._keep_stranger(letter, by_push)
             return None

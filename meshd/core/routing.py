@@ -15,13 +15,14 @@ from meshd.ids import PREFIX_SIZE, PeerId
 from meshd.wire.record import RELAYS
 
 # Policy
+MAX_LEARNED = 256  # ways back to senders that the graph has no way to yet
 MAX_HOPS = 8  # links an envelope may cross; a random graph of 10,000 with degree 11 has a diameter of 6
 
 
 class Routing:
     """Recomputed as a whole when something has changed and somebody asks: 1,000 members take about 3 ms."""
 
-    __slots__ = ("_ctx", "_distance", "_membership", "_neighbors", "_next_hop", "_stale")
+    __slots__ = ("_ctx", "_distance", "_learned", "_membership", "_neighbors", "_next_hop", "_stale")
 
     def __init__(self, ctx: Context, membership: Membership, neighbors: Neighbors) -> None:
         self._ctx = ctx
@@ -29,7 +30,18 @@ class Routing:
         self._neighbors = neighbors
         self._next_hop: dict[PeerId, PeerId] = {}
         self._distance: dict[PeerId, int] = {}
+        self._learned: dict[PeerId, PeerId] = {}
         self._stale = True
+
+    def learn(self, peer: PeerId, hop: PeerId) -> None:
+        """An envelope from ``peer`` came by the neighbor ``hop``: that is a way back, should the graph know none.
+
+        A newcomer's offer overtakes the records that show where it is linked.
+        """
+        self._learned.pop(peer, None)
+        self._learned[peer] = hop
+        if len(self._learned) > MAX_LEARNED:
+            del self._learned[next(iter(self._learned))]
 
     def changed(self) -> None:
         """A record or a link has changed."""
@@ -41,9 +53,11 @@ class Routing:
             return peer
         self._refresh()
         hop = self._next_hop.get(peer)
-        if hop is None or hop != but:
-            return hop
-        return None
+        if hop is None:
+            hop = self._learned.get(peer)
+            if hop is not None and self._neighbors.current(hop) is None:
+                hop = None
+        return hop if hop != but else None
 
     def hops(self, peer: PeerId) -> int | None:
         """Links between us and ``peer``; None if there is no way."""
