@@ -189,21 +189,26 @@ class Daemon(Process):
             return False
 
     def meshctl(
-        self, *arguments: str, stdin: str = "", check: bool = True, timeout: float = 90.0
+        self, *arguments: str, stdin: str = "", check: bool = True, merge: bool = False, timeout: float = 90.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run the real meshctl against this daemon. Raises Failed for an exit status other than 0 if ``check``."""
+        """Run the real meshctl against this daemon. Raises Failed for an exit status other than 0 if ``check``.
+
+        ``merge`` gives standard error within standard output, as a terminal shows them.
+        """
         done = subprocess.run(
             [program("meshctl"), *arguments],
             input=stdin,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge else subprocess.PIPE,
             text=True,
             timeout=timeout,
-            env={**os.environ, "MESHD_SOCKET": str(self.socket)},
+            cwd=self.socket.parent,  # `found` writes the mesh key where it stands
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "MESHD_SOCKET": str(self.socket)},
             check=False,
         )
         if check and done.returncode != 0:
             what = f"meshctl {' '.join(arguments)} on {self.name}"
-            raise Failed(f"{what} exited {done.returncode}: {done.stderr.strip()}")
+            raise Failed(f"{what} exited {done.returncode}: {(done.stderr or done.stdout).strip()}")
         return done
 
     def call(self, method: str, timeout: float = 90.0, **params: object) -> dict[str, Any]:

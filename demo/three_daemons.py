@@ -7,8 +7,10 @@ it cost. ``KEEP=1`` leaves everything running until Ctrl-C.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,8 +22,11 @@ from demo.processes import Daemon, Failed, Mesh, program, wait_for
 PUSHES_FOR_A_JOIN = 2
 PUSHES_FOR_A_LINK = 0
 
-LINK_TIMEOUT = 30.0  # seconds
-SHOWN_CHARS = 60  # of a token on a command line
+LINK_TIMEOUT = 5.0  # seconds
+TOKEN = re.compile(r"\bmeshd1_[A-Za-z0-9_-]+")
+SHOWN_CHARS = 40  # of a token
+INDENT = " " * 10
+WIDTH = 100  # columns of what meshctl printed
 
 
 class Stage:
@@ -41,14 +46,13 @@ class Stage:
         shown = " ".join(_quoted(argument) for argument in arguments)
         piped = f"echo {_quoted(stdin.strip())} | " if stdin else ""
         began, pushes = time.monotonic(), self._mesh.pushes_sent()
-        done = daemon.meshctl(*arguments, stdin=stdin)
+        done = daemon.meshctl(*arguments, stdin=stdin, merge=True)
         took, pushed = time.monotonic() - began, self._mesh.pushes_sent() - pushes
         cost = f"{took * 1000:.0f} ms" + (f", {_pushes(pushed)}" if pushed else "")
         self.say(f"{self._paint('1', f'{daemon.name}$ {piped}meshctl {shown}')}  {self._paint('36', f'({cost})')}")
         for line in done.stdout.rstrip().splitlines():
-            print(f"            {line}")
-        for line in done.stderr.rstrip().splitlines():
-            print(f"            {self._paint('33', line)}")
+            for piece in textwrap.wrap(_shortened(line), WIDTH) if len(line) > WIDTH else [line]:
+                print(f"{INDENT}{piece}")
         sys.stdout.flush()
         return done.stdout
 
@@ -66,9 +70,12 @@ class Stage:
 
 
 def _quoted(argument: str) -> str:
-    if len(argument) > SHOWN_CHARS:
-        return f"{argument[:SHOWN_CHARS]}…"
-    return f'"{argument}"' if " " in argument else argument
+    return f'"{argument}"' if " " in argument else _shortened(argument)
+
+
+def _shortened(text: str) -> str:
+    """With tokens cut to what fits in a line. They are for the clipboard, not for the eye."""
+    return TOKEN.sub(lambda found: f"{found[0][:SHOWN_CHARS]}…", text)
 
 
 def _pushes(count: int) -> str:
@@ -77,11 +84,13 @@ def _pushes(count: int) -> str:
 
 def introduce(stage: Stage, introducer: Daemon, newcomer: Daemon) -> None:
     """Mint a token on one, join with it on the other. Two pushes, or it is an error."""
-    token = stage.type(introducer, "introduce").split()[0]
+    found = TOKEN.search(stage.type(introducer, "introduce"))
+    if not found:
+        raise Failed(f"{introducer.name} has minted no token")
     stage.pushes_taken(
         PUSHES_FOR_A_JOIN,
         f"{newcomer.name} is a member, with a link to {introducer.name}",
-        lambda: stage.type(newcomer, "join", token),
+        lambda: stage.type(newcomer, "join", found[0], "--name", newcomer.name),
     )
 
 
@@ -91,7 +100,7 @@ def play(mesh: Mesh) -> None:
     a, b, c = mesh.start("a", "b", "c")
     stage.say(f"push service on {mesh.push.origin}; three daemons: a, b, c")
 
-    stage.type(a, "found", "home")
+    stage.type(a, "found", "home", "--name", "a")
     introduce(stage, a, b)
     introduce(stage, a, c)
 
