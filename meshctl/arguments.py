@@ -18,9 +18,20 @@ class UsageError(Exception):
 class VerbParser(argparse.ArgumentParser):
     """argparse that raises instead of exiting, and remembers its arguments for the completion."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, verb: str, module: ModuleType) -> None:
         self.added: list[argparse.Action] = []
-        super().__init__(**options)
+        self._module = module
+        super().__init__(
+            prog=f"meshctl {verb}",
+            description=(module.__doc__ or "").strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def format_help(self) -> str:
+        """As in argparse; examples and fields are put together only now, since that loads the table of methods."""
+        self.epilog = _epilog(self._module)
+        return super().format_help()
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
         """As in argparse."""
@@ -40,13 +51,7 @@ class VerbParser(argparse.ArgumentParser):
 
 def parser_for(verb: str, module: ModuleType) -> VerbParser:
     """The parser of one verb, with the options that all have."""
-    parser = VerbParser(
-        prog=f"meshctl {verb}",
-        description=(module.__doc__ or "").strip(),
-        epilog=_epilog(module),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = VerbParser(verb, module)
     module.configure(parser)
     if hasattr(module, "METHODS"):
         parser.add_argument("--json", action="store_true", help="print JSON, one document or one object a line")
@@ -84,14 +89,17 @@ def suggestion(word: str, words: Sequence[str] | dict[str, str] = VERBS) -> str:
 
 def _epilog(module: ModuleType) -> str:
     """Examples, and what ``--json`` prints: taken from the table of control methods."""
-    lines = ["Example:" if module.EXAMPLE.count("\n") == 0 else "Examples:"]
+    lines = ["Examples:" if "\n" in module.EXAMPLE else "Example:"]
     lines += [f"  {line}" for line in module.EXAMPLE.splitlines()]
     if hasattr(module, "METHODS"):
         from meshd.control.methods import METHODS
+        from meshd.control.shapes import SHAPES
 
         method = METHODS[module.METHODS[0]]
         lines += ["", f"With --json: {getattr(module, 'JSON', f'the result of {method.name}, one document')}"]
-        width = max([len(field.name) for field in method.result], default=0)
-        if not hasattr(module, "JSON"):
-            lines += [f"  {field.name.ljust(width)}  {field.doc} ({field.kind})" for field in method.result]
+        for field in () if hasattr(module, "JSON") else method.result:
+            lines.append(f"  {field.name}: {field.kind}. {field.doc}")
+            inner = SHAPES.get(field.kind.strip("[]?"), ())
+            lines += [f"    {part.name}: {part.kind}. {part.doc}" for part in inner]
+        lines.append("Errors go to standard error, then as one JSON object. More in docs/control-api.md.")
     return "\n".join(lines)

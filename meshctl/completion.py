@@ -60,7 +60,7 @@ def _bash(verbs: list[_Verb]) -> str:
         words = " ".join(name for option in verb.options for name in option.names)
         first = f'"$({_NAMES})"' if verb.first == "peer" else f'"{verb.first}"'
         cases.append(f'        {verb.name}) options="{words}" first={first} ;;')
-    by_value = {"peer": ["--no-such-option"], "file": [], "other": []}
+    by_value: dict[str, list[str]] = {"peer": [], "file": [], "other": []}
     for verb in verbs:
         for option in verb.options:
             if option.value:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import trio
+import trio.testing
 
 from meshd.control.backend import Caller
 from meshd.control.encodings import decode_bytes, encode_bytes, encode_time
@@ -158,6 +159,7 @@ class FakeBackend:
             raise ControlError(Code.TOKEN_TRUNCATED)
         for watcher in self.watchers:
             watcher.post("event", {"name": "push_sent", "time": encode_time(STARTED), "fields": {"size": 1200}})
+        await trio.testing.wait_all_tasks_blocked()
         return {
             "mesh_id": text_of(MESH_ID),
             "mesh_name": "home",

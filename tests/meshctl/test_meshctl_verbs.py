@@ -1,0 +1,271 @@
+"""Every verb, for people and for programs."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+
+import pytest
+from fake_backend import DESK_ID, EVIL_TEXT, TOKEN, message
+
+from meshctl.table import LOCAL_VERBS, VERBS
+from meshd.control.encodings import decode_bytes
+from meshd.control.methods import MAX_BODY_SIZE, METHODS
+from meshd.control.parameters import problem_in
+from meshd.ids import text_of
+
+UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+CALLS = {
+    "status": ("node.status", []),
+    "peers": ("peers.list", []),
+    "send": ("messages.send", ["desk", "hello"]),
+    "inbox": ("messages.list", ["--keep"]),
+    "introduce": ("introductions.mint", []),
+    "introduce list": ("introductions.list", ["list"]),
+    "introduce revoke": ("introductions.revoke", ["revoke", "aaaa"]),
+    "join": ("mesh.join", ["mesh1token"]),
+    "leave": ("mesh.leave", []),
+    "rename": ("node.rename", ["desk2"]),
+    "ping": ("peers.ping", ["desk"]),
+    "config": ("config.show", ["show"]),
+    "version": ("node.version", []),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_json_is_the_result_of_the_method(daemon, name):
+    method, words = CALLS[name]
+    ended = daemon.run("--json", name.split()[0], *words)
+    assert (ended.status, ended.err) == (0, "")
+    assert problem_in(METHODS[method].result, json.loads(ended.out)) == ""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_piped_output_is_plain_and_harmless(daemon, name):
+    daemon.env["PYTHONUTF8"] = "1"
+    ended = daemon.run(name.split()[0], *CALLS[name][1])
+    assert ended.status == 0
+    assert ended.out
+    assert not UNSAFE.search(ended.out + ended.err)
+
+
+def test_there_is_a_test_for_every_verb():
+    assert {name.split()[0] for name in CALLS} | {"listen", "events", "found"} | LOCAL_VERBS == set(VERBS)
+
+
+def test_status_without_a_mesh_says_what_to_do(daemon):
+    daemon.backend.state = "no_mesh"
+    assert "meshctl join" in daemon.run("status").out
+
+
+def test_peers_is_an_aligned_table(daemon):
+    head, desk, other = daemon.run("peers").out.splitlines()
+    column = head.index("LINK")
+    assert desk.startswith("desk *")
+    assert desk[column:].startswith("up ")
+    assert other[column:].startswith("relayed ")
+    assert other.startswith("xy ")
+    assert "via desk" in other
+
+
+def test_no_peers_is_said_beside_the_output(daemon):
+    daemon.backend.peers = []
+    ended = daemon.run("peers")
+    assert (ended.status, ended.out) == (0, "")
+    assert "meshctl introduce" in ended.err
+
+
+def test_names_for_completion_hold_nothing_a_shell_would_expand(daemon):
+    daemon.backend.peers[1]["name"] = "$(reboot)"
+    names = daemon.run("peers", "--names").out.split()
+    assert names == ["desk", daemon.backend.peers[1]["short_id"]]
+
+
+def sent(daemon):
+    name, params, _ = daemon.backend.calls[-1]
+    assert name == "messages.send"
+    return params
+
+
+def test_send_takes_words(daemon):
+    ended = daemon.run("send", "desk", "hello", "there", "--application", "chat")
+    assert "desk has it" in ended.out
+    assert decode_bytes(sent(daemon)["body"]) == b"hello there"
+    assert sent(daemon)["application"] == "chat"
+
+
+@pytest.mark.parametrize("words", [[], ["-"]])
+def test_send_takes_standard_input_byte_for_byte(daemon, words):
+    body = bytes(range(256)) + b"\r\n"
+    assert daemon.run("send", "desk", *words, stdin=body).status == 0
+    assert decode_bytes(sent(daemon)["body"]) == body
+
+
+def test_send_takes_an_argument_that_is_no_text(daemon):
+    assert daemon.run("send", "desk", b"\xff\xfe").status == 0
+    assert decode_bytes(sent(daemon)["body"]) == b"\xff\xfe"
+
+
+def test_send_has_a_limit(daemon):
+    assert daemon.run("send", "desk", stdin=bytes(MAX_BODY_SIZE)).status == 0
+    ended = daemon.run("send", "desk", stdin=bytes(MAX_BODY_SIZE + 1))
+    assert ended.status == 1
+    assert "65,536" in ended.err
+
+
+def test_send_need_not_wait(daemon):
+    assert daemon.run("send", "desk", "x", "--no-wait", "--timeout", "1.5m").out == "Queued for desk.\n"
+    assert (sent(daemon)["wait"], sent(daemon)["timeout"]) == (False, 90)
+
+
+@pytest.mark.parametrize(("peer", "says"), [("nobody", "No member"), ("d", "desk and den")])
+def test_an_unknown_or_ambiguous_peer_is_an_error(daemon, peer, says):
+    ended = daemon.run("send", peer, "x")
+    assert (ended.status, ended.out) == (1, "")
+    assert says in ended.err
+
+
+def test_inbox_shows_and_marks_read(daemon):
+    assert "hello" in daemon.run("inbox", "--keep").out
+    shown = daemon.run("inbox").out
+    assert shown.splitlines()[0] == "2023-11-14 22:13:20 desk: hello"
+    assert "    second line" in shown.splitlines()  # indented: no body can pass for another message
+    assert daemon.backend.inbox == []
+    assert "no unread" in daemon.run("inbox").err
+
+
+def test_inbox_that_nobody_reads_stays_unread(daemon):
+    daemon.backend.inbox = [message(n, b"x" * 60_000) for n in range(3)]
+    reading, writing = os.pipe()
+    with daemon.start("inbox", stdout=writing) as process:
+        os.close(writing)
+        os.read(reading, 10)
+        os.close(reading)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (141, b"")
+    assert len(daemon.backend.inbox) == 3
+
+
+def test_listen_begins_with_the_unread_ones_and_marks_each(daemon):
+    ended = daemon.run("listen", "--count", "2")
+    assert ended.status == 0
+    assert ended.out.splitlines()[0].endswith("desk: hello")
+    assert daemon.backend.inbox == []
+
+
+def test_listen_json_is_one_message_a_line(daemon):
+    lines = daemon.run("listen", "--count", "2", "--json").out.splitlines()
+    assert [decode_bytes(json.loads(line)["body"]) for line in lines] == [b"hello", EVIL_TEXT.encode()]
+    assert all(line.isascii() for line in lines)
+
+
+def test_listen_goes_on_until_interrupted_quietly(daemon):
+    with daemon.start("listen") as process:
+        assert b"hello" in process.stdout.readline()
+        process.send_signal(2)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, b"")
+
+
+def test_events_json_is_one_notification_a_line(daemon):
+    daemon.backend.state = "eventful"
+    with daemon.start("events", "--json") as process:
+        notices = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.terminate()
+        process.communicate(timeout=20)
+    assert [(notice["notice"], notice["seq"]) for notice in notices] == [("snapshot", 0), ("event", 1)]
+
+
+def test_events_for_people(daemon):
+    daemon.backend.state = "eventful"
+    with daemon.start("events") as process:
+        line = process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=20)
+    assert line == b"22:13:20.000 link_up peer=desk\n"
+
+
+def test_introduce_prints_the_token_alone(daemon):
+    ended = daemon.run("introduce", "--lifetime", "2h", "--uses", "3", "--label", "x y")
+    assert ended.out == TOKEN + "\n"
+    assert "Warning: No IPv6." in ended.err
+    assert daemon.backend.calls[-1][1] == {"lifetime": 7200, "uses": 3, "label": "x y"}
+
+
+@pytest.mark.parametrize("words", [["revoke"], ["list", "aaaa"], ["borrow"], ["--lifetime", "soon"], ["--uses", "0"]])
+def test_introduce_refuses_nonsense(daemon, words):
+    assert daemon.run("introduce", *words).status == 2
+    assert daemon.backend.calls == []
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin"),
+    [
+        ([TOKEN], b""),
+        ([f'"{TOKEN[:50]}\n{TOKEN[50:]}"'], b""),
+        ([TOKEN[:50], TOKEN[50:]], b""),
+        (["-"], b"  '" + TOKEN[:80].encode() + b"\r\n\t" + TOKEN[80:].encode() + b"'\n\n"),
+        ([], TOKEN.encode()),
+    ],
+)
+def test_join_takes_a_token_as_it_was_pasted(daemon, words, stdin):
+    ended = daemon.run("join", *words, "--name", "box", stdin=stdin)
+    assert ended.status == 0
+    assert daemon.backend.calls[-1][1]["token"] == TOKEN
+    assert "Joined home as box, introduced by desk." in ended.out
+    assert "1 push sent, 1 received" in ended.out
+    assert "push sent" in ended.err  # the event, as progress
+    assert "Warning: Behind a symmetric NAT." in ended.err
+
+
+def test_join_says_what_is_wrong_with_a_token(daemon):
+    ended = daemon.run("join", "bad")
+    assert ended.status == 1
+    assert "cut off" in ended.err
+    assert daemon.run("join", stdin=b" \n").status == 2
+
+
+def test_found_stores_the_key_first(daemon, tmp_path):
+    ended = daemon.run("found", "home", "--name", "desk", cwd=tmp_path)
+    assert ended.status == 0
+    assert "Founded home" in ended.out
+    file = tmp_path / "home.meshkey"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text().splitlines()[-1] == daemon.backend.calls[-1][1]["mesh_key"]
+    assert "off this machine" in ended.err
+    again = daemon.run("found", "home", cwd=tmp_path)
+    assert again.status == 1
+    assert "not overwritten" in again.err
+    assert len(daemon.backend.calls) == 1
+
+
+def test_found_leaves_no_key_of_a_mesh_that_is_not(daemon, tmp_path):
+    assert daemon.run("found", "taken", "--key-file", str(tmp_path / "k")).status == 1
+    assert not (tmp_path / "k").exists()
+    assert daemon.run("found", "../up/and/away", "--key-file", str(tmp_path / "no" / "k")).status == 1
+
+
+def test_found_json(daemon, tmp_path):
+    ended = daemon.run("found", "home", "--json", "--key-file", str(tmp_path / "k"))
+    assert problem_in(METHODS["mesh.found"].result, json.loads(ended.out)) == ""
+
+
+def test_rename_another(daemon):
+    assert daemon.run("rename", "den", "--peer", "desk").out == "desk is now den.\n"
+    assert daemon.backend.calls[-1][1] == {"name": "den", "peer": "desk"}
+
+
+def test_ping_names_the_relays(daemon):
+    assert daemon.run("ping", text_of(DESK_ID)[:8]).out == "desk: 4.2 ms via relay1\n"
+
+
+def test_what_is_written_to_a_dead_pipe_ends_quietly(daemon):
+    daemon.backend.peers *= 2_000
+    pipeline = subprocess.Popen(["head", "-n", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with pipeline, daemon.start("peers", stdout=pipeline.stdin) as process:
+        pipeline.stdin.close()
+        _, err = process.communicate(timeout=20)
+        assert pipeline.stdout.read().startswith(b"NAME")
+    assert (process.returncode, err) == (141, b"")
