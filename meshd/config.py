@@ -247,7 +247,7 @@ class PushConfig:
         10.0, "How long a push service may take to answer one request.", unit="seconds", low=1, high=120
     )
     subject: str = _setting(
-        "mailto:postmaster@meshd.invalid",
+        "https://meshd.invalid",
         "Whom an operator of a push service may write to about this node's pushes (VAPID `sub`, RFC 8292). "
         "Some services refuse one that is not a real address.",
         check=_check_subject,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshd.core.commands import Delete, DeliverMessage, Priority, Put
+from meshd.core.commands import Delete, DeliverMessage, Notify, Priority, Put
 from meshd.core.context import Context
 from meshd.core.facts import MessageDurable
 from meshd.core.membership import Membership
@@ -242,6 +242,8 @@ class Delivery:
         self._ctx.state_after(ticket, MessageDurable(key))
         self._post.send(peer, Acknowledgement((identifier,)), Priority.MESSAGE, ticket)
         self._ctx.after(ticket, DeliverMessage(self._described(identifier, row)))
+        notice = {"peer": peer, "message": identifier, "application": row.application, "size": len(row.body)}
+        self._ctx.after(ticket, Notify("message_arrived", notice))
         self._ctx.count("messages_received")
 
     def on_durable(self, key: bytes) -> None:

@@ -133,7 +133,7 @@ class Joining:
         """Our description is there."""
         join = self._join
         if join is not None:
-            join.warnings = warnings_about(decode_description(session.description))
+            join.warnings = warnings_about(decode_description(session.description), self._ctx.config.links)
             self._request(session)
 
     def on_channel_ready(self, holder: bytes) -> None:

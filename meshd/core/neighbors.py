@@ -33,6 +33,7 @@ _BINDING = b"meshd link binding 1\0"
 # Policy
 HELLO_TIMEOUT = 10.0  # seconds from connected to verified
 SAME_MOMENT = 10.0  # seconds; two links of one pair that come up this close together are a race
+RTT_INTERVAL = 10.0  # seconds; also a link that is never idle is measured now and then
 AGENT = "meshd"
 
 
@@ -64,6 +65,7 @@ class Link:
     rtt: float | None = None
     probe: int = 0  # number of the last heartbeat
     probed: float | None = None  # when it was sent, while unanswered
+    tried: float = 0.0  # when it was sent
     congested: bool = False
 
 
@@ -191,7 +193,7 @@ class Neighbors:
             self.close(link, reason)
 
     def dismiss(self, link: Link, reason: str) -> None:
-        """The other side has said goodbye."""
+        """The other side has said goodbye, or has started again."""
         self._drop(link, reason)
 
     def fail(self, link: Link, reason: str) -> None:
@@ -253,12 +255,12 @@ class Neighbors:
             if silence > mesh.link_timeout:
                 self._ctx.count("links_silent")
                 self._drop(link, "silent")
-            elif silence >= mesh.heartbeat_interval * 0.9 or link.rtt is None:
+            elif silence >= mesh.heartbeat_interval * 0.9 or self._ctx.now.mono - link.tried > RTT_INTERVAL:
                 self._try(link)
 
     def _try(self, link: Link) -> None:
         link.probe = (link.probe + 1) & 0xFFFFFFFF
-        link.probed = self._ctx.now.mono
+        link.probed = link.tried = self._ctx.now.mono
         self.send(link, Heartbeat(link.probe))
 
     def on_heartbeat(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:

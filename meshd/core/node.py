@@ -34,7 +34,7 @@ from meshd.core.routing import Routing
 from meshd.core.signaling import Purpose, Signaling
 from meshd.core.state import Stored
 from meshd.core.topology import Topology
-from meshd.core.views import NodeView, make_view
+from meshd.core.views import NodeView
 from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import INSTANCE_SIZE, ChannelId, Instance, IntroductionId, LinkId, Now, PeerId, SessionId, Ticket
@@ -98,8 +98,8 @@ class Node:
         return self._ctx.timers.next_deadline()
 
     def view(self) -> NodeView:
-        """What can be seen from outside, as of the last event."""
-        return make_view(self, self._ctx)
+        """What can be seen from outside."""
+        return NodeView(self, self._ctx)
 
     # -- events -------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from meshd.config import LinksConfig
 from meshd.core.commands import CloseLink, PrepareLink
 from meshd.core.context import Context
 from meshd.core.events import LinkPrepared
@@ -27,8 +28,13 @@ def _kinds(description: SessionDescription) -> tuple[bool, bool, bool, bool]:
     return bool(description.candidates), public, reflexive, relayed
 
 
-def warnings_about(description: SessionDescription) -> list[str]:
-    """What our own candidates say about being reached from another network."""
+def warnings_about(description: SessionDescription, links: LinksConfig) -> list[str]:
+    """What our own candidates say about being reached from another network.
+
+    With loopback allowed the mesh is a laboratory on one machine, and nobody comes from elsewhere.
+    """
+    if links.allow_loopback:
+        return []
     some, public, reflexive, relayed = _kinds(description)
     if not some:
         return ["This machine has no usable network address at the moment: no link can be made."]
@@ -95,7 +101,7 @@ class Outlook:
             return False
         self._scratch = None
         self._ctx.do(CloseLink(event.link))
-        self.warnings = warnings_about(event.description)
+        self.warnings = warnings_about(event.description, self._ctx.config.links)
         return True
 
     def on_closed(self, link: LinkId) -> bool:
@@ -103,5 +109,5 @@ class Outlook:
         if link != self._scratch:
             return False
         self._scratch = None
-        self.warnings = warnings_about(SessionDescription("none", "", b"", "actpass"))
+        self.warnings = warnings_about(SessionDescription("none", "", b"", "actpass"), self._ctx.config.links)
         return True

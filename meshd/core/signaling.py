@@ -309,7 +309,7 @@ class Signaling:
         current = self._neighbors.current(peer)
         if current is not None and current.instance != offer.instance:
             # The peer has started again, and knows nothing of the old link.
-            self._neighbors.fail(current, "peer_restarted")
+            self._neighbors.dismiss(current, "peer_restarted")
         mine = self.with_peer(peer)
         if mine is not None:
             if mine.offerer and mine.state in (SessionState.HAVE_LOCAL_OFFER, SessionState.GATHERING):

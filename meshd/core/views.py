@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshd.core.context import Context
@@ -14,28 +13,38 @@ if TYPE_CHECKING:
     from meshd.core.node import Node
 
 
-@dataclass(frozen=True, slots=True)
 class NodeView:
-    """A reading of the node, made at once and never changed afterwards.
+    """A window on the node: each property reads it when asked, and gives values that do not change afterwards.
 
     Each is the result of the control method it is named after, without what only the shell knows (``version``,
     ``protocol``, ``started_at``, ``uptime`` of the status).
     """
 
-    status: dict[str, Any]
-    peers: list[dict[str, Any]]
-    messages: list[dict[str, Any]]
-    introductions: list[dict[str, Any]]
+    __slots__ = ("_ctx", "_node")
 
+    def __init__(self, node: Node, ctx: Context) -> None:
+        self._node = node
+        self._ctx = ctx
 
-def make_view(node: Node, ctx: Context) -> NodeView:
-    """Read the node."""
-    return NodeView(
-        status=_status(node, ctx),
-        peers=[_peer(node, ctx, record) for record in _sorted(node, ctx)],
-        messages=node.delivery.view_messages(),
-        introductions=node.introductions.view(),
-    )
+    @property
+    def status(self) -> dict[str, Any]:
+        """``node.status``."""
+        return _status(self._node, self._ctx)
+
+    @property
+    def peers(self) -> list[dict[str, Any]]:
+        """``peers.list``, by name."""
+        return [_peer(self._node, self._ctx, record) for record in _sorted(self._node, self._ctx)]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """``messages.list``, oldest first."""
+        return self._node.delivery.view_messages()
+
+    @property
+    def introductions(self) -> list[dict[str, Any]]:
+        """``introductions.list``, newest first."""
+        return self._node.introductions.view()
 
 
 def _status(node: Node, ctx: Context) -> dict[str, Any]:
