@@ -193,11 +193,8 @@ class Link:
             raise _LinkFailed("bad_description")
         self._dtls._set_role(role)  # aiortc would follow the ICE role, which is not what the description says
         names = await add_addresses(self._ice, remote, self._around.config)
-        resolving = self._around.tasks.start(add_names(self._ice, names), f"link-{self._link}-names")
-        try:
-            await self._ice.start(RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd))
-        finally:
-            resolving.cancel()
+        self._around.tasks.start(add_names(self._ice, names), f"link-{self._link}-names")
+        await self._ice.start(RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd))
         if self._ice.state != "completed":
             raise _LinkFailed("ice_failed")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 
+from aioice.ice import unref_mdns_protocol
+
 from meshd.links.gathering import GatheringConfig
 from meshd.links.webrtc import RTCIceCandidate, RTCIceTransport
 from meshd.wire.session_description import Candidate, SessionDescription, candidate_priority, is_mdns_name
@@ -55,8 +57,13 @@ async def add_addresses(
 
 
 async def add_names(ice: RTCIceTransport, names: list[RTCIceCandidate]) -> None:
-    """Give ICE the remaining candidates as multicast DNS resolves them, then say that there are no more."""
+    """Give ICE the remaining candidates as multicast DNS resolves them, then say that there are no more.
+
+    Takes a second at most. Not to be cancelled: aioice would lose the socket that all its resolving shares.
+    """
     if names:
         # An interface without multicast makes the resolver raise; the other candidates must not suffer.
         await asyncio.gather(*(ice.addRemoteCandidate(name) for name in names), return_exceptions=True)
     await ice.addRemoteCandidate(None)
+    if names and ice.state in ("closed", "failed"):
+        await unref_mdns_protocol(ice._connection)  # the link was closed before it came to hold the resolver

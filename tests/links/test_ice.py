@@ -1,0 +1,225 @@
+"""The mendings of aioice; each test fails on upstream's own method."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import pytest
+import trio
+from aioice import stun
+from link_ends import LOOPBACK, link_up, run_clean, settle, two_ends
+
+from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
+from meshd.links import ice
+from meshd.links.gathering import gather, host_addresses
+from meshd.links.guest import from_asyncio
+from meshd.links.ice import IceConnection
+from meshd.links.remote import dtls_role, usable
+from meshd.wire.session_description import Candidate
+
+
+def test_opening_does_not_sleep_out_the_check_interval(monkeypatch):
+    monkeypatch.setattr(ice, "CHECK_INTERVAL", 3_600.0)
+
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            await link_up(a, b)
+
+    run_clean(main)
+
+
+@pytest.fixture
+def _quick_consent(monkeypatch):
+    """Time passes twenty times as fast for consent and its retransmissions."""
+    monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.05)
+    monkeypatch.setattr(ice, "CONSENT_TIMEOUT", 0.3)
+    monkeypatch.setattr(stun, "RETRY_RTO", 0.005)
+
+
+@pytest.mark.usefixtures("_quick_consent")
+def test_round_trips_longer_than_a_retransmission_keep_consent(monkeypatch):
+    answers_after = 0.03  # six times the first retransmission: 3 s on a real link
+
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            await link_up(a, b)
+            prompt = ice.LinkProtocol.send_stun
+            late = 0
+
+            def delayed(self, message, addr) -> None:
+                nonlocal late
+                if message.message_class == stun.Class.RESPONSE:
+                    late += 1
+                    asyncio.get_running_loop().call_later(answers_after, prompt, self, message, addr)
+                else:
+                    prompt(self, message, addr)
+
+            monkeypatch.setattr(ice.LinkProtocol, "send_stun", delayed)
+            await trio.sleep(0.6)  # twice what it takes without consent
+            assert late > 4
+            assert a.of(LinkClosed) == b.of(LinkClosed) == []
+
+    run_clean(main)
+
+
+@pytest.mark.usefixtures("_quick_consent")
+def test_without_any_answer_consent_expires(monkeypatch):
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            await link_up(a, b)
+            monkeypatch.setattr(ice.LinkProtocol, "send_stun", lambda self, message, addr: None)
+            assert (await a.wait(LinkClosed)).reason == "consent_expired"
+
+    run_clean(main)
+
+
+def test_a_closed_connection_says_so_instead_of_spinning():
+    async def main() -> None:
+        connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, counters=Counter())
+        await from_asyncio(connection.close())
+        assert await from_asyncio(connection.get_event()) is not None
+
+    run_clean(main)
+
+
+# -- gathering --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Config:
+    allow_loopback: bool = False
+    addresses: tuple[str, ...] = ()
+    stun_servers: tuple[str, ...] = ()
+    gather_timeout: float = 5.0
+
+
+FOUND = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "127.0.0.2", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (Config(), ["192.0.2.1", "2001:db8::1"]),
+        (Config(allow_loopback=True), ["192.0.2.1", "2001:db8::1", "127.0.0.1"]),
+        (Config(addresses=("2001:db8::1",)), ["2001:db8::1"]),
+        (Config(addresses=("127.0.0.1",)), []),
+        (Config(allow_loopback=True, addresses=("127.0.0.1",)), ["127.0.0.1"]),
+        (Config(allow_loopback=True, addresses=("::1",)), ["::1"]),
+        (Config(addresses=("198.51.100.1",)), []),
+    ],
+)
+def test_which_addresses_are_used(config, expected):
+    assert host_addresses(config, FOUND) == expected
+
+
+def test_links_over_ipv6_loopback():
+    if not socket.has_ipv6 or not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 on this machine")
+
+    async def main() -> None:
+        async with two_ends(replace(LOOPBACK, addresses=("::1",))) as (a, b):
+            await link_up(a, b)
+            assert (await a.wait(LinkConnected)).local_address.startswith("[::1]:")
+
+    run_clean(main)
+
+
+def test_stun_servers_are_raced_and_a_silent_one_costs_nothing():
+    mapped = ("198.51.100.7", 4_242)
+
+    class Server(asyncio.DatagramProtocol):
+        def connection_made(self, transport) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data, addr) -> None:
+            request = stun.parse_message(data)
+            answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+            answer.attributes["XOR-MAPPED-ADDRESS"] = mapped
+            self.transport.sendto(bytes(answer), addr)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        silent.bind(("127.0.0.1", 0))
+        transport, _ = await loop.create_datagram_endpoint(Server, local_addr=("127.0.0.1", 0))
+        names = [f"127.0.0.1:{s.getsockname()[1]}" for s in (silent, transport.get_extra_info("socket"))]
+        counters: Counter[str] = Counter()
+        for servers, timeout, expected in ((names, 60.0, mapped), (names[:1], 0.02, None)):
+            connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, counters=counters)
+            config = Config(True, ("127.0.0.1",), tuple(servers), timeout)
+            host, *rest = await gather(connection, config)
+            assert host.kind == "host"
+            assert [(c.kind, (c.host, c.port)) for c in rest] == ([("srflx", expected)] if expected else [])
+            await connection.close()
+        assert counters == {"stun_server_silent": 1}
+        transport.close()
+        silent.close()
+
+    async def main() -> None:
+        with trio.fail_after(5):
+            await from_asyncio(work())
+
+    run_clean(main)
+
+
+def test_an_address_that_is_gone_is_left_out():
+    async def main() -> None:
+        async with two_ends(replace(LOOPBACK, addresses=("127.0.0.1", "127.99.99.99"))) as (a, _):
+            a.prepare(offerer=True)
+            prepared = await a.wait(LinkPrepared)
+            assert [c.host for c in prepared.description.candidates] == ["127.0.0.1", "127.99.99.99"]
+        counters: Counter[str] = Counter()
+        connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, counters=counters)
+
+        async def work() -> None:
+            assert await gather(connection, Config(True, ("127.0.0.1", "::ffff:127.0.0.9"))) != ()
+            await connection.close()
+
+        await from_asyncio(work())
+
+    run_clean(main)
+
+
+# -- the remote description -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offerer", "setup", "role"),
+    [
+        (True, "active", "server"),
+        (True, "passive", "client"),
+        (True, "actpass", None),
+        (False, "actpass", "client"),
+        (False, "passive", "client"),
+        (False, "active", None),
+    ],
+)
+def test_dtls_roles_follow_the_description(offerer, setup, role):
+    assert dtls_role(offerer, setup) == role
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1"])
+def test_a_description_cannot_make_us_knock_at_our_own_door(host):
+    assert not usable(Candidate("host", host, 22), Config())
+
+
+def test_names_that_nobody_resolves_do_not_hold_the_others_up():
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            a.prepare(offerer=True)
+            b.prepare(offerer=False)
+            of_a, of_b = (await a.wait(LinkPrepared)).description, (await b.wait(LinkPrepared)).description
+            name = Candidate("host", "5f0b1c9e-0000-4000-8000-000000000000.local", 5_000)
+            started = time.monotonic()
+            a.connect(replace(of_b, candidates=(name, *of_b.candidates)))
+            b.connect(of_a)
+            await a.wait(LinkConnected)
+            assert time.monotonic() - started < 0.9  # the resolver gives up after one second
+            await settle(lambda: b.of(LinkConnected) != [])
+
+    run_clean(main)
