@@ -9,79 +9,37 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from meshd.config import Config
 from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.node import Node
-from meshd.core.state import TABLES, Stored
 from meshd.errors import Code
-from meshd.ids import LinkId, Now, PeerId, RequestId
+from meshd.ids import Now, RequestId, Ticket
+from meshd.sim.conditions import Conditions
+from meshd.sim.linkage import Linkage
+from meshd.sim.machine import Machine
 from meshd.sim.pushservice import PushService
 from meshd.sim.suite import KeyTable, SimSuite
-from meshd.wire.session_description import Candidate, SessionDescription
 
 # Policy
 EPOCH = 1_800_000_000.0  # Unix seconds at which every simulation begins
 
 
-@dataclass(slots=True)
-class Conditions:
-    """What the network does to everybody. Seconds; shares between 0 and 1."""
+class Watcher(Protocol):
+    """Sees everything that happens, and changes nothing."""
 
-    latency: tuple[float, float] = (0.01, 0.06)  # of a message on a link, one way
-    loss: float = 0.0  # of link messages: a link is reliable, so each loss costs a retransmission's delay
-    retransmission: float = 0.3
-    push_latency: tuple[float, float] = (0.05, 0.8)
-    push_loss: float = 0.0
-    push_duplication: float = 0.0
-    gather: tuple[float, float] = (0.0, 0.02)
-    connect: tuple[float, float] = (0.05, 0.3)
-    connect_timeout: float = 15.0
-    disk: tuple[float, float] = (0.001, 0.008)
-    unconnectable: float = 0.0  # share of pairs that never connect directly
+    def on_started(self, machine: Machine) -> None:
+        """Its daemon is about to start."""
 
+    def on_killed(self, machine: Machine) -> None:
+        """Its daemon is gone."""
 
-@dataclass(slots=True)
-class _End:
-    """One side of a link being made or made."""
-
-    machine: int
-    link: LinkId
-    offerer: bool
-    description: SessionDescription
-    fingerprint: bytes
-    remote: SessionDescription | None = None
-    other: _End | None = None
-    free_at: float = 0.0  # messages on a link stay in order
-    open: bool = True
-
-
-@dataclass(slots=True)
-class Machine:
-    """One simulated machine: its keys and disk outlive its daemon."""
-
-    index: int
-    suite: SimSuite
-    config: Config
-    disk: Stored = field(default_factory=lambda: {table: {} for table in TABLES})
-    node: Node | None = None
-    boot: int = 0
-    skew: float = 0.0  # seconds its wall clock is ahead
-    deadline: float | None = None
-    ends: dict[LinkId, _End] = field(default_factory=dict)
-    answers: dict[int, tuple[Code | None, Any]] = field(default_factory=dict)
-    delivered: list[dict[str, Any]] = field(default_factory=list)
-    notices: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
-    push_down: bool = False
-
-    @property
-    def peer(self) -> PeerId:
-        """Its id."""
-        return self.suite.peer_id
+    def on_handled(self, machine: Machine, event: ev.Event, commands: list[cm.Command]) -> None:
+        """Its node has handled an event; the commands are about to be carried out."""
 
 
 class Network:
@@ -96,11 +54,12 @@ class Network:
         self.table = KeyTable()
         self.push = PushService(self.table)
         self.machines: list[Machine] = []
+        self.links = Linkage(self)
         self.transform: Callable[[int, ev.Event], ev.Event | None] | None = None  # a saboteur's hand, for tests
-        self._heap: list[tuple[float, int, int, int, ev.Event]] = []
+        self.watchers: list[Watcher] = []
+        self._heap: list[tuple[float, int, int, int, ev.Event | None]] = []
         self._sequence = 0
         self._requests = 0
-        self._descriptions: dict[str, _End] = {}
         self._trace = hashlib.sha256()
         self.events = 0
         base = config or Config()
@@ -122,7 +81,10 @@ class Network:
     def start(self, index: int) -> None:
         """Start a machine's daemon, with what its disk has."""
         machine = self.machines[index]
+        assert machine.node is None, f"n{index} runs already"
         machine.boot += 1
+        for watcher in self.watchers:
+            watcher.on_started(machine)
         stored = {table: dict(contents) for table, contents in machine.disk.items()}
         machine.node = Node(machine.config, machine.suite, Random(self.rng.getrandbits(64)), stored)
         self._handle(machine, ev.Started())
@@ -130,16 +92,35 @@ class Network:
     def kill(self, index: int) -> None:
         """kill -9: memory is gone, links fall silent."""
         machine = self.machines[index]
-        machine.node, machine.deadline = None, None
+        machine.node, machine.deadline, machine.alarm, machine.user_agent = None, None, None, None
+        machine.lose_power(self.rng)
         for end in machine.ends.values():
             end.open = False
         machine.ends.clear()
         self.push.disconnect(index)
+        for watcher in self.watchers:
+            watcher.on_killed(machine)
+
+    def stop(self, index: int) -> None:
+        """systemctl stop: the neighbors are told, what is being written gets to the disk."""
+        machine = self.machines[index]
+        self._handle(machine, ev.Stopping())
+        while machine.writes:
+            machine.write(machine.writes.popleft()[1])
+        self.links.hang_up(machine)
+        self.kill(index)
+
+    def set_clock(self, index: int, skew: float) -> None:
+        """That machine's wall clock is so many seconds ahead from now on."""
+        self.machines[index].skew = skew
 
     def schedule(self, delay: float, machine: Machine, event: ev.Event) -> None:
         """Something will happen to that machine's present daemon."""
+        self._push(self.now + delay, machine, event)
+
+    def _push(self, when: float, machine: Machine, event: ev.Event | None) -> None:
         self._sequence += 1
-        heapq.heappush(self._heap, (self.now + delay, self._sequence, machine.index, machine.boot, event))
+        heapq.heappush(self._heap, (when, self._sequence, machine.index, machine.boot, event))
 
     def between(self, span: tuple[float, float]) -> float:
         """A moment within a span."""
@@ -150,46 +131,46 @@ class Network:
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Let time pass; True as soon as ``until`` holds, False (or True without one) when the time is over."""
         end = self.now + seconds
+        heap = self._heap
         while True:
             if until is not None and until():
                 return True
-            when, machine = self._next()
-            if when > end:
-                self.now = end
+            if not heap or heap[0][0] > end:
+                self.now = max(self.now, end)
                 return until is None
-            self.now = max(self.now, when)
-            if machine is not None:
-                self._handle(machine, ev.TimerFired())
-            else:
-                _, _, index, boot, event = heapq.heappop(self._heap)
-                target = self.machines[index]
-                if target.node is not None and target.boot == boot and (event := self._arrives(target, event)):
-                    self._handle(target, event)
+            self.now = max(self.now, heap[0][0])
+            _, _, index, boot, event = heapq.heappop(heap)
+            machine = self.machines[index]
+            if machine.node is None or machine.boot != boot:
+                continue
+            if event is None:
+                self._on_alarm(machine)
+            elif (arrived := self._arrives(machine, event)) is not None:
+                self._handle(machine, arrived)
 
-    @staticmethod
-    def _arrives(machine: Machine, event: ev.Event) -> ev.Event | None:
-        """What becomes of an event about a link when its time has come: the link may be another by then."""
-        if isinstance(event, _ConnectTimeout | _Hangup):
-            end = machine.ends.get(event.link)
-            if end is None or (isinstance(event, _ConnectTimeout) and end.other is not None):
-                return None
-            end.open = False
-            del machine.ends[event.link]
-            return ev.LinkClosed(event.link, event.reason)
-        if (
-            isinstance(event, ev.LinkPrepared | ev.LinkConnected | ev.MessageReceived)
-            and event.link not in machine.ends
-        ):
-            return None
-        return event
+    def _on_alarm(self, machine: Machine) -> None:
+        machine.alarm = None
+        if machine.deadline is not None and machine.deadline <= self.now:
+            self._handle(machine, ev.TimerFired())
+        else:
+            self._set_alarm(machine)
 
-    def _next(self) -> tuple[float, Machine | None]:
-        when = self._heap[0][0] if self._heap else float("inf")
-        timer: Machine | None = None
-        for machine in self.machines:
-            if machine.deadline is not None and machine.deadline < when:
-                when, timer = machine.deadline, machine
-        return when, timer
+    def _set_alarm(self, machine: Machine) -> None:
+        """At most one alarm per machine counts; one that rings early is set again."""
+        if machine.deadline is not None and (machine.alarm is None or machine.deadline < machine.alarm):
+            machine.alarm = machine.deadline
+            self._push(machine.deadline, machine, None)
+
+    def _arrives(self, machine: Machine, event: ev.Event) -> ev.Event | None:
+        """What becomes of an event when its time has come: the link may be gone by then, the disk full."""
+        if isinstance(event, WriteEnded):
+            ticket, changes = machine.writes.popleft()
+            assert ticket == event.ticket
+            if machine.store_fails:
+                return ev.PersistFailed(ticket, "no space left on device")
+            machine.write(changes)
+            return ev.Persisted(ticket)
+        return self.links.arrives(machine, event)
 
     def _handle(self, machine: Machine, event: ev.Event) -> None:
         if self.transform is not None:
@@ -202,29 +183,45 @@ class Network:
         self.events += 1
         now = Now(self.now, EPOCH + self.now + machine.skew)
         commands = node.handle(event, now)
-        self._trace.update(f"{self.now:.6f} {machine.index} {event!r}".encode())
+        self._note(machine, event, commands)
+        for watcher in self.watchers:
+            watcher.on_handled(machine, event, commands)
         for command in commands:
-            self._trace.update(repr(command).encode())
-            if isinstance(command, cm.SendMessage):
-                self._trace.update(command.data)
             self._carry_out(machine, command)
         machine.deadline = node.next_deadline()
+        self._set_alarm(machine)
+
+    def _note(self, machine: Machine, event: ev.Event, commands: list[cm.Command]) -> None:
+        trace = self._trace
+        trace.update(f"{self.now:.6f} {machine.index} {type(event).__name__}".encode())
+        if isinstance(event, ev.MessageReceived):
+            trace.update(event.data)
+        for command in commands:
+            if isinstance(command, cm.SendMessage):
+                trace.update(command.data)
+            elif isinstance(command, cm.SendPush):
+                trace.update(command.body)
+            else:
+                trace.update(repr(command).encode())
 
     # -- playing the shell --------------------------------------------------------------------------------------------
 
     def _carry_out(self, machine: Machine, command: cm.Command) -> None:
         match command:
-            case cm.Persist(ticket, changes):
-                self._write(machine, changes)
-                self.schedule(self.between(self.conditions.disk), machine, ev.Persisted(ticket))
-            case cm.PrepareLink(link, offerer):
-                self._prepare(machine, link, offerer)
-            case cm.ConnectLink(link, remote):
-                self._connect(machine, link, remote)
             case cm.SendMessage(link, data):
-                self._transmit(machine, link, ev.MessageReceived, data)
+                self.links.transmit(machine, link, data)
+            case cm.Notify(name, fields):
+                machine.notices.append((self.now, name, dict(fields)))
+            case cm.Persist(ticket, changes):
+                machine.writes.append((ticket, changes))
+                machine.disk_free_at = max(machine.disk_free_at, self.now) + self.between(self.conditions.disk)
+                self._push(machine.disk_free_at, machine, WriteEnded(ticket))
+            case cm.PrepareLink(link, offerer):
+                self.links.prepare(machine, link, offerer)
+            case cm.ConnectLink(link, remote):
+                self.links.connect(machine, link, remote)
             case cm.CloseLink(link):
-                self._close(machine, link)
+                self.links.close(machine, link)
             case cm.OpenUserAgent() | cm.CloseUserAgent() | cm.RegisterChannel() | cm.UnregisterChannel():
                 self._user_agent(machine, command)
             case cm.AcknowledgePush():
@@ -235,103 +232,61 @@ class Network:
                 machine.answers[request] = (None, result)
             case cm.Refuse(request, code, detail):
                 machine.answers[request] = (code, detail)
-            case cm.Notify(name, fields):
-                machine.notices.append((self.now, name, dict(fields)))
             case cm.DeliverMessage(message):
                 machine.delivered.append(dict(message))
-
-    @staticmethod
-    def _write(machine: Machine, changes: tuple[cm.Change, ...]) -> None:
-        for change in changes:
-            match change:
-                case cm.Put(table, key, value):
-                    machine.disk[table][key] = value
-                case cm.Delete(table, key):
-                    machine.disk[table].pop(key, None)
-                case cm.Clear(table):
-                    machine.disk[table].clear()
-
-    # -- links --------------------------------------------------------------------------------------------------------
-
-    def _prepare(self, machine: Machine, link: LinkId, offerer: bool) -> None:
-        fingerprint = hashlib.sha256(b"%d %d" % (machine.index, machine.boot)).digest()
-        ufrag = f"m{machine.index}b{machine.boot}l{link}".ljust(4, "x")
-        description = SessionDescription(
-            ufrag,
-            "p" * 24,
-            fingerprint,
-            "actpass" if offerer else "active",
-            (Candidate("host", f"10.{machine.index // 250}.{machine.index % 250}.1", 1024 + link % 60000),),
-        )
-        end = _End(machine.index, link, offerer, description, fingerprint)
-        machine.ends[link] = end
-        self._descriptions[ufrag] = end
-        self.schedule(self.between(self.conditions.gather), machine, ev.LinkPrepared(link, description))
-
-    def _connect(self, machine: Machine, link: LinkId, remote: SessionDescription) -> None:
-        end = machine.ends.get(link)
-        if end is None:
-            return
-        end.remote = remote
-        other = self._descriptions.get(remote.ufrag)
-        mutual = other is not None and other.remote is not None and other.remote.ufrag == end.description.ufrag
-        if other is not None and mutual and other.open and not self.unconnectable(machine.index, other.machine):
-            delay = self.between(self.conditions.connect)
-            for side, across in ((end, other), (other, end)):
-                side.other = across
-                event = ev.LinkConnected(
-                    side.link,
-                    side.fingerprint,
-                    across.fingerprint,
-                    local_address=str(side.machine),
-                    remote_address=str(across.machine),
-                )
-                self.schedule(delay, self.machines[side.machine], event)
-        self.schedule(self.conditions.connect_timeout, machine, _ConnectTimeout(link, "ice_failed"))
-
-    def _transmit(self, machine: Machine, link: LinkId, kind: type[ev.MessageReceived], data: bytes) -> None:
-        end = machine.ends.get(link)
-        if end is None or end.other is None:
-            return
-        delay = self.between(self.conditions.latency)
-        while self.rng.random() < self.conditions.loss:
-            delay += self.conditions.retransmission
-        end.free_at = max(end.free_at, self.now + delay)
-        other = end.other
-        if other.open:
-            self.schedule(end.free_at - self.now, self.machines[other.machine], kind(other.link, data))
-
-    def _close(self, machine: Machine, link: LinkId) -> None:
-        end = machine.ends.pop(link, None)
-        if end is None:
-            return
-        end.open = False
-        if end.other is not None and end.other.open:
-            other = end.other
-            delay = max(end.free_at - self.now, self.between(self.conditions.latency))
-            self.schedule(delay, self.machines[other.machine], _Hangup(other.link, "closed_by_peer"))
 
     # -- push ---------------------------------------------------------------------------------------------------------
 
     def _user_agent(self, machine: Machine, command: cm.Command) -> None:
-        delay = self.between(self.conditions.push_latency) / 4
         match command:
-            case cm.OpenUserAgent(service, uaid):
-                if self.push.down or machine.push_down:
-                    self.schedule(delay, machine, ev.UserAgentDisconnected(service, "refused"))
-                    return
-                welcome, stored = self.push.hello(machine.index, uaid)
-                self.schedule(delay, machine, welcome)
-                for event in stored:
-                    self.schedule(delay + self.between(self.conditions.push_latency), machine, event)
+            case cm.OpenUserAgent(_, uaid):
+                machine.user_agent = uaid
+                self._hello(machine)
             case cm.CloseUserAgent():
+                machine.user_agent = None
                 self.push.disconnect(machine.index)
             case cm.RegisterChannel():
                 registered = self.push.register(machine.index, command)
                 if registered is not None:
-                    self.schedule(delay, machine, registered)
+                    self.schedule(self.between(self.conditions.push_latency) / 4, machine, registered)
             case cm.UnregisterChannel():
                 self.push.unregister(machine.index, command)
+
+    def _hello(self, machine: Machine) -> None:
+        """The receiver connects; while it cannot, it keeps trying: see ``set_push``."""
+        delay = self.between(self.conditions.push_latency) / 4
+        if self.push.down or machine.push_down:
+            self.schedule(delay, machine, ev.UserAgentDisconnected("sim", "refused"))
+            return
+        assert machine.user_agent is not None
+        welcome, stored = self.push.hello(machine.index, machine.user_agent, EPOCH + self.now)
+        machine.user_agent = welcome.uaid
+        self.schedule(delay, machine, welcome)
+        for event in stored:
+            self.schedule(delay + self.between(self.conditions.push_latency), machine, event)
+
+    def set_push(self, *, down: bool, only: int | None = None) -> None:
+        """The push service fails for everybody (or for one machine), or is there again: receivers come back."""
+        if only is None:
+            self.push.down = down
+        else:
+            self.machines[only].push_down = down
+        for machine in self.machines if only is None else [self.machines[only]]:
+            if machine.node is not None and machine.user_agent is not None:
+                self._reconnect(machine)
+
+    def _reconnect(self, machine: Machine) -> None:
+        self.push.disconnect(machine.index)
+        if not (self.push.down or machine.push_down):
+            self.schedule(0.0, machine, ev.UserAgentDisconnected("sim", "connection lost"))
+        self._hello(machine)
+
+    def forget_user_agent(self, index: int) -> None:
+        """The service forgets that machine (it was flooded, or away for months): all its subscriptions are gone."""
+        machine = self.machines[index]
+        self.push.forget_machine(index)
+        if machine.user_agent is not None:
+            self._reconnect(machine)
 
     def _post(self, machine: Machine, command: cm.SendPush) -> None:
         delay = self.between(self.conditions.push_latency)
@@ -375,16 +330,13 @@ class Network:
         return ((machine, machine.node) for machine in self.machines if machine.node is not None)
 
 
-class _ConnectTimeout(ev.LinkClosed):
-    """Fires only if the link has not connected; told apart by its class, told to the node as what it is."""
+class WriteEnded(ev.Persisted):
+    """The disk is done with that ticket, for better or worse; the node is told ``Persisted`` or ``PersistFailed``."""
 
     __slots__ = ()
 
-
-class _Hangup(ev.LinkClosed):
-    """The other side has closed a link."""
-
-    __slots__ = ()
+    def __init__(self, ticket: Ticket) -> None:
+        super().__init__(ticket)
 
 
 def named(config: Config, name: str) -> Config:

@@ -44,7 +44,7 @@ class PushService:
         self.down = False
         self.accepted = 0
 
-    def hello(self, machine: int, uaid: str) -> tuple[ev.Event, list[ev.Event]]:
+    def hello(self, machine: int, uaid: str, now: float) -> tuple[ev.UserAgentConnected, list[ev.Event]]:
         """A user agent connects: what it is told, and what was kept for it."""
         if uaid not in self._agents:
             self._count += 1
@@ -52,6 +52,7 @@ class PushService:
             self._agents[uaid] = _UserAgent()
         agent = self._agents[uaid]
         agent.owner = machine
+        agent.stored = [message for message in agent.stored if message.expires > now]
         return ev.UserAgentConnected("sim", uaid), [self._received(message) for message in agent.stored]
 
     @staticmethod
@@ -61,6 +62,12 @@ class PushService:
     def forget(self, uaid: str) -> None:
         """As a real one does with a user agent that is away for months or flooded."""
         self._agents.pop(uaid, None)
+
+    def forget_machine(self, machine: int) -> None:
+        """Forget the user agent that this machine is connected as."""
+        found = self._agent_of(machine)
+        if found is not None:
+            self.forget(found[0])
 
     def disconnect(self, machine: int) -> None:
         """That machine is gone."""

@@ -1,0 +1,157 @@
+"""Links between simulated machines: gathering, connecting, carrying, closing, and a network that can be cut in two."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from meshd.core import events as ev
+from meshd.ids import LinkId
+from meshd.sim.machine import End, Machine
+from meshd.wire.messages import Forward, encode_message
+from meshd.wire.session_description import Candidate, SessionDescription
+
+if TYPE_CHECKING:
+    from meshd.sim.network import Network
+
+_FORWARD = encode_message(Forward(1, b"x"))[:2]  # how every relayed envelope begins on a link
+
+
+class Linkage:
+    """All links of all machines. A link is reliable; within it, only relayed envelopes may overtake each other."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._descriptions: dict[str, End] = {}
+        self._side: dict[int, int] = {}  # of a cut network; machines on one side reach each other
+
+    # -- cutting ------------------------------------------------------------------------------------------------------
+
+    def cut(self, *sides: set[int]) -> None:
+        """From now on nothing passes between these groups; whoever is in none of them is with the first."""
+        self._side = {index: number for number, side in enumerate(sides) for index in side}
+
+    def heal(self) -> None:
+        """All is connected again; links that both ends still believe in carry what was held back."""
+        self._side = {}
+        for machine in self._network.machines:
+            for end in machine.ends.values():
+                held, end.held = end.held, []
+                for data in held:
+                    self.transmit(machine, end.link, data)
+
+    def _severed(self, a: int, b: int) -> bool:
+        return self._side.get(a, 0) != self._side.get(b, 0)
+
+    # -- making -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, machine: Machine, link: LinkId, offerer: bool) -> None:
+        """See ``PrepareLink``."""
+        network = self._network
+        fingerprint = hashlib.sha256(b"%d %d" % (machine.index, machine.boot)).digest()
+        ufrag = f"m{machine.index}b{machine.boot}l{link}".ljust(4, "x")
+        host = f"10.{machine.index // 250}.{machine.index % 250}.1"
+        description = SessionDescription(
+            ufrag,
+            "p" * 24,
+            fingerprint,
+            "actpass" if offerer else "active",
+            (Candidate("host", host, 1024 + link % 60000),),
+        )
+        end = End(machine.index, link, offerer, description, fingerprint)
+        machine.ends[link] = end
+        self._descriptions[ufrag] = end
+        network.schedule(network.between(network.conditions.gather), machine, ev.LinkPrepared(link, description))
+
+    def connect(self, machine: Machine, link: LinkId, remote: SessionDescription) -> None:
+        """See ``ConnectLink``."""
+        network = self._network
+        end = machine.ends.get(link)
+        if end is None:
+            return
+        end.remote = remote
+        other = self._descriptions.get(remote.ufrag)
+        if other is not None and other.open and self._can_connect(end, other):
+            delay = network.between(network.conditions.connect)
+            for side, across in ((end, other), (other, end)):
+                side.other = across
+                event = ev.LinkConnected(
+                    side.link,
+                    side.fingerprint,
+                    across.fingerprint,
+                    local_address=str(side.machine),
+                    remote_address=str(across.machine),
+                )
+                network.schedule(delay, network.machines[side.machine], event)
+        network.schedule(network.conditions.connect_timeout, machine, ConnectTimeout(link, "ice_failed"))
+
+    def _can_connect(self, end: End, other: End) -> bool:
+        mutual = other.remote is not None and other.remote.ufrag == end.description.ufrag
+        a, b = end.machine, other.machine
+        return mutual and not self._severed(a, b) and not self._network.unconnectable(a, b)
+
+    def arrives(self, machine: Machine, event: ev.Event) -> ev.Event | None:
+        """What becomes of an event about a link when its time has come."""
+        if isinstance(event, ConnectTimeout | HangUp):
+            end = machine.ends.get(event.link)
+            if end is None or (isinstance(event, ConnectTimeout) and end.other is not None):
+                return None
+            end.open = False
+            del machine.ends[event.link]
+            return ev.LinkClosed(event.link, event.reason)
+        about_link = isinstance(event, ev.MessageReceived | ev.LinkPrepared | ev.LinkConnected)
+        return None if about_link and event.link not in machine.ends else event  # type: ignore[union-attr]
+
+    # -- carrying -----------------------------------------------------------------------------------------------------
+
+    def transmit(self, machine: Machine, link: LinkId, data: bytes) -> None:
+        """See ``SendMessage``."""
+        network = self._network
+        end = machine.ends.get(link)
+        if end is None or end.other is None or not end.other.open:
+            return
+        if self._side and self._severed(end.machine, end.other.machine):
+            end.held.append(data)
+            return
+        conditions = network.conditions
+        delay = network.between(conditions.latency)
+        while conditions.loss and network.rng.random() < conditions.loss:
+            delay += conditions.retransmission
+        other = network.machines[end.other.machine]
+        if conditions.reordering and data[:2] == _FORWARD and network.rng.random() < conditions.reordering:
+            delay += network.between(conditions.reordered)
+        else:
+            end.free_at = max(end.free_at, network.now + delay)
+            delay = end.free_at - network.now
+        network.schedule(delay, other, ev.MessageReceived(end.other.link, data))
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def close(self, machine: Machine, link: LinkId) -> None:
+        """See ``CloseLink``: what was sent still arrives."""
+        network = self._network
+        end = machine.ends.pop(link, None)
+        if end is None:
+            return
+        end.open = False
+        other = end.other
+        if other is not None and other.open and not self._severed(end.machine, other.machine):
+            delay = max(end.free_at - network.now, network.between(network.conditions.latency))
+            network.schedule(delay, network.machines[other.machine], HangUp(other.link, "closed_by_peer"))
+
+    def hang_up(self, machine: Machine) -> None:
+        """The daemon ends in good order: all its links are closed, not just silent."""
+        for link in list(machine.ends):
+            self.close(machine, link)
+
+
+class ConnectTimeout(ev.LinkClosed):
+    """Fires only if the link has not connected; told apart by its class, told to the node as what it is."""
+
+    __slots__ = ()
+
+
+class HangUp(ev.LinkClosed):
+    """The other side has closed a link."""
+
+    __slots__ = ()
