@@ -119,8 +119,9 @@ class Process:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def last_lines(self, count: int = LAST_LINES) -> str:
-        """The end of its log."""
-        return "\n".join(self.log().splitlines()[-count:])
+        """The end of its log, without what only debugging wants to know."""
+        lines = [line for line in self.log().splitlines() if '"level":"debug"' not in line]
+        return "\n".join(lines[-count:])
 
 
 class PushService(Process):
@@ -290,13 +291,34 @@ class Mesh:
             daemon.wait_until_ready()
         return added
 
+    def found(self, *names: str) -> list[Daemon]:
+        """Start daemons, found a mesh on the first and join the others one by one, until every pair has a link."""
+        first, *others = daemons = self.start(*names)
+        first.meshctl("found", "home", "--name", first.name)
+        for other in others:
+            self.join(other, first)
+        wait_for(lambda: self.fully_linked(*daemons), f"{', '.join(names)} are all linked")
+        return daemons
+
+    @staticmethod
+    def join(joiner: Daemon, introducer: Daemon) -> dict[str, Any]:
+        """Mint on one, join with the other. The result of ``mesh.join``."""
+        token = introducer.call("introductions.mint")["token"]
+        return joiner.call("mesh.join", token=token, name=joiner.name)
+
+    @staticmethod
+    def fully_linked(*daemons: Daemon) -> bool:
+        """Whether each of them has a link to each other one."""
+        names = {daemon.name for daemon in daemons}
+        return all(daemon.linked() >= names - {daemon.name} for daemon in daemons)
+
     def pushes_sent(self) -> int:
         """Push messages that all daemons together have sent since each of them started."""
         return sum(daemon.counter("pushes_sent") for daemon in self.daemons.values())
 
-    def last_lines(self) -> str:
+    def last_lines(self, count: int = LAST_LINES) -> str:
         """The end of every log, for whoever has to find out why something failed."""
-        return "\n".join(f"-- {it.name}:\n{it.last_lines()}" for it in (self.push, *self.daemons.values()))
+        return "\n".join(f"-- {it.name}:\n{it.last_lines(count)}" for it in (self.push, *self.daemons.values()))
 
     def close(self) -> None:
         """Kill what still runs and remove the directory."""
