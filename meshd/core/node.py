@@ -34,7 +34,7 @@ from meshd.core.routing import Routing
 from meshd.core.signaling import Purpose, Signaling
 from meshd.core.state import Stored
 from meshd.core.topology import Topology
-from meshd.core.views import NodeView
+from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import INSTANCE_SIZE, ChannelId, Instance, IntroductionId, LinkId, Now, PeerId, SessionId, Ticket
@@ -99,7 +99,7 @@ class Node:
 
     def view(self) -> NodeView:
         """What can be seen from outside."""
-        return NodeView(self, self._ctx)
+        return Window(self, self._ctx)
 
     # -- events -------------------------------------------------------------------------------------------------------
 

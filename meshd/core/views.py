@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshd.core.context import Context
 from meshd.crypto.admission import Rights
@@ -13,12 +13,30 @@ if TYPE_CHECKING:
     from meshd.core.node import Node
 
 
-class NodeView:
-    """A window on the node: each property reads it when asked, and gives values that do not change afterwards.
-
-    Each is the result of the control method it is named after, without what only the shell knows (``version``,
-    ``protocol``, ``started_at``, ``uptime`` of the status).
+class NodeView(Protocol):
+    """What the shell reads of a node. Each is the result of the control method it is named after, without what only
+    the shell knows (``version``, ``protocol``, ``started_at``, ``uptime`` of the status).
     """
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """``node.status``."""
+
+    @property
+    def peers(self) -> list[dict[str, Any]]:
+        """``peers.list``, by name."""
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """``messages.list``, oldest first."""
+
+    @property
+    def introductions(self) -> list[dict[str, Any]]:
+        """``introductions.list``, newest first."""
+
+
+class Window:
+    """A window on the node: each property reads it when asked, and gives values that do not change afterwards."""
 
     __slots__ = ("_ctx", "_node")
 

@@ -1,6 +1,7 @@
 """The control API's answers as the daemon gives them, against the table that documents them."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -33,7 +34,17 @@ MESSAGE_VIEW = {
     "sent_at": 1_700_000_000.0,
     "received_at": 1_700_000_000.5,
 }
-VIEW = NodeView(
+
+
+@dataclass(frozen=True)
+class FixedView:
+    status: dict[str, Any]
+    peers: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
+    introductions: list[dict[str, Any]]
+
+
+VIEW = FixedView(
     status={
         "state": "member",
         "peer_id": OWN,
