@@ -85,6 +85,8 @@ def _run_verb(verb: str, common: list[str], words: list[str]) -> int:
         return _fail(3, str(error), "unreachable", as_json)
     except client.RefusedError as error:
         return _fail(error.exit_status, error.message, str(error.data.get("symbol", "")), as_json)
+    except KeyError as error:
+        return _fail(1, f"The daemon's answer lacks {error}; is it of another version?", "version_skew", as_json)
     except SystemExit as end:  # argparse has printed its help
         return int(end.code or 0)
 

@@ -106,15 +106,18 @@ def _zsh(verbs: list[_Verb]) -> str:
         lines = [f"        {verb.name}) _arguments"]
         for option in verb.options:
             tail = {"": "", "peer": ":peer:_meshctl_peers", "file": ":file:_files", "other": ":value:"}[option.value]
-            lines += [f"            '{name}[{_quoted(option.doc)}]{tail}'" for name in option.names]
+            lines += [f"            '{name}[{_zsh_quoted(option.doc)}]{tail}'" for name in option.names]
         if verb.first:
             lines.append(
                 "            '1:peer:_meshctl_peers'"
                 if verb.first == "peer"
                 else f"            '1:what:({verb.first})'"
             )
+        lines.append(
+            "            '*: : '"
+        )  # further arguments: nothing to offer, but options still complete after them
         cases.append(" \\\n".join(lines) + " ;;")
-    names = "\n".join(f"        '{verb.name}:{_quoted(verb.doc)}'" for verb in verbs)
+    names = "\n".join(f"        '{verb.name}:{_zsh_quoted(verb.doc)}'" for verb in verbs)
     return f"""\
 #compdef meshctl
 # zsh completion for meshctl; made by: meshctl completion zsh
@@ -146,17 +149,22 @@ if [[ $funcstack[1] == _meshctl ]]; then _meshctl "$@"; else compdef _meshctl me
 def _fish(verbs: list[_Verb]) -> str:
     lines = ["# fish completion for meshctl; made by: meshctl completion fish", "complete -c meshctl -f"]
     for verb in verbs:
-        lines.append(f"complete -c meshctl -n __fish_use_subcommand -a {verb.name} -d '{_quoted(verb.doc)}'")
+        lines.append(f"complete -c meshctl -n __fish_use_subcommand -a {verb.name} -d '{_fish_quoted(verb.doc)}'")
         inside = f"complete -c meshctl -n '__fish_seen_subcommand_from {verb.name}'"
         if verb.first:
             lines.append(f"{inside} -a '{f'({_NAMES})' if verb.first == 'peer' else verb.first}'")
         for option in verb.options:
             names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
             tail = {"": "", "peer": f" -x -a '({_NAMES})'", "file": " -r -F", "other": " -x"}[option.value]
-            lines.append(f"{inside} {names}{tail} -d '{_quoted(option.doc)}'")
+            lines.append(f"{inside} {names}{tail} -d '{_fish_quoted(option.doc)}'")
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
-    """Inside single quotes of any of the shells, and of no meaning to zsh's _arguments."""
-    return "".join(char for char in text.replace(":", ",") if char not in "'\\[]")
+def _zsh_quoted(text: str) -> str:
+    """Inside single quotes, and of no meaning to _arguments and _describe."""
+    return "".join(f"\\{char}" if char in "[]:" else char for char in text.replace("\\", "")).replace("'", "'\\''")
+
+
+def _fish_quoted(text: str) -> str:
+    """Inside single quotes."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")

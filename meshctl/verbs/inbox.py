@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from meshctl import render
 from meshctl.client import Client
@@ -23,7 +24,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, client: Client) -> int:
     """Ask, print, and mark."""
-    result = client.call("messages.list", {"limit": MAX_AT_ONCE})
+    while True:
+        result = client.call("messages.list", {"limit": MAX_AT_ONCE})
+        left = _show(args, client, result)
+        if args.json or args.keep or not left or not result["messages"]:
+            break
+    if not args.json and left > 0:
+        render.note(f"{left} more are waiting.")
+    return 0
+
+
+def _show(args: argparse.Namespace, client: Client, result: dict[str, Any]) -> int:
+    """Print one batch and mark it; gives how many are left."""
     if args.json:
         render.document(result)
     else:
@@ -32,9 +44,6 @@ def run(args: argparse.Namespace, client: Client) -> int:
     sys.stdout.flush()  # raises if nobody reads it: then they stay unread
     if not args.keep and result["messages"]:
         client.call("messages.read", {"message_ids": [message["message_id"] for message in result["messages"]]})
-    left = result["unread"] - len(result["messages"])
-    if not args.json and left > 0:
-        render.note(f"{left} more are waiting: meshctl inbox")
-    elif not args.json and not result["unread"]:
+    if not args.json and not result["unread"]:
         render.note("There are no unread messages.")
-    return 0
+    return int(result["unread"]) - len(result["messages"])

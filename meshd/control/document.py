@@ -73,6 +73,15 @@ then every change, numbered by `seq`. A connection has each subscription at most
 and is closed.
 """
 
+_MESHCTL = """\
+## meshctl --json
+
+`meshctl VERB --json` prints the result of the verb's method (`meshctl VERB --help` names it) as one document on one
+line. `listen` prints one `message` object a line; `events` one object a line, each notification's fields with its
+name as `notice`. Errors go to standard error as `{"error": {"symbol": …, "message": …, "exit_status": …}}`; symbols
+beside those below are `usage` (status 2), `unreachable` (3), `protocol_skew`, `version_skew` and `key_file` (1).
+"""
+
 
 def document() -> str:
     """The whole file."""
@@ -83,6 +92,7 @@ def document() -> str:
     parts.append("## Shapes\n")
     parts += [f"### {name}\n\n{_of_fields(fields)}" for name, fields in SHAPES.items()]
     parts.append(_of_errors())
+    parts.append(_MESHCTL)
     return "\n".join(parts)
 
 

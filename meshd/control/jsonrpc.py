@@ -200,7 +200,7 @@ def encode_notification(method: str, params: Mapping[str, Any]) -> bytes:
     return _line({"jsonrpc": VERSION, "method": method, "params": params})
 
 
-def encode_answer(key: RequestKey, result: Any) -> bytes:  # noqa: ANN401  (whatever JSON can say)
+def encode_answer(key: RequestKey, result: Any) -> bytes:
     """The result of the call that had this id."""
     return _line({"jsonrpc": VERSION, "id": key, "result": result})
 

@@ -15,7 +15,9 @@ from meshd.control.shapes import SHAPES, Field
 # Policy
 PROTOCOL: int = jsonrpc.PROTOCOL
 MAX_BODY_SIZE = 65_536  # of an application message: fits the 1 MiB line with room, and one data channel message
-MAX_MESSAGES_LISTED = 1_000  # in one answer: at most some 90 MB of bodies, and no inbox is meant to be that full
+MAX_MESSAGES_LISTED = (
+    1_000  # in one answer; the daemon also keeps answers to a few MB, and says by `unread` that more wait
+)
 DEFAULT_INTRODUCTION_LIFETIME = 43_200.0  # seconds: 12 h, what a push capability in a token is good for
 MAX_INTRODUCTION_LIFETIME = 31_536_000.0  # seconds: a year; the daemon cuts it to what its push service allows
 DEFAULT_JOIN_TIMEOUT = 60.0  # seconds: two pushes are often seconds late, and ICE may need another description
@@ -201,10 +203,20 @@ METHODS = _table(
         "messages.list",
         WRITE,
         "Unread messages, oldest first. Needs write, since messages are private.",
-        (Param("limit", "integer", "At most so many.", False, 100, 1, MAX_MESSAGES_LISTED),),
+        (
+            Param(
+                "limit",
+                "integer",
+                "At most so many; fewer may come where they are large.",
+                False,
+                100,
+                1,
+                MAX_MESSAGES_LISTED,
+            ),
+        ),
         (
             Field("messages", "[message]", "The oldest unread ones."),
-            Field("unread", "integer", "How many there are in all."),
+            Field("unread", "integer", "How many there are in all, those left out among them."),
         ),
         {"limit": 10},
     ),

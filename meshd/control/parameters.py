@@ -55,7 +55,7 @@ def _checked(method: Method, param: Param, value: object) -> object:
     return value
 
 
-def _measured(kind: str, value: Any) -> tuple[float, str]:  # noqa: ANN401  (it fits the kind)
+def _measured(kind: str, value: Any) -> tuple[float, str]:
     """What ``low`` and ``high`` of a parameter bound."""
     if kind == "bytes":
         return len(decode_bytes(value)), " bytes"

@@ -16,7 +16,7 @@ MAX_WATCHER_SIZE = 4 << 20  # bytes waiting for one client: 48 messages of the l
 
 
 class Watcher:
-    """The daemon's end is ``post``, which never waits and never raises; the server's end is ``take``.
+    """The daemon's end is ``post``, which never waits; the server's end is ``take``.
 
     A client that reads too slowly loses the queue and is told so; it has to start again from a new snapshot.
     """
@@ -34,7 +34,10 @@ class Watcher:
         self._wakeup = trio.Event()
 
     def post(self, notice: str, fields: Mapping[str, Any]) -> bool:
-        """Queue one notification; adds ``seq``. False if nobody listens any more (closed, or too slow)."""
+        """Queue one notification; adds ``seq``. False if nobody listens any more (closed, or too slow).
+
+        Raises TypeError or ValueError if ``fields`` hold what JSON cannot say (bytes, infinity): a bug of the caller's.
+        """
         if self._closed or self.lagged.is_set():
             return False
         line = jsonrpc.encode_notification(notice, {"seq": self._seq, **fields})

@@ -67,6 +67,7 @@ class FakeBackend:
         self.calls: list[tuple[str, dict[str, Any], Caller]] = []
         self.counters = {"cancelled": 0, "watched": 0}
         self.inbox = [message(1, b"hello"), message(2, EVIL_TEXT.encode(), "d\x1b[2Jesk")]
+        self.batch = 1_000
         self.watchers: list[Watcher] = []
         self.changed = trio.Event()
         self.peers = [peer(DESK_ID, "desk"), peer(EVIL_ID, "x\x1b[31m\u202ey", "none", last_error="no\x1b[0mpath")]
@@ -195,7 +196,7 @@ class FakeBackend:
         return sent | {"state": state, "elapsed": 0.031}
 
     async def _messages_list(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {"messages": self.inbox[: params["limit"]], "unread": len(self.inbox)}
+        return {"messages": self.inbox[: min(params["limit"], self.batch)], "unread": len(self.inbox)}
 
     async def _messages_read(self, params: dict[str, Any]) -> dict[str, Any]:
         before = len(self.inbox)

@@ -4,7 +4,9 @@ import json
 import os
 import socket
 import struct
+import tempfile
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -295,3 +297,29 @@ async def test_the_first_line_is_readable_by_hand(tmp_path):
     hello = json.loads(line)
     assert hello["jsonrpc"] == "2.0"
     assert set(hello["params"]) == {"protocol", "version", "peer_id"}
+
+
+STRANGER = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.settimeout(10)
+    client.connect(sys.argv[1])
+    lines = client.makefile("rb")
+    lines.readline()
+    for method in ("node.version", "node.rename"):
+        client.sendall(b'{"jsonrpc":"2.0","id":1,"method":"%s","params":{}}\\n' % method.encode())
+        print(b"permission_denied" in lines.readline())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+async def test_another_user_may_read_if_the_socket_lets_him_in():
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o755)
+        async with serving(Path(directory)) as (_, path):
+            command = ["/usr/bin/python3", "-c", STRANGER, path]
+            shut = await trio.run_process(command, user=65534, group=65534, capture_stderr=True, check=False)
+            assert b"PermissionError" in shut.stderr
+            os.chmod(path, 0o666)
+            opened = await trio.run_process(command, user=65534, group=65534, extra_groups=[], capture_stdout=True)
+            assert opened.stdout.split() == [b"False", b"True"]

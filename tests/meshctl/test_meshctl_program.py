@@ -70,7 +70,7 @@ def test_errors_are_json_too_if_asked(no_daemon, daemon):
     assert json.loads(gone.err)["error"]["exit_status"] == 3
 
 
-def test_a_socket_one_may_not_open_names_the_group(no_daemon, monkeypatch):
+def test_a_socket_one_may_not_open_names_the_group():
     # Root may open anything, so the refusal is made where it is noticed.
     from meshctl import client
 
@@ -120,6 +120,13 @@ def test_another_protocol_is_refused(no_daemon):
     status, err = against(no_daemon, hello(2, VERSION), "peers")
     assert status == 1
     assert "protocol 2" in err
+
+
+def test_an_answer_that_lacks_a_field_is_no_traceback(no_daemon):
+    answer = b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
+    status, err = against(no_daemon, hello(1, VERSION) + answer, "peers")
+    assert status == 1
+    assert "lacks 'peers'" in err
 
 
 @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff\x00\n", b"[]\n"])

@@ -136,6 +136,14 @@ def test_inbox_shows_and_marks_read(daemon):
     assert "no unread" in daemon.run("inbox").err
 
 
+def test_inbox_goes_on_until_it_is_empty(daemon):
+    daemon.backend.inbox = [message(n, b"m%d" % n) for n in range(7)]
+    daemon.backend.batch = 3
+    shown = daemon.run("inbox").out.splitlines()
+    assert [line.rpartition(" ")[2] for line in shown] == [f"m{n}" for n in range(7)]
+    assert daemon.backend.inbox == []
+
+
 def test_inbox_that_nobody_reads_stays_unread(daemon):
     daemon.backend.inbox = [message(n, b"x" * 60_000) for n in range(3)]
     reading, writing = os.pipe()
