@@ -125,7 +125,7 @@ async def _server_reflexive(
     counters = sockets[0].receiver.counters
 
     async def ask(protocol: LinkProtocol, server: str) -> tuple[str, int] | None:
-        host, _, port = server.rpartition(":")
+        host, _, port = server.removeprefix("stun:").rpartition(":")
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_DGRAM)
