@@ -25,7 +25,7 @@ RECORD_RENEW_INTERVAL = 86400.0  # seconds; well within a record's lifetime of a
 DEPARTED_RETENTION = 30 * 86400.0  # seconds a goodbye is remembered, so that an older record does not raise the dead
 MEMBER_LIFETIME = 365 * 86400  # seconds an admission by an admin lasts
 INTRODUCED_LIFETIME = 30 * 86400  # seconds one by another member lasts; any admin makes it a full one
-MAX_NUMBER_JUMP = 1 << 20  # how far above ours a number of our own record may be believed to be
+MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits, and 17,000 years of seconds
 
 
 class Membership:
@@ -141,8 +141,9 @@ class Membership:
             self._drop_expired()
 
     def _next_number(self, row: MeshRow) -> int:
+        """Numbers only grow, also over a restored backup or a leave and a new join: the clock is a floor for them."""
         own = self._records.get(self._ctx.own_id)
-        return max(row.number, own.number if own else 0) + 1
+        return max(row.number, own.number if own else 0, int(self._ctx.now.unix) - 1) + 1
 
     def _make(self, row: MeshRow, number: int, neighbors: tuple[bytes, ...], flags: int) -> Record:
         return make_record(
@@ -255,7 +256,7 @@ class Membership:
         if self._admitted.pop(record.peer, None) is not None:
             changes.append(Delete("admitted", record.peer))
         ticket = self._ctx.persist(*changes)
-        if previous is None and not record.departed:
+        if not record.departed and (previous is None or previous.departed):
             self._ctx.notify("member_joined", peer=record.peer, name=record.name, source=source)
         elif record.departed and (previous is None or not previous.departed):
             self._ctx.notify("member_left", peer=record.peer, name=record.name)
@@ -271,7 +272,7 @@ class Membership:
         if own is None or record.number < own.number or record.encoded == own.encoded:
             return
         verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix)
-        if record.number - own.number > MAX_NUMBER_JUMP:
+        if record.number > MAX_NUMBER:
             raise Rejected("own_number_too_high")
         if record.instance != self._ctx.instance:
             self._ctx.count("own_record_newer")
@@ -294,6 +295,11 @@ class Membership:
             self._prefixes.pop(peer[:PREFIX_SIZE], None)
         if gone:
             self._ctx.persist(*(Delete("records", peer) for peer in gone[: MAX_RECORDS * 16]))
+        now = self._ctx.now.unix
+        never_came = [peer for peer, row in self._admitted.items() if expires_at(decode_chain(row.chain)) < now]
+        for peer in never_came:
+            del self._admitted[peer]
+            self._ctx.delete("admitted", peer)
 
     # -- admitting ----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from meshd import VERSION
 from meshd.core.commands import CloseLink, Priority, SendMessage
 from meshd.core.context import Context
 from meshd.core.events import LinkConnected
@@ -34,7 +35,7 @@ _BINDING = b"meshd link binding 1\0"
 HELLO_TIMEOUT = 10.0  # seconds from connected to verified
 SAME_MOMENT = 10.0  # seconds; two links of one pair that come up this close together are a race
 RTT_INTERVAL = 10.0  # seconds; also a link that is never idle is measured now and then
-AGENT = "meshd"
+AGENT = f"meshd {VERSION}"
 
 
 class LinkState(Enum):
