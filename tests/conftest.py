@@ -8,7 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The machine may be busy: how long one example takes says nothing about the code.
+hypothesis.settings.register_profile("meshd", deadline=None)
+hypothesis.settings.load_profile("meshd")
 
 # Set by `make ... REQUIRE=1`: continuous integration must not pass because half of it was skipped.
 REQUIRE_ALL = bool(os.environ.get("MESHD_REQUIRE_ALL"))
