@@ -95,6 +95,10 @@ class Neighbors:
         """That link, if it still is one of ours."""
         return self._links.get(link)
 
+    def links(self) -> list[Link]:
+        """All links, in whatever state."""
+        return list(self._links.values())
+
     def __len__(self) -> int:
         """How many neighbors we have."""
         return len(self._current)

@@ -101,6 +101,10 @@ class Node:
         """What can be seen from outside."""
         return Window(self, self._ctx)
 
+    def timer_count(self) -> int:
+        """How many timers are set: what it keeps an eye on."""
+        return len(self._ctx.timers)
+
     # -- events -------------------------------------------------------------------------------------------------------
 
     def _on_event(self, event: ev.Event) -> None:
@@ -243,8 +247,7 @@ class Node:
                 if not self.joining.on_push_outcome(name, outcome, detail) and outcome != "accepted":
                     self.signaling.on_push_failed(name, detail)
             case fa.PathFailed(peer, _):
-                self.routing.changed()
-                self.signaling.paths_changed()
+                self.signaling.on_path_failed(peer)
             case fa.NotDurable(ticket):
                 if not self.admissions.on_not_durable(ticket):
                     self.delivery.on_not_durable(ticket)
@@ -269,8 +272,12 @@ class Node:
             self.reconciliation.compare_with(peer)
         self.channels.ensure(peer)
         self.grant(peer)
-        for waiting in self.delivery.waiting_peers():
-            self.delivery.again(waiting)
+        self.delivery.again(peer)
+        self._flush_waiting()
+
+    def _flush_waiting(self) -> None:
+        for peer in self.delivery.waiting_peers():
+            self.delivery.flush(peer)
 
     def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:
         self.routing.changed()
@@ -280,8 +287,7 @@ class Node:
         self.relay.neighbor_gone(peer)
         self.signaling.paths_changed()
         self.topology.on_down(peer, reason)
-        for waiting in self.delivery.waiting_peers():
-            self.delivery.again(waiting)
+        self.delivery.again(peer)
 
     def _on_record(self, fact: fa.RecordAccepted) -> None:
         record = fact.record
@@ -380,11 +386,14 @@ class Node:
     def _on_routes(self) -> None:
         """Records have changed the graph: members that were out of reach may be in it now."""
         self.topology.on_routes()
-        for peer in self.delivery.waiting_peers():
-            self.delivery.flush(peer)
+        self._flush_waiting()
 
     def _sweep(self) -> None:
         self.replay.sweep()
+        for peer in self.neighbors.peers():
+            link = self.neighbors.current(peer)
+            if link is not None and not self.membership.is_member(peer):
+                self.neighbors.close(link, "admission_expired")
         self.introductions.sweep()
 
     def _top_up(self) -> None:

@@ -95,6 +95,10 @@ class Outlook:
         """No mesh any more."""
         self._ctx.cancel_timer("outlook", b"")
 
+    def is_ours(self, link: LinkId) -> bool:
+        """Whether that link is the one that is only for looking."""
+        return link == self._scratch
+
     def on_prepared(self, event: LinkPrepared) -> bool:
         """True if it was ours."""
         if event.link != self._scratch:

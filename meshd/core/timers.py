@@ -21,6 +21,10 @@ class Timers:
         self._deadlines: dict[Key, tuple[float, int]] = {}
         self._sequence = 0  # makes equal deadlines come up in the order they were set: part of being repeatable
 
+    def __len__(self) -> int:
+        """How many are set."""
+        return len(self._deadlines)
+
     def set(self, key: Key, deadline: float) -> None:
         """Set or move."""
         self._sequence += 1
