@@ -18,6 +18,7 @@ SUITE_NUMBER = 255  # never on a real wire
 MAX_PLAINTEXT_SIZE = 3993  # as the real one (RFC 8291)
 _TAG_SIZE = 16
 _PUSH_OVERHEAD = b"\0" * 87  # so that sizes are as in reality: 103 bytes with the tag
+PUSH_OVERHEAD_SIZE = _TAG_SIZE + len(_PUSH_OVERHEAD)
 
 
 def _hash(*parts: bytes, size: int = 32) -> bytes:

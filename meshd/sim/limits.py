@@ -1,0 +1,92 @@
+"""Every container of a node, and the named limit that it stays within."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from meshd.config import Config
+from meshd.core import delivery, introductions, peering, pinging, post, pushing, relay, replay, routing, signaling
+from meshd.core.admissions import MAX_ASKED
+from meshd.core.channels import MAX_CHANNELS
+from meshd.core.node import Node
+from meshd.wire.messages import MAX_SUBSCRIPTIONS
+from meshd.wire.record import MAX_NEIGHBORS
+
+# Policy
+MAX_COUNTERS = 200  # names of counters are literals of the source
+MAX_OUTSTANDING = 4000  # writes that the disk owes: it is behind by seconds at most
+_CONTAINERS = (dict, list, set, tuple)
+
+Limit = Callable[[Config], int]
+
+
+def _members(config: Config) -> int:
+    return config.mesh.max_members
+
+
+def _links(config: Config) -> int:
+    return config.links.max_links
+
+
+def _fixed(limit: int) -> Limit:
+    return lambda config: limit
+
+
+LIMITS: dict[str, Limit] = {
+    "Context._commands": _fixed(0),  # taken at the end of every event
+    "Context.facts": _fixed(0),
+    "Context._outstanding": _fixed(MAX_OUTSTANDING),
+    "Context._unwritten": _fixed(MAX_OUTSTANDING),
+    "Context.counters": _fixed(MAX_COUNTERS),
+    "Membership._admitted": _members,
+    "Membership._neighbors": _fixed(MAX_NEIGHBORS),
+    "Membership._prefixes": _members,
+    "Membership._records": _members,
+    "Neighbors._current": _links,
+    "Neighbors._links": _links,
+    "Reconciliation._hashes": _members,
+    "Routing._distance": _members,
+    "Routing._learned": _fixed(routing.MAX_LEARNED),
+    "Routing._next_hop": _members,
+    "Relay._buckets": _links,
+    "Relay._traces": _fixed(relay.MAX_TRACES),
+    "Channels._by_holder": _fixed(MAX_CHANNELS),
+    "Channels._ready": _fixed(MAX_CHANNELS),
+    "Channels._rows": _fixed(MAX_CHANNELS),
+    "Channels._services": _fixed(MAX_SUBSCRIPTIONS),
+    "Pushing._by_name": _fixed(pushing.MAX_PUSHES),
+    "Pushing._grants": _members,
+    "Pushing._in_flight": _fixed(pushing.MAX_PUSHES),
+    "ReplayMemory._rows": _fixed(replay.MAX_SESSIONS),
+    "ReplayMemory._sessions": _fixed(replay.MAX_SESSIONS),
+    "Post._sequences": _fixed(post.MAX_COUNTED_SESSIONS),
+    "Signaling._sessions": _fixed(signaling.MAX_SESSIONS),
+    "Topology._errors": _members,
+    "Topology._failures": _members,
+    "Topology._out_of_reach": _members,
+    "Topology._pushes": _members,
+    "Outlook.warnings": _fixed(8),
+    "Introductions._arrivals": _fixed(signaling.MAX_SESSIONS),
+    "Introductions._mints": _fixed(introductions.MAX_INTRODUCTIONS),
+    "Introductions._rows": _fixed(introductions.MAX_INTRODUCTIONS),
+    "Admissions._asked": _fixed(MAX_ASKED),
+    "Admissions._naming": _members,
+    "Delivery._arriving": _fixed(delivery.MAX_RECEIVED),
+    "Delivery._inbox": lambda config: config.mesh.max_inbox_messages,
+    "Delivery._outbox": _fixed(delivery.MAX_OUTBOX_MESSAGES),
+    "Delivery._received": _fixed(delivery.MAX_RECEIVED),
+    "Delivery._tries": _members,
+    "Pinging._pings": _fixed(pinging.MAX_PINGS),
+    "Peering._strangers": _fixed(peering.MAX_STRANGERS),
+}
+
+
+def containers(node: Node) -> Iterator[tuple[str, int]]:
+    """Every container that a machine of that node holds: its name, how much is in it."""
+    for machine in vars(node).values():
+        for cls in type(machine).__mro__:
+            for slot in getattr(cls, "__slots__", ()):
+                value: Any = getattr(machine, slot, None)
+                if isinstance(value, _CONTAINERS) or type(value).__name__ == "deque":
+                    yield f"{cls.__name__}.{slot}", len(value)
