@@ -22,7 +22,7 @@ FINGERPRINT_SIZE = 32  # SHA-256, RFC 8122 section 5
 ROTATION_INTERVAL = 86_400.0  # a day: what a stolen key can impersonate on links ends with it
 
 
-def fingerprint_of(certificate: Any) -> bytes:  # noqa: ANN401 - an x509.Certificate; its stubs differ by version
+def fingerprint_of(certificate: Any) -> bytes:
     """SHA-256 over a DER certificate, 32 bytes (RFC 8122)."""
     digest: bytes = certificate.fingerprint(hashes.SHA256())
     return digest
@@ -38,7 +38,7 @@ class LinkCertificate(RTCCertificate):
         """SHA-256 of the certificate, 32 bytes."""
         return fingerprint_of(self._cert)
 
-    def _create_ssl_context(self, srtp_profiles: Any) -> SSL.Context:  # noqa: ANN401 - aiortc's own type
+    def _create_ssl_context(self, srtp_profiles: Any) -> SSL.Context:
         """What aiortc makes for each connection, made once for each certificate."""
         if self._context is None:
             context: SSL.Context = super()._create_ssl_context(srtp_profiles)

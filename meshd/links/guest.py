@@ -90,7 +90,7 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: object, on_stray: OnStray 
 async def _host(async_fn: Callable[..., Awaitable[T]], args: tuple[object, ...]) -> outcome.Outcome[T]:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[outcome.Outcome[T]] = loop.create_future()
-    # trio's ticks must not inherit this task's context: aiortc's and ours would share every context variable.
+    # One empty context for all ticks: whoever woke trio, a callback of aiortc's say, must not lend it theirs.
     context = contextvars.Context()
     trio.lowlevel.start_guest_run(
         async_fn,

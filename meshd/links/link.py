@@ -158,13 +158,10 @@ class Link:
             self._reason = "fault"
             self._around.on_fault(self._link, error)
         self._ending = self._freeing = True
-        try:
-            if not self._silent:
-                self._silent = True
-                self._around.deliver(LinkClosed(self._link, self._reason or "closed"))
-        finally:
-            await self._free()
-            self._around.on_gone(self._link)
+        self._tell(LinkClosed(self._link, self._reason or "closed"))
+        self._silent = True
+        await self._free()
+        self._around.on_gone(self._link)
 
     async def _open(self) -> None:
         candidates = await gather(self._connection, self._around.config)
@@ -265,7 +262,10 @@ class Link:
 
     def _tell(self, event: Event) -> None:
         if not self._silent:
-            self._around.deliver(event)
+            try:
+                self._around.deliver(event)
+            except Exception as error:  # a bug of ours: neither aiortc nor this link's task may take it for the peer's
+                self._around.on_fault(self._link, error)
 
     # -- what aiortc says ---------------------------------------------------------------------------------------------
 
@@ -304,10 +304,7 @@ class Link:
             self._misbehaved(error)
             return
         if message is not None:
-            try:
-                self._tell(MessageReceived(self._link, message))
-            except Exception as error:  # of ours, not of the peer's: aiortc must not take it for the end of the link
-                self._around.on_fault(self._link, error)
+            self._tell(MessageReceived(self._link, message))
 
     def _channel_closed(self) -> None:
         self._end("consent_expired" if self._connection.consent_expired else "closed_by_peer")

@@ -59,6 +59,21 @@ def test_signals_reach_trio(number):
     assert signal.getsignal(number) is before
 
 
+def test_an_interrupt_ends_trio_in_order():
+    steps = []
+
+    async def main() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await trio.sleep(5)
+        finally:
+            steps.append("cleaned up")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert steps == ["cleaned up"]
+
+
 def test_from_asyncio_gives_results_and_errors():
     async def work(fail: bool) -> str:
         await asyncio.sleep(0.001)

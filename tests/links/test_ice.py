@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
 import trio
 from aioice import stun
-from link_ends import LOOPBACK, link_up, run_clean, settle, two_ends
+from link_ends import LOOPBACK, link_up, run_clean, two_ends
 
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
 from meshd.links import ice
@@ -24,7 +23,9 @@ from meshd.wire.session_description import Candidate
 
 
 def test_opening_does_not_sleep_out_the_check_interval(monkeypatch):
+    sleep = asyncio.sleep
     monkeypatch.setattr(ice, "CHECK_INTERVAL", 3_600.0)
+    monkeypatch.setattr(asyncio, "sleep", lambda delay: sleep(3_600.0 if delay == 0.02 else delay))  # upstream's own
 
     async def main() -> None:
         async with two_ends() as (a, b):
@@ -36,7 +37,8 @@ def test_opening_does_not_sleep_out_the_check_interval(monkeypatch):
 @pytest.fixture
 def _quick_consent(monkeypatch):
     """Time passes twenty times as fast for consent and its retransmissions."""
-    monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.05)
+    for module in (ice, ice.aioice_ice):
+        monkeypatch.setattr(module, "CONSENT_INTERVAL", 0.05)
     monkeypatch.setattr(ice, "CONSENT_TIMEOUT", 0.3)
     monkeypatch.setattr(stun, "RETRY_RTO", 0.005)
 
@@ -208,18 +210,44 @@ def test_a_description_cannot_make_us_knock_at_our_own_door(host):
     assert not usable(Candidate("host", host, 22), Config())
 
 
-def test_names_that_nobody_resolves_do_not_hold_the_others_up():
+def test_names_that_nobody_resolves_do_not_hold_the_others_up(monkeypatch):
     async def main() -> None:
+        gave_up = asyncio.Event()
+
+        async def resolver(_subscriber):
+            await gave_up.wait()
+            raise OSError("no multicast here")
+
+        monkeypatch.setattr("aioice.ice.get_or_create_mdns_protocol", resolver)
         async with two_ends() as (a, b):
             a.prepare(offerer=True)
             b.prepare(offerer=False)
             of_a, of_b = (await a.wait(LinkPrepared)).description, (await b.wait(LinkPrepared)).description
             name = Candidate("host", "5f0b1c9e-0000-4000-8000-000000000000.local", 5_000)
-            started = time.monotonic()
             a.connect(replace(of_b, candidates=(name, *of_b.candidates)))
             b.connect(of_a)
             await a.wait(LinkConnected)
-            assert time.monotonic() - started < 0.9  # the resolver gives up after one second
-            await settle(lambda: b.of(LinkConnected) != [])
+            await b.wait(LinkConnected)
+            assert not gave_up.is_set()
+            gave_up.set()
+
+
+    run_clean(main)
+
+
+def test_names_alone_wait_for_the_resolver_and_fail_with_it(monkeypatch):
+    async def main() -> None:
+        async def resolver(_subscriber):
+            await asyncio.sleep(0.03)
+            raise OSError("no multicast here")
+
+        monkeypatch.setattr("aioice.ice.get_or_create_mdns_protocol", resolver)
+        async with two_ends(replace(LOOPBACK, connect_timeout=5.0)) as (a, b):
+            a.prepare(offerer=True)
+            b.prepare(offerer=False)
+            await a.wait(LinkPrepared)
+            name = Candidate("host", "5f0b1c9e-0000-4000-8000-000000000001.local", 5_000)
+            a.connect(replace((await b.wait(LinkPrepared)).description, candidates=(name,)))
+            assert (await a.wait(LinkClosed)).reason == "ice_failed"
 
     run_clean(main)
