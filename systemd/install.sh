@@ -77,7 +77,7 @@ uninstall_all() {
     fi
     for unit in "${units[@]}"; do rm -f "$unit_dir/$unit"; done
     rm -f "$sysusers_dir/meshd.conf" "$meshctl" "$bash_completion" "$zsh_completion" "$fish_completion"
-    rm -rf "${DESTDIR:?}$PREFIX/venv"
+    rm -rf "$DESTDIR${PREFIX:?}/venv"
     rmdir --ignore-fail-on-non-empty "$DESTDIR$PREFIX" 2>/dev/null || true
     if systemd_runs; then
         systemctl daemon-reload
