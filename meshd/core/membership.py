@@ -176,8 +176,9 @@ class Membership:
     # -- everybody ----------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Record]:
-        """The records of all members but those who have left, us included."""
-        return (record for record in self._records.values() if not record.departed)
+        """The records of all members, us included."""
+        now = self._ctx.now.unix
+        return (r for r in self._records.values() if not r.departed and r.admitted_until > now)
 
     def __len__(self) -> int:
         """How many members there are, us included."""
@@ -188,9 +189,11 @@ class Membership:
         return iter(self._records.values())
 
     def record(self, peer: PeerId) -> Record | None:
-        """A member's record; None for strangers and those who have left."""
+        """A member's record; None for strangers, for those who have left, and for those whose admission has ended."""
         record = self._records.get(peer)
-        return None if record is None or record.departed else record
+        if record is None or record.departed or record.admitted_until <= self._ctx.now.unix:
+            return None
+        return record
 
     def by_prefix(self, prefix: bytes) -> Record | None:
         """The record with that id prefix, departed or not."""
@@ -345,11 +348,6 @@ class Membership:
         if self.record(peer) is None:
             self._admitted[peer] = row
         return Put("admitted", peer, encode(row))
-
-    def admission_expires(self, peer: PeerId) -> int | None:
-        """When a member's admission ends (Unix seconds)."""
-        record = self.record(peer)
-        return None if record is None else expires_at(record.chain)
 
 
 def check_accepted(accepted: JoinAccepted, own: PeerId, mesh: MeshId, ctx: Context) -> tuple[Chain, Record]:

@@ -30,6 +30,10 @@ from meshd.wire.session_description import SessionDescription, decode, encode
 # Policy
 GRANT_WAIT = 0.5  # seconds an offer waits for a channel to grant in it
 RESEND_INTERVAL = 3.0  # seconds; an offer or answer over others, until something happens
+RETURNED_INTERVAL = 0.5  # seconds until what came back is tried again
+MAX_RETURNED = 2  # times something may come back until it goes by push
+PUSH_RESEND_INTERVAL = 20.0  # seconds
+MAX_PUSHES_PER_SESSION = 3
 SESSION_TIMEOUT = 30.0  # seconds from the wish to the link, over others
 PUSH_SESSION_TIMEOUT = 120.0  # the same by push, which may wait at the service
 MAX_SESSIONS = 256
@@ -68,6 +72,8 @@ class Session:
     waiting_for_grant: bool = False
     sent: Message | None = field(default=None, repr=False)  # to be sent again
     pushed: bool = False
+    pushes: int = 0
+    returned: int = 0  # how often what we said came back undeliverable
     by_push: bool = False  # the offer came by push, so the answer goes that way first: the peer may have no other
 
 
@@ -252,7 +258,8 @@ class Signaling:
     def _say(self, session: Session, message: Message) -> None:
         """Over others if there is a way, else by push, else later."""
         session.sent = message
-        if session.by_push and not session.pushed and self._push(session, message):
+        prefer_push = session.by_push or session.returned >= MAX_RETURNED
+        if prefer_push and not session.pushed and self._push(session, message):
             return
         if self._post.send_in_session(session.peer, message, session.id, session.ticket):
             session.pushed = False
@@ -272,7 +279,10 @@ class Signaling:
             ticket=session.ticket,
         )
         if session.pushed:
+            session.pushes += 1
             self._ctx.timer("session", session.id, PUSH_SESSION_TIMEOUT)
+            if session.pushes < MAX_PUSHES_PER_SESSION:  # pushes may get lost, though a service said 201
+                self._ctx.timer("resend", session.id, self._ctx.jitter(PUSH_RESEND_INTERVAL))
         return session.pushed
 
     def on_push_failed(self, name: bytes, detail: str) -> None:
@@ -286,10 +296,18 @@ class Signaling:
         session = self._sessions.get(SessionId(session_id))
         if session is not None and session.sent is not None:
             self._ctx.count("signaling_resent")
+            session.pushed = False
             self._say(session, session.sent)
 
+    def on_path_failed(self, peer: PeerId) -> None:
+        """Those in between have no way to that peer: again soon, for their view may be the newer one."""
+        for session in self._sessions.values():
+            if session.peer == peer and session.sent is not None and not session.pushed:
+                session.returned += 1
+                self._ctx.timer("resend", session.id, self._ctx.jitter(RETURNED_INTERVAL))
+
     def paths_changed(self) -> None:
-        """A neighbor is gone or a path has failed: what went that way goes another, now."""
+        """A neighbor is gone: what went that way goes another, now."""
         for session in list(self._sessions.values()):
             if session.sent is not None and session.purpose is Purpose.MEMBER and not session.pushed:
                 self._ctx.timer("resend", session.id, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH, Chain, decode_chain, verify_chain
+from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH, Chain, decode_chain, expires_at, verify_chain
 from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import INSTANCE_SIZE, PREFIX_SIZE, Instance, MeshId, PeerId
@@ -73,6 +73,7 @@ class Record:
     expires: int
     flags: int
     encoded: bytes
+    admitted_until: int  # when the chain ends
 
     @property
     def peer(self) -> PeerId:
@@ -119,10 +120,7 @@ def make_record(
             flags,
         )
     )
-    encoded = encode(_Signed(body, suite.sign(_CONTEXT + mesh + body)))
-    return Record(
-        number, chain, suite.sealing_key, neighbors, generation, features, instance, issued, expires, flags, encoded
-    )
+    return decode_record(encode(_Signed(body, suite.sign(_CONTEXT + mesh + body))))
 
 
 def decode_record(data: bytes) -> Record:
@@ -131,9 +129,10 @@ def decode_record(data: bytes) -> Record:
     if len(body.neighbors) % PREFIX_SIZE:
         raise MalformedMessage("neighbors that are no row of prefixes")
     neighbors = tuple(body.neighbors[i : i + PREFIX_SIZE] for i in range(0, len(body.neighbors), PREFIX_SIZE))
+    chain = decode_chain(body.chain)
     return Record(
         body.number,
-        decode_chain(body.chain),
+        chain,
         body.sealing_key,
         neighbors,
         body.generation,
@@ -143,6 +142,7 @@ def decode_record(data: bytes) -> Record:
         body.expires,
         body.flags,
         data,
+        expires_at(chain),
     )
 
 
