@@ -320,8 +320,9 @@ class Delivery:
 
     def view_messages(self) -> list[dict[str, object]]:
         """For ``messages.list``, oldest first."""
-        listed = sorted(self._inbox.items(), key=lambda item: (item[1].received_at, item[0]))
-        return [self._described(identifier, row) for identifier, row in listed]
+        durable = [item for item in self._inbox.items() if item[1].peer[:16] + item[0] not in self._arriving]
+        durable.sort(key=lambda item: (item[1].received_at, item[0]))
+        return [self._described(identifier, row) for identifier, row in durable]
 
     def view_inbox(self) -> dict[str, object]:
         """For ``node.status``."""

@@ -19,6 +19,9 @@ from meshd.daemon.presentation import fields_to_json, params_from_json, to_json
 from meshd.errors import Code, ControlError
 from meshd.ids import Now, text_of
 
+# Policy
+MAX_LISTED_SIZE = 1 << 20  # bytes of bodies in one messages.list; who wants the rest reads these first
+
 EVENTS, MESSAGES = "events.subscribe", "messages.subscribe"
 
 
@@ -119,4 +122,11 @@ class DaemonBackend:
 
     def _messages(self, params: dict[str, Any]) -> dict[str, Any]:
         messages = self._view().messages
-        return {"messages": messages[: params["limit"]], "unread": len(messages)}
+        listed: list[dict[str, Any]] = []
+        size = 0
+        for message in messages[: params["limit"]]:
+            size += len(message["body"])
+            if listed and size > MAX_LISTED_SIZE:
+                break
+            listed.append(message)
+        return {"messages": listed, "unread": len(messages)}
