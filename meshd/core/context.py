@@ -17,6 +17,7 @@ from meshd.ids import Instance, LinkId, Now, PeerId, PushId, RequestId, Ticket
 
 # Policy
 STORE_RETRY_INTERVAL = 5.0  # seconds between tries to write what could not be written
+STORE_BUSY_INTERVAL = 0.1  # seconds; a retry waits for writes that are under way
 
 
 @dataclass(slots=True)
@@ -27,7 +28,8 @@ class _Outstanding:
     request: RequestId | None
     commands: list[Command] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
-    followers: list[Ticket] = field(default_factory=list)  # failed ones that this one writes again
+    followers: list[Ticket] = field(default_factory=list)  # those that this one writes again
+    written: bool = False
 
 
 class Context:
@@ -116,14 +118,18 @@ class Context:
     def persist(self, *changes: Change, request: RequestId | None = None) -> Ticket:
         """Write all or none; see ``after``.
 
-        What cannot be written is tried again until it can, and what depends on it waits: memory may be ahead of the
-        disk, but nobody was told. With a ``request`` there is somebody to tell: it is refused, the changes are
-        dropped, and ``NotDurable`` lets the machine undo them.
+        What cannot be written is tried again until it can, and what depends on it, or on anything after it, waits:
+        memory may be ahead of the disk, but nobody was told, and an older row never replaces a newer one. With a
+        ``request`` there is somebody to tell: it is refused, the changes are dropped, and ``NotDurable`` lets the
+        machine undo them.
         """
         self._last_ticket += 1
         ticket = Ticket(self._last_ticket)
         self._outstanding[ticket] = _Outstanding(changes, request)
-        self.do(Persist(ticket, changes))
+        if self._unwritten and request is None:
+            self._unwritten.append(ticket)  # in its place in the queue
+        else:
+            self.do(Persist(ticket, changes))
         return ticket
 
     def delete(self, table: str, key: bytes) -> Ticket:
@@ -148,16 +154,28 @@ class Context:
 
     def persisted(self, ticket: Ticket) -> None:
         """Do what waited for it."""
-        outstanding = self._outstanding.pop(ticket, None)
+        outstanding = self._outstanding.get(ticket)
         if outstanding is None:
             return
-        for follower in outstanding.followers:
-            self.persisted(follower)
-            if follower in self._unwritten:
-                self._unwritten.remove(follower)
-        for command in outstanding.commands:
-            self.do(command)
-        self.facts.extend(outstanding.facts)
+        outstanding.written = True
+        if outstanding.followers:
+            del self._outstanding[ticket]
+            for follower in outstanding.followers:
+                self._outstanding[follower].written = True
+            self._unwritten = [left for left in self._unwritten if not self._outstanding[left].written]
+        self._release()
+        if outstanding.followers:
+            self.retry_store()
+
+    def _release(self) -> None:
+        """All that is durable together with everything before it."""
+        for ticket, outstanding in list(self._outstanding.items()):
+            if not outstanding.written:
+                return
+            del self._outstanding[ticket]
+            for command in outstanding.commands:
+                self.do(command)
+            self.facts.extend(outstanding.facts)
 
     def persist_failed(self, ticket: Ticket, reason: str) -> None:
         """Keep it for another try, or drop it and refuse the request that wanted it."""
@@ -167,6 +185,7 @@ class Context:
             del self._outstanding[ticket]
             self.refuse(outstanding.request, Code.STORE_FAILED, reason)
             self.state(NotDurable(ticket))
+            self._release()
             return
         if not self._unwritten:
             self.notify("store_failing", reason=reason)
@@ -177,11 +196,19 @@ class Context:
         self.timers.set_at_latest(("store", b""), self.now.mono + STORE_RETRY_INTERVAL)
 
     def retry_store(self) -> None:
-        """Try all that could not be written, together and in order."""
-        if self._unwritten:
-            changes = [change for ticket in self._unwritten for change in self._outstanding[ticket].changes]
-            ticket = self.persist(*changes)
-            self._outstanding[ticket].followers = list(self._unwritten)
+        """Try all that could not be written, together and in order; with what was written after it, once more."""
+        if not self._unwritten:
+            return
+        waiting = self._outstanding.items()
+        if any(not item.written and ticket not in self._unwritten for ticket, item in waiting):
+            self.timer("store", b"", STORE_BUSY_INTERVAL)  # the disk still owes an answer, and order is all
+            return
+        followers = list(self._outstanding)
+        changes = [change for item in self._outstanding.values() for change in item.changes]
+        self._last_ticket += 1
+        ticket = Ticket(self._last_ticket)
+        self._outstanding[ticket] = _Outstanding(tuple(changes), None, followers=followers)
+        self.do(Persist(ticket, tuple(changes)))
 
     # -- ids and time -------------------------------------------------------------------------------------------------
 
