@@ -64,9 +64,9 @@ $(systemd_runs && echo "It runs: systemctl status meshd" || echo "systemd does n
 
 What is next:
   adduser YOU meshd                 may use meshctl from the next login on
-  meshctl found NAME                start a mesh; NAME is what this machine is called in it
+  meshctl found MESH --name NAME    start a mesh; NAME is what this machine is called in it
   meshctl introduce                 print a token for the next machine ...
-  meshctl join TOKEN NAME           ... and paste it there
+  meshctl join TOKEN --name NAME    ... and paste it there
 TEXT
 }
 
