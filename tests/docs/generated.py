@@ -1,0 +1,84 @@
+"""The parts of the pages that are made from the code, between two comments each.
+
+``python tests/docs/generated.py`` writes them anew (``make docs``); ``test_docs.py`` compares.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import vectors
+
+from meshd.wire import document
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The limits that an operator meets: where they stand, their names, and what happens at them. Settings of the
+# configuration are not among them: docs/configuration.md has those.
+LIMITS: tuple[tuple[str, str, str], ...] = (
+    ("meshd.wire.messages", "MAX_BODY_SIZE", "bytes of an application message; a larger one is refused"),
+    ("meshd.core.delivery", "MAX_OUTBOX_MESSAGES", "messages not acknowledged yet; then `send` is refused"),
+    ("meshd.core.delivery", "MAX_OUTBOX_SIZE", "bytes of them; then `send` is refused"),
+    ("meshd.core.delivery", "MAX_IN_FLIGHT", "messages to one peer on their way; the others wait"),
+    ("meshd.core.delivery", "MAX_RECEIVED", "ids remembered so that nothing comes twice; then senders are told `busy`"),
+    ("meshd.core.introductions", "MAX_INTRODUCTIONS", "tokens in the list; then `introduce` is refused"),
+    ("meshd.core.introductions", "MAX_USES", "joins with one token"),
+    ("meshd.core.joining", "MAX_TRIES", "join requests pushed in one join"),
+    ("meshd.core.channels", "MAX_CHANNELS", "push channels of this node; then no new holder gets one"),
+    ("meshd.core.pushing", "MAX_PUSHES", "pushes under way; then none is begun"),
+    ("meshd.core.pushing", "MAX_TRIES", "tries of one push"),
+    ("meshd.push.sender", "MAX_OUTBOX", "pushes handed to the sender; then they are answered `busy` and tried again"),
+    ("meshd.core.signaling", "MAX_SESSIONS", "attempts at links at one time; then none is begun"),
+    ("meshd.core.relay", "MESSAGE_RATE", "envelopes a second relayed for one neighbor; then `busy`"),
+    ("meshd.core.relay", "BYTE_RATE", "bytes a second relayed for one neighbor; then `busy`"),
+    ("meshd.core.routing", "MAX_HOPS", "links an envelope may cross"),
+    ("meshd.core.replay", "MAX_SESSIONS_PER_SENDER", "sessions of one sender in the replay memory; then dropped"),
+    ("meshd.core.replay", "MAX_SESSIONS", "sessions in the replay memory in all; then dropped"),
+    ("meshd.core.peering", "MAX_STRANGERS", "envelopes kept a moment for senders not known yet"),
+    ("meshd.wire.record", "MAX_NEIGHBORS", "neighbors that a record lists"),
+    ("meshd.links.outbox", "MAX_OUTBOX_SIZE", "bytes waiting on one link; then it is closed (`send_overflow`)"),
+    ("meshd.links.ice", "MAX_RECEIVE_QUEUE", "datagrams waiting for DTLS on one link; then dropped"),
+    ("meshd.daemon.driver", "MAX_REQUESTS", "control requests that wait; then `busy`"),
+    ("meshd.control.server", "MAX_CONNECTIONS", "control connections; then turned away"),
+    ("meshd.control.server", "MAX_USER_CONNECTIONS", "control connections of one user"),
+    ("meshd.control.connection", "MAX_REQUESTS_IN_FLIGHT", "requests at a time on one control connection"),
+    ("meshd.control.jsonrpc", "MAX_LINE_SIZE", "bytes of one control request"),
+    ("meshd.control.watchers", "MAX_WATCHER_LINES", "lines a watcher may leave unread; then it is closed"),
+    ("meshd.daemon.store", "MAX_STORE_SIZE", "bytes of the database"),
+)
+
+
+def limits() -> str:
+    """The table of named limits with their values."""
+    rows = ["| limit | value | what, and what happens there |", "|---|---|---|"]
+    for module, name, meaning in LIMITS:
+        value = getattr(importlib.import_module(module), name)
+        rows.append(f"| `{module.removeprefix('meshd.')}.{name}` | {value:,.0f} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
+    ("docs/protocol.md", "messages"): document.render,
+    ("docs/protocol.md", "vectors"): vectors.render,
+    ("docs/operations.md", "limits"): limits,
+}
+
+
+def with_part(text: str, name: str, made: str) -> str:
+    """``text`` with what stands between the two comments of ``name`` replaced. Raises ValueError without them."""
+    begin = text.index("-->", text.index(f"<!-- generated: {name}, by ")) + len("-->\n")
+    end = text.index(f"<!-- end of {name} -->", begin)
+    return f"{text[:begin]}\n{made.strip()}\n\n{text[end:]}"
+
+
+def main() -> None:
+    """Write all parts into their pages."""
+    for (page, name), make in PARTS.items():
+        path = ROOT / page
+        path.write_text(with_part(path.read_text(), name, make()))
+
+
+if __name__ == "__main__":
+    main()
