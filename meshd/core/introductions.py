@@ -314,11 +314,16 @@ class Introductions:
             name=session.id,
             topic=b"accept" + self._ctx.own_id[:12],
             lifetime=PUSH_SESSION_TIMEOUT,
-            ticket=session.ticket,
+            ticket=self._later(session.ticket),
         )
         if not session.pushed:
             self._ctx.count("joins_unanswerable")
             self._signaling.end(session, "no_capability")
+
+    def _later(self, admission: Ticket | None) -> Ticket | None:
+        """What is durable last of the admission and the record that goes with it: that covers both."""
+        own = self._membership.own_ticket
+        return own if admission is None or (own is not None and own > admission) else admission
 
     def on_session_over(self, session: SessionId) -> None:
         """It has succeeded or failed."""

@@ -31,7 +31,7 @@ MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits,
 class Membership:
     """The mesh as this node knows it. Without a mesh, ``row`` is None and there are no records."""
 
-    __slots__ = ("_admitted", "_ctx", "_neighbors", "_prefixes", "_records", "row")
+    __slots__ = ("_admitted", "_ctx", "_neighbors", "_prefixes", "_records", "own_ticket", "row")
 
     def __init__(self, ctx: Context, stored: Stored) -> None:
         self._ctx = ctx
@@ -40,6 +40,7 @@ class Membership:
         self._records: dict[PeerId, Record] = {}
         self._prefixes: dict[bytes, PeerId] = {}
         self._neighbors: tuple[bytes, ...] = ()
+        self.own_ticket: Ticket | None = None  # our own record may be shown once it is durable
         if self.row is not None:
             for data in stored.get("records", {}).values():
                 try:  # they were verified when they came, and only this daemon can write here
@@ -169,6 +170,7 @@ class Membership:
         ticket = self._ctx.persist(
             Put("mesh", MESH_KEY, encode(self.row)), Put("records", record.peer, record.encoded), request=request
         )
+        self.own_ticket = ticket
         self._ctx.timer("record", b"", self._ctx.jitter(RECORD_RENEW_INTERVAL))
         self._ctx.state(RecordAccepted(record, previous, ticket))
         return ticket

@@ -59,7 +59,7 @@ class Reconciliation:
 
     def introduce(self, peer: PeerId, own: Record) -> None:
         """Our own record first thing on a new link: what follows may depend on it."""
-        self._neighbors.send_to(peer, Records((own.encoded,)))
+        self._neighbors.send_to(peer, Records((own.encoded,)), ticket=self._membership.own_ticket)
 
     def on_records(self, source: PeerId, message: Records) -> None:
         """Take what is new and pass it on. One bad record spoils neither the others nor the link."""
@@ -177,13 +177,14 @@ class Reconciliation:
         self._send_records(peer, [record for record in found if record is not None])
 
     def _send_records(self, peer: PeerId, records: list[Record]) -> None:
+        ticket = self._membership.own_ticket  # ours may be among them
         batch: list[bytes] = []
         size = 0
         for record in records:
             if batch and (len(batch) == MAX_RECORDS or size + len(record.encoded) > MAX_BATCH_SIZE):
-                self._neighbors.send_to(peer, Records(tuple(batch)))
+                self._neighbors.send_to(peer, Records(tuple(batch)), ticket=ticket)
                 batch, size = [], 0
             batch.append(record.encoded)
             size += len(record.encoded)
         if batch:
-            self._neighbors.send_to(peer, Records(tuple(batch)))
+            self._neighbors.send_to(peer, Records(tuple(batch)), ticket=ticket)
