@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from meshd.core import commands as cm
 from meshd.core.neighbors import LinkState
 from meshd.core.node import Node
-from meshd.crypto.admission import verify_chain
+from meshd.crypto.admission import expires_at, verify_chain
 from meshd.errors import Rejected
 from meshd.ids import PeerId
 from meshd.sim.history import History, Said, Step
@@ -56,11 +56,10 @@ def _is_member(peer: PeerId, history: History) -> bool:
     if chain is None or history.left.get(peer, history.network.now) + FAREWELL_TIME < history.network.now:
         return False
     try:
-        verify_chain(
-            chain, history.mesh, EPOCH + history.network.now - CLOCK_SLACK, history.network.machines[0].suite.verify
-        )
-    except Rejected:
-        return False
+        verify_chain(chain, history.mesh, EPOCH + history.network.now, history.network.machines[0].suite.verify)
+    except Rejected as rejected:
+        late = rejected.reason == "admission_expired" and expires_at(chain) + CLOCK_SLACK > EPOCH + history.network.now
+        return late or rejected.reason == "admission_in_future"
     return True
 
 
@@ -99,23 +98,31 @@ def _not_durable(said: Said, machine: Machine, history: History) -> Iterator[str
                 yield from _record_not_durable(decode_record(data), machine, history)
         case ms.Hello() if not machine.disk["mesh"] and machine.peer not in history.left:
             yield "a hello before the membership is on the disk"
-        case ms.JoinAccepted() if said.to not in machine.disk["admitted"] and said.to not in machine.disk["records"]:
+        case ms.JoinAccepted() if not _admission_durable(said, machine):
             yield "an acceptance before the admission is on the disk"
+        case ms.JoinAccepted():
+            yield from _record_not_durable(decode_record(said.message.record), machine, history)
         case ms.ApplicationMessage() if said.message.message not in machine.disk["outbox"]:
             yield "a message that is not in the outbox on the disk"
-        case ms.Answer() | ms.JoinAccepted() if said.to + said.session not in machine.disk["seen"]:
-            yield f"{type(said.message).__name__} before the replay memory is on the disk"
+        case ms.Answer() if said.to + said.session not in machine.disk["seen"]:
+            yield "an answer before the replay memory is on the disk"
+
+
+def _admission_durable(said: Said, machine: Machine) -> bool:
+    disk = machine.disk
+    known = said.to in disk["admitted"] or said.to in disk["records"]
+    return known and said.to + said.session in disk["seen"]
 
 
 def _record_not_durable(record: Record, machine: Machine, history: History) -> Iterator[str]:
-    key = (record.peer, record.number)
-    if history.numbers.setdefault(key, record.encoded) != record.encoded:
+    """Others' records speak for themselves; our own number must never be used again."""
+    if history.numbers.setdefault((record.peer, record.number), record.encoded) != record.encoded:
         yield f"number {record.number} of {record.name} is used for a second record"
-    if machine.peer in history.left:
-        return  # a farewell: its disk is empty on purpose
+    if record.peer != machine.peer or record.departed:
+        return
     kept = machine.disk["records"].get(record.peer)
     if kept is None or decode_record(kept).number < record.number:
-        yield f"record {record.number} of {record.name} is passed on before it is on the disk"
+        yield f"its record {record.number} leaves before it is on the disk"
 
 
 def tokens_are_used_up(step: Step, history: History) -> Iterator[str]:
