@@ -100,6 +100,15 @@ class Joining:
         self._ctx.timer("join_push", b"", PUSH_WAIT)
         self._gather()
 
+    def refuse_member(self, token: str) -> None:
+        """A token pasted where there is a mesh already. Raises ControlError: what fits best."""
+        introduction = decode_token(token)
+        if introduction.introducer == self._ctx.own_id:
+            raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")
+        if introduction.mesh == self._membership.mesh:
+            raise ControlError(Code.IN_MESH, "The token is of this very mesh: nothing is to be done.")
+        raise ControlError(Code.IN_MESH, "The token is of another mesh.")
+
     def _check(self, introduction: Introduction, name: str) -> None:
         if introduction.introducer == self._ctx.own_id:
             raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")

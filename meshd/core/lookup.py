@@ -24,6 +24,6 @@ def find_member(membership: Membership, text: str) -> PeerId:
     if not fitting:
         names = sorted(record.name for record in membership)
         shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-        raise ControlError(Code.PEER_UNKNOWN, f"{text[:64]!r}; the members are: {shown}.")
+        raise ControlError(Code.PEER_UNKNOWN, f"{text[:64]!r} is none of: {shown}.")
     shown = ", ".join(f"{membership.name_of(peer)} ({short(peer)})" for peer in fitting[:8])
     raise ControlError(Code.PEER_AMBIGUOUS, f"{text[:64]!r} may be {shown}.")

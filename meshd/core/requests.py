@@ -42,6 +42,8 @@ class Requests:
         match method:
             case "messages.read":
                 node.delivery.read(request, params["message_ids"])
+            case "mesh.join" if in_mesh:
+                node.joining.refuse_member(params["token"])
             case "mesh.found" | "mesh.join" if in_mesh or node.joining.active:
                 raise ControlError(Code.IN_MESH if in_mesh else Code.BUSY, "" if in_mesh else "A join is under way.")
             case "mesh.found":
