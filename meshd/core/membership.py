@@ -25,13 +25,15 @@ RECORD_RENEW_INTERVAL = 86400.0  # seconds; well within a record's lifetime of a
 DEPARTED_RETENTION = 30 * 86400.0  # seconds a goodbye is remembered, so that an older record does not raise the dead
 MEMBER_LIFETIME = 365 * 86400  # seconds an admission by an admin lasts
 INTRODUCED_LIFETIME = 30 * 86400  # seconds one by another member lasts; any admin makes it a full one
+RECORD_RATE = 2.0  # records a second of one member, with a burst: a newcomer's links come up one after another
+RECORD_BURST = 64.0
 MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits, and 17,000 years of seconds
 
 
 class Membership:
     """The mesh as this node knows it. Without a mesh, ``row`` is None and there are no records."""
 
-    __slots__ = ("_admitted", "_ctx", "_neighbors", "_prefixes", "_records", "own_ticket", "row")
+    __slots__ = ("_admitted", "_allowances", "_ctx", "_neighbors", "_prefixes", "_records", "own_ticket", "row")
 
     def __init__(self, ctx: Context, stored: Stored) -> None:
         self._ctx = ctx
@@ -40,6 +42,7 @@ class Membership:
         self._records: dict[PeerId, Record] = {}
         self._prefixes: dict[bytes, PeerId] = {}
         self._neighbors: tuple[bytes, ...] = ()
+        self._allowances: dict[PeerId, tuple[float, float]] = {}  # of members only, so as many as they
         self.own_ticket: Ticket | None = None  # our own record may be shown once it is durable
         if self.row is not None:
             for data in stored.get("records", {}).values():
@@ -256,6 +259,7 @@ class Membership:
         if known is None and len(self._records) >= self._ctx.config.mesh.max_members:
             raise Rejected("too_many_members")
         verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix)
+        self._charge(record.peer)
         previous = self._keep(record)
         changes: list[Put | Delete] = [Put("records", record.peer, data)]
         if self._admitted.pop(record.peer, None) is not None:
@@ -269,6 +273,17 @@ class Membership:
             self._ctx.notify("member_renamed", peer=record.peer, name=record.name, previous=previous.name)
         self._ctx.state(RecordAccepted(record, previous, ticket))
         return record, ticket
+
+    def _charge(self, peer: PeerId) -> None:
+        """Each member may renew its record so often and no oftener: every one costs everybody a write and a message.
+
+        What is refused comes with the next comparison. Raises Rejected.
+        """
+        allowance, since = self._allowances.get(peer, (RECORD_BURST, self._ctx.now.mono))
+        allowance = min(RECORD_BURST, allowance + (self._ctx.now.mono - since) * RECORD_RATE)
+        if allowance < 1:
+            raise Rejected("record_flood")
+        self._allowances[peer] = (allowance - 1, self._ctx.now.mono)
 
     def _meet_own(self, record: Record) -> None:
         """Somebody shows us our own record. One that is newer than ours means a restored backup, or a double."""
