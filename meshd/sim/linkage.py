@@ -139,6 +139,14 @@ class Linkage:
             delay = max(end.free_at - network.now, network.between(network.conditions.latency))
             network.schedule(delay, network.machines[other.machine], HangUp(other.link, "closed_by_peer"))
 
+    def break_link(self, machine: Machine, link: LinkId) -> None:
+        """The association fails (ICE consent lost): both ends are told."""
+        end = machine.ends.get(link)
+        for side in (end, None if end is None else end.other):
+            if side is not None and side.open:
+                target = self._network.machines[side.machine]
+                self._network.schedule(0.0, target, HangUp(side.link, "connection_lost"))
+
     def hang_up(self, machine: Machine) -> None:
         """The daemon ends in good order: all its links are closed, not just silent."""
         for link in list(machine.ends):

@@ -47,6 +47,11 @@ class Stage:
         self.network.watchers.append(self)
         self._steps = 0
 
+    @property
+    def size(self) -> int:
+        """How many machines there are."""
+        return len(self.network.machines)
+
     # -- watching -----------------------------------------------------------------------------------------------------
 
     def on_started(self, machine: Machine) -> None:
@@ -86,6 +91,11 @@ class Stage:
 
     def _at_rest(self) -> bool:
         return not any(True for check in AT_REST for _ in check(self.history))
+
+    def expect(self, holds: bool, what: str) -> None:
+        """What the scenario itself demands."""
+        if not holds:
+            self._report("expected", [what])
 
     # -- people -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,169 @@
+"""Scenarios about getting in."""
+
+from __future__ import annotations
+
+from meshd.errors import Code
+from meshd.sim.conditions import rough
+from meshd.sim.scenarios import scenario
+from meshd.sim.stage import Stage
+
+
+@scenario(10)
+def one_by_one(stage: Stage) -> None:
+    """Everybody joins through the founder, one after the other."""
+    stage.start()
+    stage.found()
+    stage.join_all(range(1, stage.size))
+    stage.rest()
+
+
+@scenario(12)
+def all_at_once(stage: Stage) -> None:
+    """Everybody joins at the same moment with one token of as many uses."""
+    stage.start()
+    stage.found()
+    token = stage.mint(0, uses=stage.size - 1)
+    requests = [(index, stage.join(index, token)) for index in range(1, stage.size)]
+    for index, request in requests:
+        stage.expect(stage.outcome(index, request) is None, f"n{index} joins")
+    stage.rest()
+
+
+@scenario(5)
+def one_too_many(stage: Stage) -> None:
+    """A token of three uses in the hands of four, the introducer killed and back between the second and the rest."""
+    stage.start()
+    stage.found()
+    token = stage.mint(0, uses=3)
+    requests = [(index, stage.join(index, token)) for index in (1, 2)]
+    stage.wait(stage.dice.uniform(0.0, 3.0))
+    stage.kill(0)
+    stage.network.start(0)
+    requests += [(index, stage.join(index, token)) for index in range(3, stage.size)]
+    outcomes = [stage.outcome(index, request) for index, request in requests]
+    refused = [outcome for outcome in outcomes if outcome is not None]
+    stage.expect(refused == [Code.TOKEN_USED_UP], f"three get in, one is told why not: {outcomes}")
+    stage.rest()
+
+
+@scenario(9)
+def many_introducers(stage: Stage) -> None:
+    """Three members introduce at the same time, to people who all want the same name."""
+    stage.start()
+    stage.found()
+    stage.join_all((1, 2))
+    tokens = {index: stage.mint(index % 3) for index in range(3, stage.size)}
+    requests = [
+        (index, stage.network.request(index, "mesh.join", token=token, timeout=300.0, name="laptop"))
+        for index, token in tokens.items()
+    ]
+    for index, request in requests:
+        stage.expect(stage.outcome(index, request) is None, f"n{index} joins")
+    stage.rest()
+
+
+@scenario(20, rough)
+def rough_weather(stage: Stage) -> None:
+    """Twenty nodes; messages lost and out of order, pushes late, lost and twice, 30 % of pairs cannot connect."""
+    stage.start()
+    stage.found()
+    for index in range(1, stage.size):
+        introducer = stage.dice.randrange(index)
+        stage.join_all((index,), introducer if stage.is_member(introducer) else 0)
+        stage.talk(3)
+    stage.rest(1200.0)
+
+
+@scenario(4)
+def killed_while_joining(stage: Stage) -> None:
+    """kill -9 of the joiner or the introducer at any moment of a join; both come back, the token is pasted again."""
+    stage.start()
+    stage.found()
+    stage.join_all((1,))
+    for index in range(2, stage.size):
+        token = stage.mint(0)
+        stage.join(index, token)
+        stage.wait(stage.dice.uniform(0.0, 2.5))
+        victim = stage.dice.choice((0, index))
+        stage.kill(victim)
+        stage.wait(stage.dice.choice((0.0, 0.5, 15.0)))
+        stage.network.start(victim)
+        for _ in range(4):
+            if stage.is_member(index) and stage.until(lambda index=index: stage.neighbors(index) > 0, 60.0):  # type: ignore[misc]
+                break
+            stage.outcome(index, stage.join(index, token))
+        stage.expect(stage.is_member(index), f"n{index} gets in with the same token")
+    stage.rest(1200.0)
+
+
+@scenario(3)
+def push_down_while_joining(stage: Stage) -> None:
+    """The push service fails in the middle of a join, and comes back within a minute."""
+    stage.start()
+    stage.found()
+    stage.undisturbed = False
+    for index in range(1, stage.size):
+        token = stage.mint(0)
+        request = stage.join(index, token)
+        stage.wait(stage.dice.uniform(0.0, 1.5))
+        stage.network.set_push(down=True)
+        stage.wait(stage.dice.uniform(5.0, 40.0))
+        stage.network.set_push(down=False)
+        outcome = stage.outcome(index, request)
+        stage.expect(outcome in (None, Code.PUSH_UNAVAILABLE), f"n{index} joins, or is told: {outcome}")
+        if outcome is not None:
+            stage.join_all((index,))
+    stage.rest()
+
+
+@scenario(3)
+def clocks(stage: Stage) -> None:
+    """A clock nine minutes off works; one that is fifteen minutes off is named as the error."""
+    stage.start()
+    stage.found()
+    for skew in (540.0, -540.0):
+        stage.network.set_clock(1, skew)
+        outcome = stage.outcome(1, stage.join(1, stage.mint(0)))
+        stage.expect(outcome is None, f"a clock {skew:+.0f} s off joins: {outcome}")
+        stage.network.ask(1, "mesh.leave")
+        stage.wait(30.0)
+    stage.undisturbed = False
+    for skew in (900.0, -900.0):
+        stage.network.set_clock(2, skew)
+        outcome = stage.outcome(2, stage.join(2, stage.mint(0)))
+        stage.expect(outcome is Code.CLOCK_WRONG, f"a clock {skew:+.0f} s off is named: {outcome}")
+    stage.network.set_clock(2, 0.0)
+    stage.join_all((1, 2))
+    stage.rest()
+
+
+@scenario(4)
+def leave_and_return(stage: Stage) -> None:
+    """A member leaves, is forgotten, and joins again through somebody else."""
+    stage.start()
+    stage.found()
+    stage.join_all(range(1, stage.size))
+    stage.rest()
+    stage.undisturbed = False
+    for introducer in (2, 0):
+        stage.network.ask(1, "mesh.leave")
+        stage.wait(stage.dice.choice((0.2, 5.0, 60.0)))
+        stage.talk(4)
+        stage.join_all((1,), introducer)
+        stage.expect(stage.is_member(1), "it is back")
+    stage.rest()
+
+
+@scenario(6)
+def renamed_by_two(stage: Stage) -> None:
+    """Two admins cannot be; but two members ask for one name at the same time."""
+    stage.start()
+    stage.found()
+    stage.join_all(range(1, stage.size))
+    stage.rest()
+    requests = [(index, stage.network.request(index, "node.rename", name="box")) for index in (1, 2)]
+    outcomes = [stage.outcome(index, request) for index, request in requests]
+    stage.expect(
+        sorted(map(str, outcomes)) == sorted(map(str, (None, Code.NAME_TAKEN))), f"one of the two gets it: {outcomes}"
+    )
+    stage.rest()
