@@ -34,7 +34,7 @@ fast: $(VENV)/.dev ## the tests that start no daemon
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not e2e and not root"
 
 e2e: $(VENV)/.dev ## real daemons end to end
-	@$(BIN)/python -m pytest -q -m "e2e and not root"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "e2e and not root"
 
 check: $(VENV)/.dev ## the tests that need root and Debian packages: real systemd, namespaces
 	@$(BIN)/python -m pytest -q -m root

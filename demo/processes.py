@@ -35,7 +35,14 @@ _libc = ctypes.CDLL(None)
 
 
 class Failed(Exception):
-    """A process did not do what was asked of it, or a condition did not come true in time."""
+    """A process did not do what was asked of it, or a condition did not come true in time.
+
+    ``symbol`` is that of the control socket's error, if it was one.
+    """
+
+    def __init__(self, text: str, symbol: str = "") -> None:
+        super().__init__(text)
+        self.symbol = symbol
 
 
 def wait_for(
@@ -225,7 +232,8 @@ class Daemon(Process):
                     if answer.get("id") != 1:
                         continue  # the greeting
                     if "error" in answer:
-                        raise Failed(f"{method} on {self.name}: {answer['error']['message']}")
+                        error = answer["error"]
+                        raise Failed(f"{method} on {self.name}: {error['message']}", error["data"]["symbol"])
                     result: dict[str, Any] = answer["result"]
                     return result
         raise ConnectionError(f"{self.name} closed the connection without an answer")
