@@ -115,6 +115,8 @@ def open_envelope(suite: Suite, mesh: MeshId, data: bytes, seed: bytes | None = 
         raise Rejected("unknown_suite")
     if header.mesh_hint != mesh[:MESH_HINT_SIZE]:
         raise Rejected("wrong_mesh")
+    if header.recipient != (suite.peer_id if seed is None else suite.sealing_key_of(seed)):
+        raise Rejected("not_for_us")
     outside = data[:HEADER_SIZE]
     sealed = decode(_Sealed, suite.open(seed, _CONTEXT + outside, data[HEADER_SIZE:]), MAX_ENVELOPE_SIZE)
     signed = decode(_Signed, sealed.signed, MAX_ENVELOPE_SIZE)
