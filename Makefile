@@ -46,6 +46,7 @@ docs: $(VENV)/.runtime ## write the generated pages anew
 	@$(BIN)/python -m meshd.control.document > docs/control-api.md
 	@$(BIN)/python -m meshd.daemon.document_config
 	@$(BIN)/python -m meshd.daemon.document_log
+	@$(BIN)/python tests/docs/generated.py
 
 install: ## as root: into PREFIX (/opt/meshd), with units, account and completion; again is the upgrade
 	@systemd/install.sh install

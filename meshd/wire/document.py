@@ -1,4 +1,4 @@
-"""The table of peer messages for people: ``python -m meshd.wire.document`` prints it in Markdown.
+"""The table of peer messages for people, in Markdown.
 
 ``docs/protocol.md`` holds it between two markers; ``make docs`` puts it there anew and a test compares.
 """
@@ -75,7 +75,3 @@ def lines() -> Iterator[str]:
 def render() -> str:
     """The tables as one text."""
     return "\n".join(lines()) + "\n"
-
-
-if __name__ == "__main__":
-    print(render(), end="")  # noqa: T201 - the one program in a room without I/O
