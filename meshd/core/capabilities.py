@@ -18,9 +18,12 @@ _COVERED = MAX_AHEAD - 2 * CLOCK_SLACK
 
 
 def expiries(now: float, span: float = GRANT_SPAN) -> list[int]:
-    """``exp`` values such that at every moment from ``now`` to ``now + span`` one of them is usable."""
+    """``exp`` values such that at every moment from ``now`` to ``now + span`` one of them is usable.
+
+    From a little before, in fact: the holder's clock may be behind ours, and it could not use what begins later.
+    """
     result: list[int] = []
-    covered = now
+    covered = now - CLOCK_SLACK
     while covered < now + span:
         covered = min(covered + _COVERED, now + span)
         result.append(int(covered) + CLOCK_SLACK)
