@@ -120,10 +120,11 @@ def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify) -> None
             raise Rejected("chain_broken")
         if not granted & (Rights.INTRODUCE | Rights.ADMIN):
             raise Rejected("may_not_introduce")
-        if certificate.rights & ~granted & Rights.ADMIN or (
-            certificate.rights & Rights.ADMIN and depth > 0 and certificate.subject != certificate.issuer
-        ):  # an admin may rename itself; it cannot appoint another
+        itself = certificate.subject == certificate.issuer
+        if certificate.rights & Rights.ADMIN and depth > 0 and not (itself and granted & Rights.ADMIN):
             raise Rejected("may_not_appoint")
+        if itself and not granted & Rights.ADMIN:  # an admin may rename itself; others could take anybody's name
+            raise Rejected("may_not_rename")
         if certificate.issued > now + CLOCK_SKEW:
             raise Rejected("admission_in_future")
         if certificate.expires <= now:

@@ -32,7 +32,7 @@ _PROOF_CONTEXT = b"meshd introduction proof 1\0"
 MAX_TOKEN_SIZE = 4096
 MAX_TEXT_CHARS = 16384  # of what a person pastes, the noise around the token included
 MAX_STUN_SERVERS = 4
-_NOISE = re.compile("[\\s\"'`<>|*\u200b-\u200f\u2018-\u201f\u2060\ufeff]+")
+_NOISE = re.compile("[\\s\u00ad\"'`<>|*\u200b-\u200f\u2018-\u201f\u2060\ufeff]+")
 _WORD = re.compile(r"[A-Za-z0-9_-]*")
 
 

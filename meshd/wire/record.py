@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH, Chain, decode_chain, expires_at, verify_chain
+from meshd.crypto.admission import (
+    CLOCK_SKEW,
+    MAX_CERTIFICATE_SIZE,
+    MAX_CHAIN_LENGTH,
+    Chain,
+    decode_chain,
+    expires_at,
+    verify_chain,
+)
 from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import INSTANCE_SIZE, PREFIX_SIZE, Instance, MeshId, PeerId
@@ -150,6 +158,8 @@ def verify_record(record: Record, suite: Suite, mesh: MeshId, now: float) -> Non
     """Check chain, times and signature at Unix time ``now``. Raises Rejected."""
     if record.expires <= now:
         raise Rejected("record_expired")
+    if record.issued > now + CLOCK_SKEW:
+        raise Rejected("record_in_future")
     if record.expires - record.issued > RECORD_LIFETIME:
         raise Rejected("record_too_long")
     verify_chain(record.chain, mesh, now, suite.verify)
