@@ -22,20 +22,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # demo.processes: real da
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(tool, ...): programs that must be on the PATH")
+    config.addinivalue_line("markers", "needs(tool, ...): programs that must be on the PATH, or `root`")
 
 
 def missing_for(item: pytest.Item) -> Iterator[str]:
-    if item.get_closest_marker("root") and os.geteuid() != 0:
-        yield "root"
+    needed = {tool for mark in item.iter_markers("needs") for tool in mark.args}
+    if item.get_closest_marker("root"):
+        needed.add("root")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    for mark in item.iter_markers("needs"):
-        yield from (tool for tool in mark.args if shutil.which(tool, path=path) is None)
+    for tool in needed:
+        if os.geteuid() != 0 if tool == "root" else shutil.which(tool, path=path) is None:
+            yield tool
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    missing = sorted(set(missing_for(item)))
+    missing = sorted(missing_for(item))
     if not missing:
         return
     text = f"missing: {', '.join(missing)}"

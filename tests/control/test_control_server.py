@@ -312,7 +312,7 @@ with socket.socket(socket.AF_UNIX) as client:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.needs("root")  # to become somebody else
 async def test_another_user_may_read_if_the_socket_lets_him_in():
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chmod(directory, 0o755)
