@@ -25,6 +25,7 @@ from meshd.wire.session_description import decode as decode_description
 # Policy
 MAX_INTRODUCTIONS = 256  # kept, the expired ones included
 MAX_USES = 1000
+MAX_LIFETIME = 15 * 86400.0  # seconds; a capability covers a day at most, and a subscription carries 16 of them
 EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the list
 CHANNEL_WAIT = 2.0  # seconds an acceptance waits for a channel to grant in it
 
@@ -94,7 +95,8 @@ class Introductions:
             return
         seed, secret = self._ctx.rng.randbytes(32), self._ctx.rng.randbytes(16)
         now = int(self._ctx.now.unix)
-        row = IntroductionRow(seed, secret, label[:64], now, now + int(lifetime), min(uses, MAX_USES), 0)
+        expires = now + int(min(lifetime, MAX_LIFETIME))
+        row = IntroductionRow(seed, secret, label[:64], now, expires, min(uses, MAX_USES), 0)
         identifier = introduction_id(self._ctx.suite.sealing_key_of(seed))
         self._rows[identifier] = row
         self._ctx.persist(Put("introductions", identifier, encode(row)))  # before the channel's, so before the token
