@@ -169,6 +169,8 @@ class Introductions:
 
     def sweep(self) -> None:
         """Take back the channels of expired tokens; forget the old ones."""
+        for session in [session for session in self._arrivals if self._signaling.session(session) is None]:
+            self.on_session_over(session)  # the joiner's own offer, as a member by then, has taken its place
         now = self._ctx.now.unix
         for identifier, row in list(self._rows.items()):
             if row.expires + 600 < now and self._channels.is_ready(identifier):
@@ -326,6 +328,12 @@ class Introductions:
         """What is durable last of the admission and the record that goes with it: that covers both."""
         own = self._membership.own_ticket
         return own if admission is None or (own is not None and own > admission) else admission
+
+    def on_neighbor_up(self, peer: PeerId) -> None:
+        """It is in: nothing is left to be answered."""
+        for session, arrival in list(self._arrivals.items()):
+            if arrival.peer == peer:
+                self.on_session_over(session)
 
     def on_session_over(self, session: SessionId) -> None:
         """It has succeeded or failed."""

@@ -258,9 +258,7 @@ class Node:
 
     def _on_neighbor_up(self, peer: PeerId) -> None:
         self.routing.changed()
-        session = self.signaling.with_peer(peer)
-        if session is not None:
-            self.introductions.on_session_over(session.id)
+        self.introductions.on_neighbor_up(peer)
         self.signaling.on_neighbor_up(peer)
         self.topology.on_up(peer)
         self.joining.on_neighbor_up(peer)
