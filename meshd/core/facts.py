@@ -61,11 +61,12 @@ class DescriptionReady:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """That attempt at a link has ended without one."""
+    """That attempt at a link has ended without one; ``pushes`` is how often it was made by push."""
 
     session: SessionId
     peer: PeerId
     reason: str
+    pushes: int
 
 
 @dataclass(frozen=True, slots=True)
