@@ -82,12 +82,14 @@ def killed_while_joining(stage: Stage) -> None:
     stage.join_all((1,))
     for index in range(2, stage.size):
         token = stage.mint(0)
-        stage.join(index, token)
+        request = stage.join(index, token)
         stage.wait(stage.dice.uniform(0.0, 2.5))
         victim = stage.dice.choice((0, index))
         stage.kill(victim)
         stage.wait(stage.dice.choice((0.0, 0.5, 15.0)))
         stage.network.start(victim)
+        if victim == 0:
+            stage.outcome(index, request)
         for _ in range(4):
             if stage.is_member(index) and stage.until(lambda index=index: stage.neighbors(index) > 0, 60.0):  # type: ignore[misc]
                 break

@@ -40,6 +40,7 @@ LIMITS: dict[str, Limit] = {
     "Context._unwritten": _fixed(MAX_OUTSTANDING),
     "Context.counters": _fixed(MAX_COUNTERS),
     "Membership._admitted": _members,
+    "Membership._allowances": _members,
     "Membership._neighbors": _fixed(MAX_NEIGHBORS),
     "Membership._prefixes": _members,
     "Membership._records": _members,
