@@ -68,8 +68,7 @@ def rough_weather(stage: Stage) -> None:
     stage.start()
     stage.found()
     for index in range(1, stage.size):
-        introducer = stage.dice.randrange(index)
-        stage.join_all((index,), introducer if stage.is_member(introducer) else 0)
+        stage.join_all((index,), stage.introducer_for(index))
         stage.talk(3)
     stage.rest(1200.0)
 

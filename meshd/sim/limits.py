@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshd.config import Config
-from meshd.core import delivery, introductions, peering, pinging, post, pushing, relay, replay, routing, signaling
+from meshd.core import (
+    delivery,
+    introductions,
+    membership,
+    peering,
+    pinging,
+    post,
+    pushing,
+    relay,
+    replay,
+    routing,
+    signaling,
+)
 from meshd.core.admissions import MAX_ASKED
 from meshd.core.channels import MAX_CHANNELS
 from meshd.core.node import Node
@@ -42,6 +54,7 @@ LIMITS: dict[str, Limit] = {
     "Membership._admitted": _members,
     "Membership._allowances": _members,
     "Membership._neighbors": _fixed(MAX_NEIGHBORS),
+    "Membership._promised": _fixed(membership.MAX_PROMISED),
     "Membership._prefixes": _members,
     "Membership._records": _members,
     "Neighbors._current": _links,

@@ -124,6 +124,15 @@ class Stage:
                 if self.outcome(index, self.join(index, token)) in (None, Code.IN_MESH):
                     break
 
+    def introducer_for(self, index: int) -> int:
+        """A random member that may introduce and can connect to that machine; the founder if there is none."""
+        able = []
+        for machine, node in self.network.running():
+            connects = machine.index != index and not self.network.unconnectable(machine.index, index)
+            if connects and node.membership.row is not None and node.membership.may_admit:
+                able.append(machine.index)
+        return self.dice.choice(able) if able else 0
+
     def outcome(self, index: int, request: int, timeout: float = 400.0) -> Code | None:
         """How that request ended; None: well. ``Code.JOIN_TIMEOUT`` stands for no answer at all."""
         network = self.network

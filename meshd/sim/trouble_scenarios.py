@@ -10,7 +10,8 @@ from meshd.sim.stage import Stage
 def _mesh(stage: Stage, rest: bool = True) -> None:
     stage.start()
     stage.found()
-    stage.join_all(range(1, stage.size))
+    for index in range(1, stage.size):
+        stage.join_all((index,), 0 if not stage.network.unconnectable(0, index) else stage.introducer_for(index))
     if rest:
         stage.rest()
 
@@ -264,8 +265,7 @@ def some_pairs_cannot(stage: Stage) -> None:
     stage.start()
     stage.found()
     for index in range(1, stage.size):
-        able = [i for i in range(index) if not stage.network.unconnectable(i, index)] or [0]
-        stage.join_all((index,), stage.dice.choice(able))
+        stage.join_all((index,), stage.introducer_for(index))
         stage.talk(3)
     stage.rest(1200.0)
 
