@@ -18,6 +18,8 @@ from meshd.crypto.admission import Chain, Rights
 from meshd.errors import Code, MalformedMessage, Rejected
 from meshd.ids import IntroductionId, PeerId, RequestId, SessionId, Ticket, is_name, text_of
 from meshd.wire.codec import encode
+from meshd.wire.envelope import Letter, open_envelope
+from meshd.wire.envelope import Letter, open_envelope
 from meshd.wire.introduction import Introduction, encode_token, introduction_id, proof_of
 from meshd.wire.messages import JOINING, JoinAccepted, JoinRefused, JoinRequest, decode_message
 from meshd.wire.session_description import decode as decode_description
@@ -27,6 +29,7 @@ MAX_INTRODUCTIONS = 256  # kept, the expired ones included
 MAX_USES = 1000
 MAX_LIFETIME = 15 * 86400.0  # seconds; a capability covers a day at most, and a subscription carries 16 of them
 EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the list
+MAX_CLOCK_REFUSALS = 3  # for one token
 CHANNEL_WAIT = 2.0  # seconds an acceptance waits for a channel to grant in it
 
 
@@ -45,6 +48,7 @@ class Introductions:
     __slots__ = (
         "_arrivals",
         "_channels",
+        "_clocks",
         "_ctx",
         "_membership",
         "_mints",
@@ -76,6 +80,7 @@ class Introductions:
         self._rows = {IntroductionId(k): row for k, row in rows(stored, "introductions", IntroductionRow).items()}
         self._mints: dict[IntroductionId, RequestId] = {}  # waiting for their channel
         self._arrivals: dict[SessionId, _Arrival] = {}
+        self._clocks: dict[IntroductionId, int] = {}  # how often a bearer was told that a clock is wrong
 
     # -- minting ------------------------------------------------------------------------------------------------------
 
@@ -181,6 +186,7 @@ class Introductions:
     def forget(self, identifier: IntroductionId) -> None:
         """Not even in the list any more."""
         del self._rows[identifier]
+        self._clocks.pop(identifier, None)
         self._channels.release(identifier)
         self._ctx.delete("introductions", identifier)
 
@@ -205,7 +211,25 @@ class Introductions:
         Raises MalformedMessage and Rejected.
         """
         row = self._rows[identifier]
-        letter = self._post.open(envelope, self._membership.mesh, row.sealing_seed)
+        mesh = self._membership.mesh
+        try:
+            letter = self._post.open(envelope, mesh, row.sealing_seed)
+        except Rejected as rejected:
+            if rejected.reason in ("clock", "expired"):
+                self._blame_clock(identifier, row, open_envelope(self._ctx.suite, mesh, envelope, row.sealing_seed))
+            raise
+        request = self._request_in(letter, identifier, row)
+        ticket = self._post.remember(letter)
+        self._take_grant(letter.sender, request)
+        reason = self._why_not(row, letter.sender)
+        if reason is not None:
+            self._refuse(letter.sender, letter.session, request, reason, ticket)
+            return ticket
+        self._admit(identifier, row, letter.sender, letter.session, request)
+        return ticket
+
+    def _request_in(self, letter: Letter, identifier: IntroductionId, row: IntroductionRow) -> JoinRequest:
+        """The request, from one who holds the secret. Raises MalformedMessage and Rejected."""
         request = decode_message(letter.body, JOINING)
         if not isinstance(request, JoinRequest) or request.introduction != identifier:
             raise MalformedMessage("no join request on a token's channel")
@@ -213,14 +237,40 @@ class Introductions:
             raise Rejected("proof_wrong")
         if letter.sender == self._ctx.own_id:
             raise Rejected("own_token")
-        ticket = self._post.remember(letter)
-        self._pushing.on_grant(letter.sender, request.grant)
-        reason = self._why_not(row, letter.sender)
-        if reason is not None:
-            self._refuse(letter.sender, letter.session, request, reason, ticket)
-            return ticket
-        self._admit(identifier, row, letter.sender, letter.session, request)
-        return ticket
+        return request
+
+    def _take_grant(self, joiner: PeerId, request: JoinRequest) -> None:
+        """Whoever joins begins anew: what it granted in an earlier life, under a higher generation, does not count."""
+        self._pushing.forget(joiner)
+        self._pushing.on_grant(joiner, request.grant)
+
+    def _blame_clock(self, identifier: IntroductionId, row: IntroductionRow, letter: Letter) -> None:
+        """A request from another time: its clock is wrong, or ours. The answer shows it which, and uses nothing up."""
+        request = self._request_in(letter, identifier, row)
+        if not self._membership.is_member(letter.sender):
+            self._take_grant(letter.sender, request)
+            self._refuse(letter.sender, letter.session, request, "clock", None)
+
+    @staticmethod
+    def _request_in(letter: Letter, identifier: IntroductionId, row: IntroductionRow) -> JoinRequest:
+        """The request, if its sender knows the token's secret. Raises MalformedMessage and Rejected."""
+        request = decode_message(letter.body, JOINING)
+        if not isinstance(request, JoinRequest) or request.introduction != identifier:
+            raise MalformedMessage("no join request on a token's channel")
+        if not hmac.compare_digest(request.proof, proof_of(row.secret, letter.sender, letter.session)):
+            raise Rejected("proof_wrong")
+        return request
+
+    def _blame_clock(self, identifier: IntroductionId, row: IntroductionRow, envelope: bytes) -> None:
+        """One of the two clocks is wrong: the joiner learns it from ours. A few times for each token, lest an old
+        request be replayed for ever."""
+        told = self._clocks.get(identifier, 0)
+        if told >= MAX_CLOCK_REFUSALS:
+            return
+        self._clocks[identifier] = told + 1
+        letter = open_envelope(self._ctx.suite, self._membership.mesh, envelope, row.sealing_seed)
+        request = self._request_in(letter, identifier, row)
+        self._refuse(letter.sender, letter.session, request, "clock", None)
 
     def _why_not(self, row: IntroductionRow, joiner: PeerId) -> str | None:
         if row.revoked:
@@ -233,18 +283,18 @@ class Introductions:
             return "busy"
         return None
 
-    def _refuse(self, joiner: PeerId, session: SessionId, request: JoinRequest, reason: str, ticket: Ticket) -> None:
+    def _refuse(
+        self, joiner: PeerId, session: SessionId, request: JoinRequest, reason: str, ticket: Ticket | None
+    ) -> None:
         self._ctx.count(f"joins_refused_{reason}")
         self._ctx.notify("join_refused", peer=joiner, introduction=request.introduction, reason=reason)
         envelope = self._post.envelope_to(
             self._membership.mesh, joiner, request.sealing_key, JoinRefused(reason), session
         )
         if envelope is not None:
-            self._pushing.send(
-                session, envelope, subscriptions=request.grant.subscriptions, lifetime=300.0, ticket=ticket
-            )
-            if not self._membership.is_member(joiner):
-                self._pushing.forget(joiner)
+            self._pushing.send(session, envelope, peer=joiner, lifetime=300.0, ticket=ticket)
+        if not self._membership.is_member(joiner):
+            self._pushing.forget(joiner)
 
     def _admit(
         self,

@@ -176,12 +176,13 @@ class Pushing:
             capability = self._usable(part, push.refused)
             if capability is None or remaining <= 0:
                 continue
-            endpoint = join_endpoint(part.prefix, part.tail)
             subject = capability.subject or vapid.DEFAULT_SUBJECT
-            authorization = self._ctx.suite.authorization(
-                part.vapid_key, vapid.origin_of(endpoint), capability.exp, subject, capability.signature
-            )
-            try:
+            try:  # it may be out of a token, or from a stranger
+                endpoint = join_endpoint(part.prefix, part.tail)
+                audience = vapid.origin_of(endpoint)
+                authorization = self._ctx.suite.authorization(
+                    part.vapid_key, audience, capability.exp, subject, capability.signature
+                )
                 body = self._ctx.suite.encrypt_push(part.p256dh, part.auth, push.plaintext)
             except (LocalMisuse, MalformedMessage):
                 self._ctx.count("pushes_unencryptable")
