@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from meshd.config import Config, IntroductionsConfig
+from meshd.config import Config, IntroductionsConfig, MeshConfig
 from meshd.core import events as ev
 from meshd.core.node import Node
 from meshd.core.relay import MESSAGE_RATE
@@ -321,3 +321,50 @@ def test_a_flood_through_a_relay_ends_at_the_quota() -> None:
     network.run(1.0)
     assert counter(network, 0, "relay_busy") > 0
     assert counter(network, 0, "envelopes_relayed") - relayed <= 4 * MESSAGE_RATE
+
+
+# -- what one member can use up, and a key in two places --------------------------------------------------------------
+
+
+def test_one_sender_fills_half_of_an_inbox_and_no_more() -> None:
+    network = mesh_of(3, config=Config(mesh=MeshConfig(max_inbox_messages=10)))
+    for number in range(10):
+        network.request(1, "messages.send", peer="n0", body=b"%d" % number, wait=False)
+    network.run(10.0)
+    assert len(network.machines[0].delivered) == 5
+    network.ask(2, "messages.send", peer="n0", body=b"there is room", timeout=20.0)
+
+
+def test_a_flood_of_records_is_refused() -> None:
+    network = mesh_of(3)
+    true = node(network, 1).membership.own_record
+    assert true is not None
+    for ahead in range(1, 201):
+        record = make_record(
+            network.machines[1].suite,
+            mesh_id(network),
+            number=true.number + 1000 + ahead,
+            chain=true.chain,
+            neighbors=true.neighbors,
+            generation=0,
+            features=0,
+            instance=true.instance,
+            issued=unix(network),
+            flags=RELAYS,
+        )
+        say(network, 1, 0, ms.encode_message(ms.Records((record.encoded,))))
+    network.run(1.0)
+    assert counter(network, 0, "records_rejected") > 100
+    assert network.machines[1].peer in node(network, 0).neighbors.peers()
+
+
+def test_a_key_in_two_places_shows_as_a_peer_that_restarts_again_and_again() -> None:
+    network = mesh_of(3)
+    network.kill(3)
+    thief, owner = network.machines[3], network.machines[1]
+    thief.suite = owner.suite
+    thief.disk = {table: dict(rows) for table, rows in owner.disk.items()}
+    network.start(3)
+    network.run(300.0)
+    downs = [fields for _, name, fields in network.machines[0].notices if name == "link_down"]
+    assert sum(fields["peer"] == owner.peer and fields["reason"] == "peer_restarted" for fields in downs) >= 3
