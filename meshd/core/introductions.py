@@ -19,7 +19,6 @@ from meshd.errors import Code, MalformedMessage, Rejected
 from meshd.ids import IntroductionId, PeerId, RequestId, SessionId, Ticket, is_name, text_of
 from meshd.wire.codec import encode
 from meshd.wire.envelope import Letter, open_envelope
-from meshd.wire.envelope import Letter, open_envelope
 from meshd.wire.introduction import Introduction, encode_token, introduction_id, proof_of
 from meshd.wire.messages import JOINING, JoinAccepted, JoinRefused, JoinRequest, decode_message
 from meshd.wire.session_description import decode as decode_description
@@ -245,32 +244,16 @@ class Introductions:
         self._pushing.on_grant(joiner, request.grant)
 
     def _blame_clock(self, identifier: IntroductionId, row: IntroductionRow, letter: Letter) -> None:
-        """A request from another time: its clock is wrong, or ours. The answer shows it which, and uses nothing up."""
+        """A request from another time: its clock is wrong, or ours. The answer shows it which, and uses nothing up.
+
+        A few times for each token, lest an old request be played to us for ever.
+        """
         request = self._request_in(letter, identifier, row)
-        if not self._membership.is_member(letter.sender):
+        told = self._clocks.get(identifier, 0)
+        if told < MAX_CLOCK_REFUSALS and not self._membership.is_member(letter.sender):
+            self._clocks[identifier] = told + 1
             self._take_grant(letter.sender, request)
             self._refuse(letter.sender, letter.session, request, "clock", None)
-
-    @staticmethod
-    def _request_in(letter: Letter, identifier: IntroductionId, row: IntroductionRow) -> JoinRequest:
-        """The request, if its sender knows the token's secret. Raises MalformedMessage and Rejected."""
-        request = decode_message(letter.body, JOINING)
-        if not isinstance(request, JoinRequest) or request.introduction != identifier:
-            raise MalformedMessage("no join request on a token's channel")
-        if not hmac.compare_digest(request.proof, proof_of(row.secret, letter.sender, letter.session)):
-            raise Rejected("proof_wrong")
-        return request
-
-    def _blame_clock(self, identifier: IntroductionId, row: IntroductionRow, envelope: bytes) -> None:
-        """One of the two clocks is wrong: the joiner learns it from ours. A few times for each token, lest an old
-        request be replayed for ever."""
-        told = self._clocks.get(identifier, 0)
-        if told >= MAX_CLOCK_REFUSALS:
-            return
-        self._clocks[identifier] = told + 1
-        letter = open_envelope(self._ctx.suite, self._membership.mesh, envelope, row.sealing_seed)
-        request = self._request_in(letter, identifier, row)
-        self._refuse(letter.sender, letter.session, request, "clock", None)
 
     def _why_not(self, row: IntroductionRow, joiner: PeerId) -> str | None:
         if row.revoked:
