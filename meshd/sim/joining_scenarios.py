@@ -67,9 +67,7 @@ def rough_weather(stage: Stage) -> None:
     """Twenty nodes; messages lost and out of order, pushes late, lost and twice, 30 % of pairs cannot connect."""
     stage.start()
     stage.found()
-    for index in range(1, stage.size):
-        stage.join_all((index,), stage.introducer_for(index))
-        stage.talk(3)
+    stage.join_everybody()
     stage.rest(1200.0)
 
 
@@ -167,4 +165,19 @@ def renamed_by_two(stage: Stage) -> None:
     stage.expect(
         sorted(map(str, outcomes)) == sorted(map(str, (None, Code.NAME_TAKEN))), f"one of the two gets it: {outcomes}"
     )
+    stage.rest()
+
+
+@scenario(3)
+def introducer_out_of_reach(stage: Stage) -> None:
+    """Joiner and introducer cannot connect: the joiner is admitted, and told that there is no link."""
+    stage.start()
+    stage.found()
+    stage.join_all((1,))
+    stage.undisturbed = False
+    stage.network.conditions.unconnectable = 1.0
+    outcome = stage.outcome(2, stage.join(2, stage.mint(0)))
+    stage.expect(outcome is Code.LINK_FAILED, f"it is told that no connection could be made: {outcome}")
+    stage.network.conditions.unconnectable = 0.0
+    stage.wait(600.0)
     stage.rest()

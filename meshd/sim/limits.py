@@ -82,6 +82,7 @@ LIMITS: dict[str, Limit] = {
     "Topology._pushes": _members,
     "Outlook.warnings": _fixed(8),
     "Introductions._arrivals": _fixed(signaling.MAX_SESSIONS),
+    "Introductions._clocks": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._mints": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._rows": _fixed(introductions.MAX_INTRODUCTIONS),
     "Admissions._asked": _fixed(MAX_ASKED),

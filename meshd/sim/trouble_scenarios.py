@@ -10,8 +10,7 @@ from meshd.sim.stage import Stage
 def _mesh(stage: Stage, rest: bool = True) -> None:
     stage.start()
     stage.found()
-    for index in range(1, stage.size):
-        stage.join_all((index,), 0 if not stage.network.unconnectable(0, index) else stage.introducer_for(index))
+    stage.join_everybody()
     if rest:
         stage.rest()
 
@@ -264,9 +263,7 @@ def some_pairs_cannot(stage: Stage) -> None:
     stage.network.conditions.unconnectable = 0.5
     stage.start()
     stage.found()
-    for index in range(1, stage.size):
-        stage.join_all((index,), stage.introducer_for(index))
-        stage.talk(3)
+    stage.join_everybody()
     stage.rest(1200.0)
 
 
