@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hosts import Hosts, HostedMesh, send, texts
+from hosts import HostedMesh, Hosts, send, texts
 
 from demo.processes import Daemon, Failed, wait_for
 
