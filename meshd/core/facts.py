@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshd.ids import ChannelId, LinkId, PeerId, SessionId, Ticket
-from meshd.wire.messages import Grant
 from meshd.wire.record import Record
 
 
@@ -77,22 +76,6 @@ class ChannelReady:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivingChanged:
-    """A push service has become reachable for receiving, or has stopped being."""
-
-    service: str
-    connected: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GrantReceived:
-    """A peer has given us (new) capabilities to push to it."""
-
-    peer: PeerId
-    grant: Grant
-
-
-@dataclass(frozen=True, slots=True)
 class PushOutcome:
     """What became of a push, by the name its sender gave it: ``accepted``, ``gone``, ``failed``."""
 
@@ -132,8 +115,6 @@ Fact = (
     | DescriptionReady
     | SessionFailed
     | ChannelReady
-    | ReceivingChanged
-    | GrantReceived
     | PushOutcome
     | PathFailed
     | NotDurable

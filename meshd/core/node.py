@@ -254,8 +254,6 @@ class Node:
                     self.delivery.on_not_durable(ticket)
             case fa.MessageDurable(key):
                 self.delivery.on_durable(key)
-            case fa.ReceivingChanged() | fa.GrantReceived():
-                pass
 
     def _on_neighbor_up(self, peer: PeerId) -> None:
         self.routing.changed()

@@ -12,7 +12,7 @@ from meshd.core.capabilities import is_usable, usable_until
 from meshd.core.commands import Delete, Put, SendPush
 from meshd.core.context import Context
 from meshd.core.events import PushAnswered
-from meshd.core.facts import GrantReceived, PushOutcome
+from meshd.core.facts import PushOutcome
 from meshd.core.state import Stored, rows
 from meshd.crypto import vapid
 from meshd.errors import LocalMisuse, MalformedMessage
@@ -73,7 +73,6 @@ class Pushing:
             return None
         self._grants[peer] = Grant(grant.generation, verified)
         ticket = self._ctx.persist(Put("grants", peer, encode(self._grants[peer])))
-        self._ctx.state(GrantReceived(peer, grant))
         return ticket
 
     def _verified(self, part: SubscriptionPart) -> SubscriptionPart | None:
