@@ -19,6 +19,8 @@ from meshd.wire.introduction import Introduction, decode_token, encode_token, pr
 from meshd.wire.messages import Grant, JoinRequest, encode_message
 from meshd.wire.session_description import encode as encode_description
 
+NO_GRANT = Grant(0, ())
+
 
 def two() -> tuple[Stage, Player, Player]:
     stage = Stage("anna", "bert")
@@ -178,7 +180,7 @@ def test_a_join_gives_up() -> None:
 
 
 def test_an_admitted_joiner_whose_link_fails_is_a_member_all_the_same() -> None:
-    stage, anna, bert = two()
+    stage, _, bert = two()
     stage.cut.add(frozenset(("anna", "bert")))
     number = bert.request("mesh.join", token=stage.mint("anna"), name="bert", timeout=60.0)
     stage.advance(61)
@@ -373,7 +375,7 @@ def knock(
     introduction: Introduction,
     proof: bytes | None,
     session: SessionId,
-    grant: Grant = Grant(0, ()),
+    grant: Grant = NO_GRANT,
 ) -> None:
     """A join request of one's own making, pushed to the token's channel."""
     description = encode_description(stage.description(who))
