@@ -54,7 +54,7 @@ class Routing:
     def next_hop(self, peer: PeerId, but: PeerId | None = None) -> PeerId | None:
         """The neighbor to hand something for ``peer`` to; None if there is no way. ``but`` is where it came from."""
         if self._neighbors.current(peer) is not None:
-            return peer
+            return peer if peer != but else None
         self._refresh()
         hop = self._next_hop.get(peer)
         if hop is None:
