@@ -217,7 +217,7 @@ def send(
         body=message if isinstance(message, bytes) else encode_message(message),
         now=sender.now,
     )
-    to.hear(stage[via], Forward(3, envelope))
+    to.hear(stage["carl"], Forward(3, envelope))
 
 
 def answer(stage: Stage, player: Player) -> Answer:
