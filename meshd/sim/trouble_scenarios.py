@@ -226,6 +226,7 @@ def store_fails_while_joining(stage: Stage) -> None:
     stage.found()
     stage.undisturbed = False
     for index in range(1, stage.size):
+        stage.wait(10.0)  # the founder's disk has recovered: give its daemon the time to try again
         token = stage.mint(0)
         sick = stage.network.machines[stage.dice.choice((0, index))]
         request = stage.join(index, token)
