@@ -42,7 +42,9 @@ install_all() {
     done
     install -m 644 "$source_root/systemd/sysusers.d/meshd.conf" "$sysusers_dir/meshd.conf"
     [ -e "$DESTDIR/etc/meshd/meshd.toml" ] || install -m 644 "$source_root/systemd/meshd.toml" "$DESTDIR/etc/meshd/"
-    ln -sfn "$PREFIX/venv/bin/meshctl" "$meshctl"
+    for command in "${commands[@]}"; do
+        ln -sfn "$PREFIX/venv/bin/$command" "${meshctl%/*}/$command"
+    done
     run="$DESTDIR$PREFIX/venv/bin/python -m meshctl completion"
     $run bash >"$bash_completion"
     $run zsh >"$zsh_completion"
