@@ -152,6 +152,8 @@ class Topology:
             failures = self._failures.get(peer, 0)
             self._failures[peer] = min(failures + 1, 16)
             delay = min(FIRST_RETRY_DELAY * 2**failures, MAX_RETRY_DELAY)
+        elif pushes == 0:  # a join whose link failed, or over others that are gone: it has not been called yet
+            delay = FIRST_PUSH_DELAY
         else:
             failures = self._pushes.get(peer, 0)
             self._pushes[peer] = min(failures + 1, 16)
