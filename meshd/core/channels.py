@@ -15,7 +15,7 @@ from meshd.core.facts import ChannelReady
 from meshd.core.state import ChannelRow, Stored, rows
 from meshd.crypto import vapid
 from meshd.errors import MalformedMessage
-from meshd.ids import CHANNEL_ID_SIZE, ChannelId
+from meshd.ids import CHANNEL_ID_SIZE, ChannelId, Ticket
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import split_endpoint
 from meshd.wire.messages import MAX_SUBSCRIPTIONS, CapabilityPart, Grant, SubscriptionPart
@@ -66,15 +66,15 @@ class Channels:
             for service in self._services.values():
                 self._ctx.do(OpenUserAgent(service.name, service.uaid))
 
-    def deactivate(self) -> None:
-        """Take every channel back and disconnect."""
+    def deactivate(self, ticket: Ticket | None = None) -> None:
+        """Take every channel back and disconnect, once ``ticket`` is durable."""
         for holder in list(self._by_holder):
-            self.release(holder)
+            self.release(holder, ticket)
         if self.active:
             self.active = False
             for service in self._services.values():
                 service.connected, service.detail = False, "no mesh"
-                self._ctx.do(CloseUserAgent(service.name))
+                self._ctx.after(ticket, CloseUserAgent(service.name))
 
     @property
     def receiving(self) -> bool:
@@ -161,13 +161,13 @@ class Channels:
         self._ctx.count("channels_refused")
         self._ctx.notify("channel_refused", channel=channel, status=status)
 
-    def release(self, holder: bytes) -> None:
-        """Take all channels of a holder back."""
+    def release(self, holder: bytes, ticket: Ticket | None = None) -> None:
+        """Take all channels of a holder back, once ``ticket`` is durable."""
         for channel in self._by_holder.pop(holder, []):
             row = self._rows.pop(channel)
             self._ready.discard(channel)
             self._ctx.persist(Delete("channels", channel))
-            self._ctx.do(UnregisterChannel(row.service, channel))
+            self._ctx.after(ticket, UnregisterChannel(row.service, channel))
 
     def holder(self, channel: ChannelId) -> bytes | None:
         """Whose channel that is."""

@@ -144,6 +144,10 @@ class Context:
         else:
             outstanding.commands.append(command)
 
+    def is_pending(self, ticket: Ticket | None) -> bool:
+        """Whether that ticket is still to become durable."""
+        return ticket is not None and ticket in self._outstanding
+
     def state_after(self, ticket: Ticket | None, fact: Fact) -> None:
         """Tell the other machines once that ticket is durable (at once, if it is or there is none)."""
         outstanding = None if ticket is None else self._outstanding.get(ticket)

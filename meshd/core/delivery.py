@@ -6,6 +6,7 @@ over links, restarts and repetitions, so the receiver delivers it once.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from meshd.core.commands import Delete, DeliverMessage, Notify, Priority, Put
@@ -25,6 +26,7 @@ MAX_OUTBOX_MESSAGES = 1000
 MAX_OUTBOX_SIZE = 16 * 1024 * 1024  # bytes of bodies
 MAX_IN_FLIGHT = 32  # messages to one peer that are sent and not acknowledged
 MAX_RECEIVED = 100_000  # ids remembered so that nothing is delivered twice
+MAX_RECEIVED_PER_SENDER = 25_000  # of these; who fills it is told to wait, and nobody else is
 MAX_MESSAGE_LIFETIME = 31 * 86400.0  # seconds a sender may ask for
 SENDER_SHARE = 2  # one sender may fill so little of the inbox: a half, in messages and in bytes
 RETRY_INTERVAL = 5.0  # seconds until what is not acknowledged is sent again; doubles up to the maximum
@@ -58,6 +60,7 @@ class Delivery:
         "_outbox_size",
         "_post",
         "_received",
+        "_received_from",
         "_tries",
     )
 
@@ -71,6 +74,7 @@ class Delivery:
         self._outbox = {MessageId(key): _Outgoing(row, 0.0) for key, row in rows(stored, "outbox", OutboxRow).items()}
         self._outbox_size = sum(len(item.row.body) for item in self._outbox.values())
         self._received = {key: decode_time(value) for key, value in stored.get("received", {}).items()}
+        self._received_from: Counter[bytes] = Counter(key[:16] for key in self._received)
         self._arriving: dict[bytes, None] = {}  # taken, not durable yet
         self._tries: dict[PeerId, int] = {}
 
@@ -237,6 +241,7 @@ class Delivery:
         self._inbox[identifier] = row
         self._inbox_size += len(row.body)
         self._received[key] = int(until)
+        self._received_from[key[:16]] += 1
         self._arriving[key] = None
         ticket = self._ctx.persist(Put("inbox", identifier, encode(row)), Put("received", key, encode_time(until)))
         self._ctx.state_after(ticket, MessageDurable(key))
@@ -257,6 +262,8 @@ class Delivery:
         if MessageId(message.message) in self._inbox:
             return "id_taken"  # by another sender: an id is drawn, not chosen
         if self._ctx.store_failing or len(self._received) >= MAX_RECEIVED:
+            return "busy"
+        if self._received_from[peer[:16]] >= MAX_RECEIVED_PER_SENDER:
             return "busy"
         if len(self._inbox) >= mesh.max_inbox_messages or self._inbox_size + len(message.body) > mesh.max_inbox_size:
             return "inbox_full"
@@ -296,6 +303,7 @@ class Delivery:
         gone = [key for key, until in self._received.items() if until < now]
         for key in gone:
             del self._received[key]
+            self._received_from[key[:16]] -= 1
         if gone:
             self._ctx.persist(*(Delete("received", key) for key in gone))
         self._ctx.timer("messages", b"", SWEEP_INTERVAL)

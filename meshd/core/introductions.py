@@ -182,17 +182,17 @@ class Introductions:
             if row.expires + EXPIRED_RETENTION < now:
                 self.forget(identifier)
 
-    def forget(self, identifier: IntroductionId) -> None:
+    def forget(self, identifier: IntroductionId, ticket: Ticket | None = None) -> None:
         """Not even in the list any more."""
         del self._rows[identifier]
         self._clocks.pop(identifier, None)
-        self._channels.release(identifier)
+        self._channels.release(identifier, ticket)
         self._ctx.delete("introductions", identifier)
 
-    def forget_all(self) -> None:
-        """We are no member any more."""
+    def forget_all(self, ticket: Ticket) -> None:
+        """We are no member any more, once ``ticket`` is durable."""
         for identifier in list(self._rows):
-            self.forget(identifier)
+            self.forget(identifier, ticket)
         for request in self._mints.values():
             self._ctx.refuse(request, Code.NO_MESH)
         self._mints.clear()

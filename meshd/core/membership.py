@@ -28,6 +28,7 @@ MEMBER_LIFETIME = 365 * 86400  # seconds an admission by an admin lasts
 INTRODUCED_LIFETIME = 30 * 86400  # seconds one by another member lasts; any admin makes it a full one
 RECORD_RATE = 2.0  # records a second of one member, with a burst: a newcomer's links come up one after another
 RECORD_BURST = 64.0
+OF_A_MESH = ("mesh", "records", "admitted", "introductions", "channels", "grants", "outbox")  # tables
 MAX_PROMISED = 64  # names on their way to members
 PROMISE_TIMEOUT = 30.0  # seconds a name is kept for the member that asked for it
 MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits, and 17,000 years of seconds
@@ -129,7 +130,7 @@ class Membership:
         self._admitted.clear()
         self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
         ticket = self._ctx.persist(
-            Clear("mesh"), Clear("records"), Clear("admitted"), Put("records", farewell.peer, farewell.encoded)
+            *(Clear(table) for table in OF_A_MESH), Put("records", farewell.peer, farewell.encoded)
         )
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())

@@ -186,11 +186,11 @@ class Neighbors:
             self._forget(link, reason)
         return link
 
-    def close(self, link: Link, reason: str) -> None:
-        """End it politely."""
+    def close(self, link: Link, reason: str, ticket: Ticket | None = None) -> None:
+        """End it politely; the other side hears of it once ``ticket`` is durable."""
         if link.state is LinkState.UP:
-            self.send(link, Goodbye(reason))
-        self._drop(link, reason)
+            self._ctx.after(ticket, SendMessage(link.id, encode_message(Goodbye(reason))))
+        self._drop(link, reason, ticket)
 
     def close_all(self, reason: str) -> None:
         """End all that are up, politely."""
@@ -207,9 +207,9 @@ class Neighbors:
         self._ctx.notify("link_refused", peer=link.peer, link=link.id, reason=reason)
         self._drop(link, reason)
 
-    def _drop(self, link: Link, reason: str) -> None:
+    def _drop(self, link: Link, reason: str, ticket: Ticket | None = None) -> None:
         if self._links.pop(link.id, None) is not None:
-            self._ctx.do(CloseLink(link.id))
+            self._ctx.after(ticket, CloseLink(link.id))
             self._forget(link, reason)
 
     def _forget(self, link: Link, reason: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from meshd.core.context import Context
 from meshd.core.lookup import find_member
 from meshd.errors import Code, ControlError, LocalMisuse, Rejected
-from meshd.ids import RequestId
+from meshd.ids import RequestId, Ticket
 from meshd.wire.messages import Records
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ DEFAULT_TIMEOUT = 10.0  # seconds
 class Requests:
     """The door for everything that people and programs on this machine ask for."""
 
-    __slots__ = ("_ctx", "_node")
+    __slots__ = ("_ctx", "_leaving", "_node")
 
     def __init__(self, node: Node, ctx: Context) -> None:
         self._node = node
         self._ctx = ctx
+        self._leaving: Ticket | None = None
 
     def on_request(self, request: RequestId, method: str, params: dict[str, Any]) -> None:
         """Do it, or refuse it. Raises LocalMisuse for a method that does not come here."""
@@ -46,6 +47,8 @@ class Requests:
                 node.joining.refuse_member(params["token"])
             case "mesh.found" | "mesh.join" if in_mesh or node.joining.active:
                 raise ControlError(Code.IN_MESH if in_mesh else Code.BUSY, "" if in_mesh else "A join is under way.")
+            case "mesh.found" | "mesh.join" if self._ctx.is_pending(self._leaving):
+                raise ControlError(Code.BUSY, "The node is just leaving its mesh.")
             case "mesh.found":
                 name = params.get("name") or self._ctx.config.node.name
                 node.admissions.found(request, params["mesh_name"], name, params["mesh_key"])
@@ -92,20 +95,24 @@ class Requests:
                 raise LocalMisuse(f"no method of the core: {method}")
 
     def _leave(self, request: RequestId) -> None:
-        """Say goodbye to all, then forget the mesh. Identity and unread messages stay."""
+        """Forget the mesh, then say goodbye to all. Identity and unread messages stay.
+
+        In this order: whom the others believe gone, and who believes itself a member, would never meet again.
+        """
         node = self._node
         mesh = node.membership.mesh
         for session in node.signaling.sessions():
             node.signaling.end(session, "leaving")
         farewell, ticket = node.membership.leave()
+        self._leaving = ticket
         for peer in node.neighbors.peers():
-            node.neighbors.send_to(peer, Records((farewell.encoded,)))
+            node.neighbors.send_to(peer, Records((farewell.encoded,)), ticket=ticket)
             link = node.neighbors.current(peer)
             if link is not None:
-                node.neighbors.close(link, "leaving")
-        node.introductions.forget_all()
+                node.neighbors.close(link, "leaving", ticket)
+        node.introductions.forget_all(ticket)
         node.pushing.forget_all()
-        node.channels.deactivate()
+        node.channels.deactivate(ticket)
         node.delivery.forget_outbox()
         self._ctx.notify("left", mesh=mesh)
         self._ctx.respond_after(ticket, request, mesh_id=mesh)
