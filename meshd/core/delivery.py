@@ -304,6 +304,7 @@ class Delivery:
         for key in gone:
             del self._received[key]
             self._received_from[key[:16]] -= 1
+        self._received_from += Counter()  # those with none left are forgotten
         if gone:
             self._ctx.persist(*(Delete("received", key) for key in gone))
         self._ctx.timer("messages", b"", SWEEP_INTERVAL)

@@ -100,6 +100,7 @@ LIMITS: dict[str, Limit] = {
     "Delivery._inbox": lambda config: config.mesh.max_inbox_messages,
     "Delivery._outbox": _fixed(delivery.MAX_OUTBOX_MESSAGES),
     "Delivery._received": _fixed(delivery.MAX_RECEIVED),
+    "Delivery._received_from": _fixed(delivery.MAX_RECEIVED),
     "Delivery._tries": _members,
     "Pinging._pings": _fixed(pinging.MAX_PINGS),
     "Peering._strangers": _fixed(peering.MAX_STRANGERS),

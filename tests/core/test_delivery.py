@@ -10,6 +10,7 @@ from playbook import Player, Refused, Stage
 
 from meshd.config import Config, MeshConfig
 from meshd.core import commands as cm
+from meshd.core import delivery
 from meshd.core import events as ev
 from meshd.core.delivery import MAX_IN_FLIGHT, MAX_OUTBOX_MESSAGES
 from meshd.errors import Code
@@ -380,6 +381,17 @@ def test_one_sender_fills_half_of_its_bytes() -> None:
         anna.request("messages.send", peer="carl", body=bytes(45_000), wait=False)
     assert carl.node.view().status["inbox"] == {"unread": 2, "size": 90_000}
     bert.ask("messages.send", peer="carl", body=bytes(60_000))
+
+
+def test_one_sender_takes_its_share_of_what_is_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "MAX_RECEIVED_PER_SENDER", 3)
+    stage = Stage("anna", "bert", "carl")
+    anna, bert, carl = stage.mesh()
+    for _ in range(3):
+        anna.ask("messages.send", peer="carl", body=b"read at once")
+        carl.ask("messages.read", message_ids=[carl.inbox[-1]["message_id"]])
+    assert anna.refusal("messages.send", peer="carl", body=b"one more") is Code.BUSY
+    assert bert.ask("messages.send", peer="carl", body=b"from another")["state"] == "acknowledged"
 
 
 def test_reading_frees_it_durably() -> None:
