@@ -58,6 +58,7 @@ class History:
     mesh: MeshId = NO_MESH
     chains: dict[PeerId, Chain] = field(default_factory=dict)  # of everybody who is, or was, a member
     left: dict[PeerId, float] = field(default_factory=dict)
+    farewells: dict[PeerId, float] = field(default_factory=dict)  # who has left, and could still say so
     numbers: dict[tuple[PeerId, int], bytes] = field(default_factory=dict)  # record number → the record that had it
     told: dict[bytes, int] = field(default_factory=dict)  # record → the machine that showed it last
     kept: dict[int, set[bytes]] = field(default_factory=dict)  # machine → message ids that were in its inbox on disk
@@ -143,6 +144,8 @@ class History:
                     self.join_pushes.setdefault(machine.index, []).append("request")
                 case ms.JoinAccepted():
                     self._note_joined(said)
+                case ms.Records() if machine.peer in self.left and machine.peer not in self.farewells:
+                    self.farewells[machine.peer] = now
                 case ms.Offer() if said.way == "push":
                     self.offered_by_push.add(said.session)
             if said.way == "push":
@@ -166,6 +169,7 @@ class History:
             if known is None or machine.peer in self.left or known[-1].encoded != row.chain[-1]:
                 self.chains[machine.peer] = decode_chain(row.chain)
                 self.left.pop(machine.peer, None)
+                self.farewells.pop(machine.peer, None)
         elif machine.peer in self.chains and machine.peer not in self.left:
             self.left[machine.peer] = now
 

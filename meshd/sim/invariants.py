@@ -49,7 +49,7 @@ def strangers_are_told_nothing(step: Step, history: History) -> Iterator[str]:
 
 def _is_member(peer: PeerId, history: History) -> bool:
     now = history.network.now
-    if peer in history.left and history.left[peer] + FAREWELL_TIME < now:
+    if peer in history.farewells and history.farewells[peer] + FAREWELL_TIME < now:
         return False
     return history.valid_until(peer) + CLOCK_SLACK > EPOCH + now
 

@@ -153,6 +153,24 @@ def leave_and_return(stage: Stage) -> None:
     stage.rest()
 
 
+@scenario(4)
+def killed_while_leaving(stage: Stage) -> None:
+    """kill -9 in the moment of leaving: afterwards it is a member that all know, or none."""
+    stage.start()
+    stage.found()
+    stage.join_all(range(1, stage.size))
+    stage.rest()
+    for _ in range(4):
+        stage.network.request(1, "mesh.leave")
+        stage.wait(stage.dice.uniform(0.0, 0.02))
+        stage.kill(1)
+        stage.start(1)
+        stage.rest()
+        if not stage.is_member(1):
+            stage.join_all((1,))
+    stage.rest()
+
+
 @scenario(6)
 def renamed_by_two(stage: Stage) -> None:
     """Two admins cannot be; but two members ask for one name at the same time."""

@@ -294,7 +294,7 @@ def big(stage: Stage) -> None:
     stage.rest(1200.0)
 
 
-@scenario(5)
+@scenario(3)
 def quiet_day(stage: Stage) -> None:
     """Nothing happens for a day: nothing grows, nobody pushes."""
     _mesh(stage)

@@ -21,6 +21,7 @@ QUICK = {
     "push-down-while-joining": (1, 2),
     "clocks": (1,),
     "leave-and-return": (1, 3),
+    "killed-while-leaving": (1, 20),
     "renamed-by-two": (1,),
     "introducer-out-of-reach": (1,),
     "killed-at-random": (1,),
