@@ -36,6 +36,13 @@ class NeighborDown:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkEnded:
+    """That link, whether or not it was the current one to its peer, is gone or being closed."""
+
+    link: LinkId
+
+
+@dataclass(frozen=True, slots=True)
 class RecordAccepted:
     """A newer record of a member, ours included; ``previous`` is None for one we did not know.
 
@@ -126,6 +133,7 @@ Fact = (
     LinkProved
     | NeighborUp
     | NeighborDown
+    | LinkEnded
     | RecordAccepted
     | MembershipChanged
     | DescriptionReady

@@ -222,6 +222,8 @@ class Network:
                 self.links.connect(machine, link, remote)
             case cm.CloseLink(link):
                 self.links.close(machine, link)
+            case cm.OpenStream() | cm.CloseStream():
+                pass  # bytes are no business of the core's; a scenario that wants an end delivers StreamEnded
             case cm.OpenUserAgent() | cm.CloseUserAgent() | cm.RegisterChannel() | cm.UnregisterChannel():
                 self._user_agent(machine, command)
             case cm.AcknowledgePush():
