@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from meshd.core.commands import CloseLink, ConnectLink, PrepareLink, SendMessage
+from meshd.core.commands import CloseLink, CloseStream, ConnectLink, OpenStream, PrepareLink, SendMessage
 from meshd.core.events import Event, LinkClosed
 from meshd.errors import LocalMisuse
 from meshd.ids import LinkId
@@ -22,8 +22,9 @@ from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
 # Policy
 CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
 
-LinkCommand = PrepareLink | ConnectLink | SendMessage | CloseLink
+LinkCommand = PrepareLink | ConnectLink | SendMessage | CloseLink | OpenStream | CloseStream
 OnFault = Callable[[LinkId | None, BaseException], None]
+TakeDescriptor = Callable[[int], int | None]  # the descriptor kept under that number, which is the taker's then
 
 
 class LinksConfig(LinkConfig, Protocol):
@@ -40,8 +41,15 @@ class LinkPort:
     ``counters`` counts what the network and the peers did wrong, by a short name each.
     """
 
-    def __init__(self, config: LinksConfig, deliver: Callable[[Event], None], on_fault: OnFault) -> None:
+    def __init__(
+        self,
+        config: LinksConfig,
+        deliver: Callable[[Event], None],
+        on_fault: OnFault,
+        take_descriptor: TakeDescriptor,
+    ) -> None:
         self.counters: Counter[str] = Counter()
+        self._take_descriptor = take_descriptor
         self._config = config
         self._deliver = deliver
         self._links: dict[LinkId, Link] = {}
@@ -77,6 +85,10 @@ class LinkPort:
         elif isinstance(command, ConnectLink):
             if not link.connect(command.remote):
                 raise LocalMisuse(f"link {command.link} has a remote description already")
+        elif isinstance(command, OpenStream):
+            self._open_stream(link, command)
+        elif isinstance(command, CloseStream):
+            link.close_stream(command.stream, command.code)
         else:
             self._leaving[command.link] = self._links.pop(command.link)
             link.close()
@@ -93,6 +105,12 @@ class LinkPort:
             command.link, offerer=command.offerer, certificate=self._certificate.current(), around=self._around
         )
 
+    def _open_stream(self, link: Link, command: OpenStream) -> None:
+        fd = self._take_descriptor(command.descriptor)
+        if fd is None:
+            raise LocalMisuse(f"there is no descriptor {command.descriptor} for stream {command.stream}")
+        link.open_stream(command.stream, fd)
+
     def _gone(self, link: LinkId) -> None:
         self._links.pop(link, None)
         self._leaving.pop(link, None)
@@ -107,17 +125,21 @@ class LinkPort:
 
 @asynccontextmanager
 async def open_links(
-    config: LinksConfig, deliver: Callable[[Event], None], on_fault: OnFault | None = None
+    config: LinksConfig,
+    deliver: Callable[[Event], None],
+    on_fault: OnFault | None = None,
+    take_descriptor: TakeDescriptor = lambda number: None,
 ) -> AsyncIterator[LinkPort]:
     """Links under trio as guest (``meshd.links.guest.run``); closed, with everything they hold, at the end.
 
     ``deliver(event)`` is called from aiortc's callbacks, on this thread, and must not raise. ``on_fault(link, error)``
-    gets, for the log, what went wrong inside a link (or, with None, inside this room).
+    gets, for the log, what went wrong inside a link (or, with None, inside this room). ``take_descriptor(number)``
+    gives the file descriptor that an ``OpenStream`` names.
     """
     for name in ("aiortc", "aioice"):
         # Both say more to the log than anyone wants; what matters comes as events. Their own loggers inherit this.
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    port = LinkPort(config, deliver, on_fault or (lambda link, error: None))
+    port = LinkPort(config, deliver, on_fault or (lambda link, error: None), take_descriptor)
     try:
         yield port
     finally:
