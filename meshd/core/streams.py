@@ -275,7 +275,7 @@ class Streams:
             application=stream.application,
             ours=ours,
         )
-        self._ctx.respond(request, **described, parameters=parameters)
+        self._ctx.respond(request, **described, parameters=parameters)  # of an accepted one; the other side knows
 
     def _described(self, stream: _Stream) -> dict[str, object]:
         return {
