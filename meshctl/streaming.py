@@ -29,6 +29,7 @@ _ENDS = {
 
 def run(args: argparse.Namespace, client: Client, method: str, params: dict[str, Any], duration: float | None) -> int:
     """Open or take a stream, carry its bytes, say how it ended. 0 if everything has arrived on both sides."""
+    client.connect()
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:

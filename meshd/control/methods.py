@@ -253,7 +253,7 @@ METHODS = _table(
         WRITE,
         "Open a byte stream to a member that waits for one with `streams.accept`. Needs a direct link. The daemon "
         "copies between the link and the descriptor, both ways. Shut the writing half down at the end of what you "
-        "send; closing the socket before the other way has ended breaks the stream off.",
+        "send, and keep this connection until the stream has ended; closing either before breaks the stream off.",
         (
             _PEER,
             _APPLICATION,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 
 import trio
@@ -25,8 +26,9 @@ MAX_DESCRIPTORS = 1  # for one request
 class Passed:
     """A file descriptor of a client's; closed by whoever holds this, unless somebody has taken it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, source: trio.socket.SocketType) -> None:
         self._fd = fd
+        self._source = source
 
     @property
     def fd(self) -> int:
@@ -37,6 +39,15 @@ class Passed:
         """Its number, from now on the taker's to close."""
         fd, self._fd = self._fd, -1
         return fd
+
+    def is_owner_gone(self) -> bool:
+        """Whether the connection that it came over is closed, at either end."""
+        fileno = self._source.fileno()
+        if fileno < 0:
+            return True
+        poll = select.poll()
+        poll.register(fileno, 0)  # POLLHUP and POLLERR are always told
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close it, if it is here still."""
@@ -55,7 +66,7 @@ async def receive(source: trio.SocketStream, size: int) -> tuple[bytes, list[Pas
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             numbers = array.array("i")
             numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-            passed += map(Passed, numbers)
+            passed += [Passed(number, source.socket) for number in numbers]
     return data, passed
 
 

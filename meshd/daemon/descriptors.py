@@ -37,10 +37,9 @@ class Descriptors:
         finally:
             self._lent.pop(number, None)
 
-    def take(self, number: int) -> int | None:
-        """The descriptor, the taker's from now on; None if there is none of that number."""
-        passed = self._lent.pop(number, None)
-        return None if passed is None else passed.take()
+    def take(self, number: int) -> Passed | None:
+        """What has that number, which nothing has from now on; None if nothing has."""
+        return self._lent.pop(number, None)
 
 
 def check_kind(fd: int) -> None:

@@ -11,16 +11,28 @@ import os
 import select
 import socket
 import stat
+from typing import Protocol
+
+
+class Lent(Protocol):
+    """A file descriptor that a client has passed, until somebody takes it."""
+
+    def take(self) -> int:
+        """The descriptor, from now on the taker's to close."""
+
+    def is_owner_gone(self) -> bool:
+        """Whether the client that passed it has hung up."""
 
 
 class Descriptor:
-    """Takes ``fd`` over, at once. Raises OSError for what is neither a stream socket nor a pipe; ``fd`` is closed then.
+    """Takes the descriptor over, at once. Raises OSError for what is neither a stream socket nor a pipe.
 
     ``can_read`` and ``can_write``: a pipe has one of them.
     """
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, lent: Lent) -> None:
+        self.is_owner_gone = lent.is_owner_gone
+        self.fd = fd = lent.take()
         self._socket: socket.socket | None = None
         self._was_blocking = False
         try:
@@ -65,6 +77,11 @@ class Descriptor:
             self._socket.shutdown(socket.SHUT_WR)
         elif self.can_write:
             self.close()
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether its two ways end one by one."""
+        return self._socket is not None
 
     def has_hung_up(self) -> bool:
         """Whether the other end is closed altogether, and has not just said that it sends no more."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import os
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from meshd.core.events import (
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.certificate import LinkCertificate, fingerprint_of
+from meshd.links.descriptor import Lent
 from meshd.links.gathering import GatheringConfig, gather
 from meshd.links.guest import Tasks
 from meshd.links.ice import IceConnection, LinkGatherer
@@ -140,13 +140,12 @@ class Link:
             asyncio.get_running_loop().call_soon(self._tell, SendBufferHigh(self._link))
         self._pump()
 
-    def open_stream(self, stream: int, fd: int) -> None:
-        """Run a stream's bytes between this link and ``fd``, which is the link's from now on."""
+    def open_stream(self, stream: int, lent: Lent) -> None:
+        """Run a stream's bytes between this link and a descriptor."""
         if self._ending or self._silent or not self._up.is_set():
-            os.close(fd)  # LinkClosed is on its way, and ends the stream too
-            self._around.counters["command_late"] += 1
+            self._around.counters["command_late"] += 1  # LinkClosed is on its way, and ends the stream too
         else:
-            self._streams.open(stream, fd)
+            self._streams.open(stream, lent)
 
     def close_stream(self, stream: int, code: int) -> None:
         """Tell the peer that a stream is over."""

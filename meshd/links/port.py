@@ -16,6 +16,7 @@ from meshd.core.events import Event, LinkClosed
 from meshd.errors import LocalMisuse
 from meshd.ids import LinkId
 from meshd.links.certificate import DailyCertificate
+from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
 from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
 
@@ -24,7 +25,7 @@ CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goe
 
 LinkCommand = PrepareLink | ConnectLink | SendMessage | CloseLink | OpenStream | CloseStream
 OnFault = Callable[[LinkId | None, BaseException], None]
-TakeDescriptor = Callable[[int], int | None]  # the descriptor kept under that number, which is the taker's then
+TakeDescriptor = Callable[[int], Lent | None]  # what is kept under that number, and no more afterwards
 
 
 class LinksConfig(LinkConfig, Protocol):
@@ -106,10 +107,10 @@ class LinkPort:
         )
 
     def _open_stream(self, link: Link, command: OpenStream) -> None:
-        fd = self._take_descriptor(command.descriptor)
-        if fd is None:
+        lent = self._take_descriptor(command.descriptor)
+        if lent is None:
             raise LocalMisuse(f"there is no descriptor {command.descriptor} for stream {command.stream}")
-        link.open_stream(command.stream, fd)
+        link.open_stream(command.stream, lent)
 
     def _gone(self, link: LinkId) -> None:
         self._links.pop(link, None)

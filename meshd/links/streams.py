@@ -16,7 +16,7 @@ from meshd.core.commands import Priority
 from meshd.core.events import StreamEnded
 from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.ids import LinkId
-from meshd.links.descriptor import Descriptor
+from meshd.links.descriptor import Descriptor, Lent
 from meshd.wire.credit import ReceiveCredit, SendCredit
 from meshd.wire.frame import (
     Frame,
@@ -29,6 +29,9 @@ from meshd.wire.frame import (
     encode_reset,
     max_data_size,
 )
+
+# Policy
+OWNER_CHECK_DELAY = 0.05  # seconds for the kernel to close all that a process had open, when one of it is closed
 
 BULK = int(Priority.BULK)
 
@@ -47,6 +50,7 @@ class _Stream:
     unwritten: bytearray = field(default_factory=bytearray)  # at most the window that was granted
     ready: bool = False  # stands in the queue of those who may have something to send
     watched: bool = False  # has nothing to send until its descriptor is readable
+    confirmed: bool = False  # the end of what its owner sends is one that it wanted
     sent_last: bool = False
     received_last: bool = False
     written_last: bool = False
@@ -89,12 +93,12 @@ class LinkStreams:
 
     # -- what the core asks -------------------------------------------------------------------------------------------
 
-    def open(self, number: int, fd: int) -> None:
-        """Run that stream; ``fd`` is ours from now on. Raises LocalMisuse for one that is open."""
+    def open(self, number: int, lent: Lent) -> None:
+        """Run that stream, and take its descriptor. Raises LocalMisuse for one that is open."""
         if number in self._streams:
             raise LocalMisuse(f"stream {number} of link {self._link} is open already")
         try:
-            descriptor = Descriptor(fd)
+            descriptor = Descriptor(lent)
         except OSError:
             self._queue(encode_reset(number, ResetCode.FAILED, priority=BULK))
             ended = StreamEnded(self._link, number, "failed_here", 0, 0)
@@ -149,10 +153,15 @@ class LinkStreams:
             stream.watched = True
             asyncio.get_running_loop().add_reader(descriptor.fd, self._readable, stream)
             return None
-        if not data and not stream.written_last and descriptor.has_hung_up():
-            # Its owner has not ended its way but gone, maybe killed: what came so far must not pass for the whole.
-            self._abort(stream, ResetCode.READER_GONE, "closed_here")
-            return None
+        if not data and descriptor.is_socket and not stream.confirmed:
+            # Has its owner ended its way, or gone, maybe killed? What came so far must not pass for the whole then.
+            if stream.written_last:  # a socket with both ways down looks the same in both cases
+                stream.watched = True
+                asyncio.get_running_loop().call_later(OWNER_CHECK_DELAY, self._confirm, stream)
+                return None
+            if descriptor.has_hung_up():
+                self._abort(stream, ResetCode.READER_GONE, "closed_here")
+                return None
         stream.sending.spend(len(data))
         frame = encode_data(stream.number, start, data, priority=BULK, last=not data)
         if not data:
@@ -163,6 +172,16 @@ class LinkStreams:
     def _readable(self, stream: _Stream) -> None:
         stream.watched = False
         asyncio.get_running_loop().remove_reader(stream.descriptor.fd)
+        self._make_ready(stream)
+
+    def _confirm(self, stream: _Stream) -> None:
+        """The other way was over already: whether this end is a good one, its owner's control connection tells."""
+        if stream.over:
+            return
+        if stream.descriptor.is_owner_gone():
+            self._abort(stream, ResetCode.READER_GONE, "closed_here")
+            return
+        stream.watched, stream.confirmed = False, True
         self._make_ready(stream)
 
     def _make_ready(self, stream: _Stream) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -21,6 +21,20 @@ LOOPBACK = LinksConfig(allow_loopback=True, addresses=("127.0.0.1",))
 PATIENCE = 10.0  # seconds until a test gives up; nothing here takes a tenth of it
 
 
+@dataclass
+class Lent:
+    """A descriptor that a user of that end has passed."""
+
+    fd: int
+    end: End
+
+    def take(self) -> int:
+        return self.fd
+
+    def is_owner_gone(self) -> bool:
+        return self.end.users_gone
+
+
 class End:
     """One node's links and what they said."""
 
@@ -28,7 +42,8 @@ class End:
         self.events: list[Event] = []
         self.faults: list[BaseException] = []
         self.port: LinkPort
-        self.descriptors: dict[int, int] = {}
+        self.descriptors: dict[int, Lent] = {}
+        self.users_gone = False
         self.react: Callable[[Event], None] = lambda event: None
         self._changed = trio.Event()
 
@@ -61,7 +76,7 @@ class End:
 
     def open_stream(self, fd: int, stream: int = 1, link: int = 1) -> None:
         """Takes ``fd`` over."""
-        self.descriptors[stream] = fd
+        self.descriptors[stream] = Lent(fd, self)
         self.port.submit(OpenStream(LinkId(link), stream, stream))
 
     def messages(self, link: int = 1) -> list[bytes]:

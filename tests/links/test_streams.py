@@ -255,6 +255,22 @@ def test_a_sender_that_dies_does_not_pass_for_one_that_is_done():
     run_clean(main)
 
 
+def test_a_sender_that_dies_after_the_other_way_has_ended_is_found_out_too():
+    async def main() -> None:
+        async with linked() as (a, b):
+            sender, reader = user_of(a), user_of(b)
+            await reader.stream.send_eof()
+            await sender.send(b"half of it", last=False)
+            assert await sender.receive() == b""
+            a.users_gone = True
+            await sender.stream.aclose()
+            assert await reader.receive() == b"half of it"
+            assert (await ended(a)).reason == "closed_here"
+            assert (await ended(b)).reason == "closed_by_peer"
+
+    run_clean(main)
+
+
 def test_a_wish_that_was_withdrawn_ends_the_stream():
     async def main() -> None:
         async with linked() as (a, b):
