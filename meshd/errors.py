@@ -23,7 +23,7 @@ class MalformedMessage(MeshError):
 
 
 class Rejected(MeshError):
-    """A well-formed thing from outside that is not to be believed or obeyed; ``reason`` is the counter it goes under."""
+    """A well-formed thing from outside, not to be believed or obeyed; ``reason`` is the counter it goes under."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)

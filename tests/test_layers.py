@@ -17,6 +17,7 @@ RANKS = (
     ("meshd.crypto",),
     ("meshd.wire",),
     ("meshd.core",),
+    ("meshd.systemd",),
     ("meshd.control", "meshd.sim", "meshd.links", "meshd.push"),
     ("meshd.daemon",),
     ("meshd.__main__",),

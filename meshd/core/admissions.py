@@ -160,6 +160,7 @@ class Admissions:
                 self._ctx.refuse(request, Code.REFUSED, "An admin renames itself.")
                 return
             chain = self._membership.chain_for(peer, name)
+            self._membership.promise(name, peer)
             if not self._post.send(peer, AdmissionIssued(0, tuple(c.encoded for c in chain))):
                 self._ctx.refuse(request, Code.PEER_UNREACHABLE)
                 return
@@ -193,6 +194,7 @@ class Admissions:
             self._post.send(peer, AdmissionRefused(message.number, "name_taken"))
             return
         chain = self._membership.chain_for(peer, name)
+        self._membership.promise(name, peer)
         self._ctx.count("admissions_issued")
         self._post.send(peer, AdmissionIssued(message.number, tuple(c.encoded for c in chain)))
 

@@ -20,10 +20,10 @@ _COVERED = MAX_AHEAD - 2 * CLOCK_SLACK
 def expiries(now: float, span: float = GRANT_SPAN) -> list[int]:
     """``exp`` values such that at every moment from ``now`` to ``now + span`` one of them is usable.
 
-    From a little before, in fact: the holder's clock may be behind ours, and it could not use what begins later.
+    From a little before, in fact: where ours is ahead and the holder's behind, it could not use what begins later.
     """
     result: list[int] = []
-    covered = now - CLOCK_SLACK
+    covered = now - 2 * CLOCK_SLACK
     while covered < now + span:
         covered = min(covered + _COVERED, now + span)
         result.append(int(covered) + CLOCK_SLACK)

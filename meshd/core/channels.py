@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from meshd.core.capabilities import GRANT_SPAN, TOP_UP_SPAN, expiries
 from meshd.core.commands import CloseUserAgent, Delete, OpenUserAgent, Put, RegisterChannel, UnregisterChannel
 from meshd.core.context import Context
-from meshd.core.facts import ChannelReady, ReceivingChanged
+from meshd.core.facts import ChannelReady
 from meshd.core.state import ChannelRow, Stored, rows
 from meshd.crypto import vapid
 from meshd.errors import MalformedMessage
@@ -103,7 +103,6 @@ class Channels:
         if lost:
             self._ctx.count("subscriptions_lost")
             self._ctx.notify("subscriptions_lost", service=name)
-        self._ctx.state(ReceivingChanged(name, True))
         return lost
 
     def on_disconnected(self, name: str, reason: str) -> None:
@@ -111,7 +110,6 @@ class Channels:
         service = self._services.get(name)
         if service is not None:
             service.connected, service.detail = False, reason
-            self._ctx.state(ReceivingChanged(name, False))
 
     # -- the channels -------------------------------------------------------------------------------------------------
 

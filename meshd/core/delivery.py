@@ -104,7 +104,7 @@ class Delivery:
             self._ctx.timer("send", identifier, timeout)
         else:
             self._ctx.respond_after(ticket, request, **self._result(identifier, item, "queued"))
-        self.flush(peer, ticket)
+        self.flush(peer)
 
     def _result(self, identifier: MessageId, item: _Outgoing, state: str) -> dict[str, object]:
         return {
@@ -123,8 +123,8 @@ class Delivery:
                 self._outbox_size -= len(item.row.body)
                 self._ctx.cancel_timer("send", identifier)
 
-    def flush(self, peer: PeerId, ticket: Ticket | None = None) -> None:
-        """Send what is queued for that peer, as far as its window goes."""
+    def flush(self, peer: PeerId) -> None:
+        """Send what is queued for that peer, as far as its window goes; each once it is durable."""
         link = self._neighbors.current(peer)
         if link is not None and link.congested:
             return
@@ -136,7 +136,7 @@ class Delivery:
                 break
             row = item.row
             message = ApplicationMessage(identifier, row.application, row.sent_at, row.expires, row.body)
-            if not self._post.send(peer, message, Priority.MESSAGE, ticket):
+            if not self._post.send(peer, message, Priority.MESSAGE, item.ticket):
                 break
             item.sent = True
             in_flight += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshd.ids import ChannelId, LinkId, PeerId, SessionId, Ticket
-from meshd.wire.messages import Grant
 from meshd.wire.record import Record
 
 
@@ -68,11 +67,12 @@ class DescriptionReady:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """That attempt at a link has ended without one."""
+    """That attempt at a link has ended without one; ``pushes`` is how often it was made by push."""
 
     session: SessionId
     peer: PeerId
     reason: str
+    pushes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +80,6 @@ class ChannelReady:
     """A push channel of ours has an endpoint."""
 
     channel: ChannelId
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivingChanged:
-    """A push service has become reachable for receiving, or has stopped being."""
-
-    service: str
-    connected: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GrantReceived:
-    """A peer has given us (new) capabilities to push to it."""
-
-    peer: PeerId
-    grant: Grant
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +123,6 @@ Fact = (
     | DescriptionReady
     | SessionFailed
     | ChannelReady
-    | ReceivingChanged
-    | GrantReceived
     | PushOutcome
     | PathFailed
     | NotDurable

@@ -18,6 +18,7 @@ from meshd.crypto.admission import Chain, Rights
 from meshd.errors import Code, MalformedMessage, Rejected
 from meshd.ids import IntroductionId, PeerId, RequestId, SessionId, Ticket, is_name, text_of
 from meshd.wire.codec import encode
+from meshd.wire.envelope import Letter, open_envelope
 from meshd.wire.introduction import Introduction, encode_token, introduction_id, proof_of
 from meshd.wire.messages import JOINING, JoinAccepted, JoinRefused, JoinRequest, decode_message
 from meshd.wire.session_description import decode as decode_description
@@ -27,6 +28,7 @@ MAX_INTRODUCTIONS = 256  # kept, the expired ones included
 MAX_USES = 1000
 MAX_LIFETIME = 15 * 86400.0  # seconds; a capability covers a day at most, and a subscription carries 16 of them
 EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the list
+MAX_CLOCK_REFUSALS = 3  # for one token
 CHANNEL_WAIT = 2.0  # seconds an acceptance waits for a channel to grant in it
 
 
@@ -45,6 +47,7 @@ class Introductions:
     __slots__ = (
         "_arrivals",
         "_channels",
+        "_clocks",
         "_ctx",
         "_membership",
         "_mints",
@@ -76,6 +79,7 @@ class Introductions:
         self._rows = {IntroductionId(k): row for k, row in rows(stored, "introductions", IntroductionRow).items()}
         self._mints: dict[IntroductionId, RequestId] = {}  # waiting for their channel
         self._arrivals: dict[SessionId, _Arrival] = {}
+        self._clocks: dict[IntroductionId, int] = {}  # how often a bearer was told that a clock is wrong
 
     # -- minting ------------------------------------------------------------------------------------------------------
 
@@ -169,6 +173,8 @@ class Introductions:
 
     def sweep(self) -> None:
         """Take back the channels of expired tokens; forget the old ones."""
+        for session in [session for session in self._arrivals if self._signaling.session(session) is None]:
+            self.on_session_over(session)  # the joiner's own offer, as a member by then, has taken its place
         now = self._ctx.now.unix
         for identifier, row in list(self._rows.items()):
             if row.expires + 600 < now and self._channels.is_ready(identifier):
@@ -179,6 +185,7 @@ class Introductions:
     def forget(self, identifier: IntroductionId) -> None:
         """Not even in the list any more."""
         del self._rows[identifier]
+        self._clocks.pop(identifier, None)
         self._channels.release(identifier)
         self._ctx.delete("introductions", identifier)
 
@@ -203,7 +210,25 @@ class Introductions:
         Raises MalformedMessage and Rejected.
         """
         row = self._rows[identifier]
-        letter = self._post.open(envelope, self._membership.mesh, row.sealing_seed)
+        mesh = self._membership.mesh
+        try:
+            letter = self._post.open(envelope, mesh, row.sealing_seed)
+        except Rejected as rejected:
+            if rejected.reason in ("clock", "expired"):
+                self._blame_clock(identifier, row, open_envelope(self._ctx.suite, mesh, envelope, row.sealing_seed))
+            raise
+        request = self._request_in(letter, identifier, row)
+        ticket = self._post.remember(letter)
+        self._take_grant(letter.sender, request)
+        reason = self._why_not(row, letter.sender)
+        if reason is not None:
+            self._refuse(letter.sender, letter.session, request, reason, ticket)
+            return ticket
+        self._admit(identifier, row, letter.sender, letter.session, request)
+        return ticket
+
+    def _request_in(self, letter: Letter, identifier: IntroductionId, row: IntroductionRow) -> JoinRequest:
+        """The request, from one who holds the secret. Raises MalformedMessage and Rejected."""
         request = decode_message(letter.body, JOINING)
         if not isinstance(request, JoinRequest) or request.introduction != identifier:
             raise MalformedMessage("no join request on a token's channel")
@@ -211,14 +236,24 @@ class Introductions:
             raise Rejected("proof_wrong")
         if letter.sender == self._ctx.own_id:
             raise Rejected("own_token")
-        ticket = self._post.remember(letter)
-        self._pushing.on_grant(letter.sender, request.grant)
-        reason = self._why_not(row, letter.sender)
-        if reason is not None:
-            self._refuse(letter.sender, letter.session, request, reason, ticket)
-            return ticket
-        self._admit(identifier, row, letter.sender, letter.session, request)
-        return ticket
+        return request
+
+    def _take_grant(self, joiner: PeerId, request: JoinRequest) -> None:
+        """Whoever joins begins anew: what it granted in an earlier life, under a higher generation, does not count."""
+        self._pushing.forget(joiner)
+        self._pushing.on_grant(joiner, request.grant)
+
+    def _blame_clock(self, identifier: IntroductionId, row: IntroductionRow, letter: Letter) -> None:
+        """A request from another time: its clock is wrong, or ours. The answer shows it which, and uses nothing up.
+
+        A few times for each token, lest an old request be played to us for ever.
+        """
+        request = self._request_in(letter, identifier, row)
+        told = self._clocks.get(identifier, 0)
+        if told < MAX_CLOCK_REFUSALS and not self._membership.is_member(letter.sender):
+            self._clocks[identifier] = told + 1
+            self._take_grant(letter.sender, request)
+            self._refuse(letter.sender, letter.session, request, "clock", None)
 
     def _why_not(self, row: IntroductionRow, joiner: PeerId) -> str | None:
         if row.revoked:
@@ -231,18 +266,18 @@ class Introductions:
             return "busy"
         return None
 
-    def _refuse(self, joiner: PeerId, session: SessionId, request: JoinRequest, reason: str, ticket: Ticket) -> None:
+    def _refuse(
+        self, joiner: PeerId, session: SessionId, request: JoinRequest, reason: str, ticket: Ticket | None
+    ) -> None:
         self._ctx.count(f"joins_refused_{reason}")
         self._ctx.notify("join_refused", peer=joiner, introduction=request.introduction, reason=reason)
         envelope = self._post.envelope_to(
             self._membership.mesh, joiner, request.sealing_key, JoinRefused(reason), session
         )
         if envelope is not None:
-            self._pushing.send(
-                session, envelope, subscriptions=request.grant.subscriptions, lifetime=300.0, ticket=ticket
-            )
-            if not self._membership.is_member(joiner):
-                self._pushing.forget(joiner)
+            self._pushing.send(session, envelope, peer=joiner, lifetime=300.0, ticket=ticket)
+        if not self._membership.is_member(joiner):
+            self._pushing.forget(joiner)
 
     def _admit(
         self,
@@ -326,6 +361,12 @@ class Introductions:
         """What is durable last of the admission and the record that goes with it: that covers both."""
         own = self._membership.own_ticket
         return own if admission is None or (own is not None and own > admission) else admission
+
+    def on_neighbor_up(self, peer: PeerId) -> None:
+        """It is in: nothing is left to be answered."""
+        for session, arrival in list(self._arrivals.items()):
+            if arrival.peer == peer:
+                self.on_session_over(session)
 
     def on_session_over(self, session: SessionId) -> None:
         """It has succeeded or failed."""

@@ -16,6 +16,7 @@ from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
 from meshd.wire.envelope import Letter, open_envelope
 from meshd.wire.introduction import Introduction, decode_token, proof_of
 from meshd.wire.messages import JOINING, JoinAccepted, JoinRefused, JoinRequest, decode_message
+from meshd.wire.session_description import SessionDescription
 from meshd.wire.session_description import decode as decode_description
 
 # Policy
@@ -48,6 +49,8 @@ class _Join:
     accepted: bool = False
     introducer_name: str = ""
     warnings: list[str] = field(default_factory=list)
+    local: SessionDescription | None = None  # the newest of ours and of theirs, to say why there is no link
+    remote: SessionDescription | None = None
     trouble: str = ""  # the last thing that went wrong, for the error
 
 
@@ -142,7 +145,8 @@ class Joining:
         """Our description is there."""
         join = self._join
         if join is not None:
-            join.warnings = warnings_about(decode_description(session.description), self._ctx.config.links)
+            join.local = decode_description(session.description)
+            join.warnings = warnings_about(join.local, self._ctx.config.links)
             self._request(session)
 
     def on_channel_ready(self, holder: bytes) -> None:
@@ -258,7 +262,7 @@ class Joining:
         chain, record = check_accepted(message, self._ctx.own_id, join.introduction.mesh, self._ctx)
         if record.peer != letter.sender:
             raise Rejected("record_of_another")
-        remote = decode_description(message.description)
+        remote = join.remote = decode_description(message.description)
         if not join.accepted:
             join.accepted = True
             join.introducer_name = record.name
@@ -304,7 +308,7 @@ class Joining:
         if join.accepted and not join.sessions:
             self._fail(
                 Code.LINK_FAILED,
-                f"{join.trouble} The node has been admitted and keeps trying; see meshctl status. ({reason})",
+                f"{why_no_link(join.local, join.remote)} This node is a member and keeps trying. ({reason})",
             )
 
     def on_timer(self, name: str) -> None:
@@ -317,19 +321,9 @@ class Joining:
         elif name == "join_retry":
             self.on_retry()
         elif join.accepted:
-            self._fail(Code.LINK_FAILED, self.why())
+            self._fail(Code.LINK_FAILED, why_no_link(join.local, join.remote))
         else:
             self._fail(Code.JOIN_TIMEOUT, join.trouble or "Is it running, and online?")
-
-    def why(self) -> str:
-        """Why there is no link yet, as far as can be told."""
-        join = self._join
-        session = None
-        if join is not None and join.sessions:
-            session = self._signaling.session(join.sessions[-1])
-        if session is None or not session.description:
-            return why_no_link(None, None)
-        return why_no_link(decode_description(session.description), session.remote)
 
     def abandon(self, request: RequestId) -> None:
         """Nobody waits any more. Before we are admitted that ends it; afterwards we are a member and stay one."""

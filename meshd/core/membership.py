@@ -27,13 +27,26 @@ MEMBER_LIFETIME = 365 * 86400  # seconds an admission by an admin lasts
 INTRODUCED_LIFETIME = 30 * 86400  # seconds one by another member lasts; any admin makes it a full one
 RECORD_RATE = 2.0  # records a second of one member, with a burst: a newcomer's links come up one after another
 RECORD_BURST = 64.0
+MAX_PROMISED = 64  # names on their way to members
+PROMISE_TIMEOUT = 30.0  # seconds a name is kept for the member that asked for it
 MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits, and 17,000 years of seconds
 
 
 class Membership:
     """The mesh as this node knows it. Without a mesh, ``row`` is None and there are no records."""
 
-    __slots__ = ("_admitted", "_allowances", "_ctx", "_neighbors", "_prefixes", "_records", "own_ticket", "row")
+    __slots__ = (
+        "_admitted",
+        "_allowances",
+        "_ctx",
+        "_floor",
+        "_neighbors",
+        "_prefixes",
+        "_promised",
+        "_records",
+        "own_ticket",
+        "row",
+    )
 
     def __init__(self, ctx: Context, stored: Stored) -> None:
         self._ctx = ctx
@@ -43,6 +56,8 @@ class Membership:
         self._prefixes: dict[bytes, PeerId] = {}
         self._neighbors: tuple[bytes, ...] = ()
         self._allowances: dict[PeerId, tuple[float, float]] = {}  # of members only, so as many as they
+        self._promised: dict[str, tuple[PeerId, float]] = {}  # names given, not taken yet; until when they are kept
+        self._floor = _number_of(stored.get("records", {}).get(ctx.own_id))
         self.own_ticket: Ticket | None = None  # our own record may be shown once it is durable
         if self.row is not None:
             for data in stored.get("records", {}).values():
@@ -107,7 +122,10 @@ class Membership:
         self._records.clear()
         self._prefixes.clear()
         self._admitted.clear()
-        ticket = self._ctx.persist(Clear("mesh"), Clear("records"), Clear("admitted"))
+        self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
+        ticket = self._ctx.persist(
+            Clear("mesh"), Clear("records"), Clear("admitted"), Put("records", farewell.peer, farewell.encoded)
+        )
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())
         return farewell, ticket
@@ -147,7 +165,7 @@ class Membership:
     def _next_number(self, row: MeshRow) -> int:
         """Numbers only grow, also over a restored backup or a leave and a new join: the clock is a floor for them."""
         own = self._records.get(self._ctx.own_id)
-        return max(row.number, own.number if own else 0, int(self._ctx.now.unix) - 1) + 1
+        return max(row.number, self._floor, own.number if own else 0, int(self._ctx.now.unix) - 1) + 1
 
     def _make(self, row: MeshRow, number: int, neighbors: tuple[bytes, ...], flags: int) -> Record:
         return make_record(
@@ -229,7 +247,17 @@ class Membership:
         """The members of that name: one, or none; more only when two introducers gave it at the same time."""
         known = dict.fromkeys(record.peer for record in self if record.name == name)
         known.update(dict.fromkeys(peer for peer in self._admitted if self.name_of(peer) == name))
+        peer, until = self._promised.get(name, (self._ctx.own_id, 0.0))
+        if until > self._ctx.now.mono:
+            known[peer] = None
         return list(known)
+
+    def promise(self, name: str, peer: PeerId) -> None:
+        """That name is on its way to that member: nobody else gets it meanwhile."""
+        self._promised.pop(name, None)
+        self._promised[name] = (peer, self._ctx.now.mono + PROMISE_TIMEOUT)
+        if len(self._promised) > MAX_PROMISED:
+            del self._promised[next(iter(self._promised))]
 
     def admins(self) -> list[PeerId]:
         """The members who are admins."""
@@ -365,6 +393,14 @@ class Membership:
         if self.record(peer) is None:
             self._admitted[peer] = row
         return Put("admitted", peer, encode(row))
+
+
+def _number_of(data: bytes | None) -> int:
+    """The number of a stored record of ours; 0 if there is none."""
+    try:
+        return 0 if data is None else decode_record(data).number
+    except MalformedMessage:
+        return 0
 
 
 def check_accepted(accepted: JoinAccepted, own: PeerId, mesh: MeshId, ctx: Context) -> tuple[Chain, Record]:

@@ -243,30 +243,27 @@ class Node:
                     self._end_membership()
             case fa.DescriptionReady(session_id):
                 self._on_description(session_id)
-            case fa.SessionFailed(session_id, peer, reason):
+            case fa.SessionFailed(session_id, peer, reason, pushes):
                 self.joining.on_session_failed(session_id, reason)
                 self.introductions.on_session_over(session_id)
-                self.topology.on_failed(peer, reason)
+                self.topology.on_failed(peer, reason, pushes)
             case fa.ChannelReady(channel):
                 self._on_channel_ready(channel)
             case fa.PushOutcome(name, outcome, detail):
                 if not self.joining.on_push_outcome(name, outcome, detail) and outcome != "accepted":
                     self.signaling.on_push_failed(name, detail)
             case fa.PathFailed(peer, _):
+                self.routing.unlearn(peer)
                 self.signaling.on_path_failed(peer)
             case fa.NotDurable(ticket):
                 if not self.admissions.on_not_durable(ticket):
                     self.delivery.on_not_durable(ticket)
             case fa.MessageDurable(key):
                 self.delivery.on_durable(key)
-            case fa.ReceivingChanged() | fa.GrantReceived():
-                pass
 
     def _on_neighbor_up(self, peer: PeerId) -> None:
         self.routing.changed()
-        session = self.signaling.with_peer(peer)
-        if session is not None:
-            self.introductions.on_session_over(session.id)
+        self.introductions.on_neighbor_up(peer)
         self.signaling.on_neighbor_up(peer)
         self.topology.on_up(peer)
         self.joining.on_neighbor_up(peer)

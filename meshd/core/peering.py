@@ -72,7 +72,7 @@ class Peering:
             case ms.Forward():
                 envelope = node.relay.on_forward(link, message)
                 if envelope is not None:
-                    self.on_envelope(envelope, via=peer)
+                    self._on_relayed(envelope, peer)
             case ms.Undeliverable():
                 node.relay.on_undeliverable(message)
             case ms.StreamWanted():
@@ -129,6 +129,13 @@ class Peering:
             self._keep_stranger(letter, by_push)
             return None
         return self._on_letter(letter, by_push)
+
+    def _on_relayed(self, envelope: bytes, via: PeerId) -> None:
+        """The neighbor cannot look inside, so it is not to blame for what it finds there. Raises Rejected."""
+        try:
+            self.on_envelope(envelope, via=via)
+        except MalformedMessage as error:
+            raise Rejected("envelope_malformed", str(error)) from None
 
     def _keep_stranger(self, letter: Letter, by_push: bool) -> None:
         if sum(len(letters) for letters in self._strangers.values()) >= MAX_STRANGERS:

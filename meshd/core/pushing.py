@@ -12,7 +12,7 @@ from meshd.core.capabilities import is_usable, usable_until
 from meshd.core.commands import Delete, Put, SendPush
 from meshd.core.context import Context
 from meshd.core.events import PushAnswered
-from meshd.core.facts import GrantReceived, PushOutcome
+from meshd.core.facts import PushOutcome
 from meshd.core.state import Stored, rows
 from meshd.crypto import vapid
 from meshd.errors import LocalMisuse, MalformedMessage
@@ -73,7 +73,6 @@ class Pushing:
             return None
         self._grants[peer] = Grant(grant.generation, verified)
         ticket = self._ctx.persist(Put("grants", peer, encode(self._grants[peer])))
-        self._ctx.state(GrantReceived(peer, grant))
         return ticket
 
     def _verified(self, part: SubscriptionPart) -> SubscriptionPart | None:
@@ -176,12 +175,13 @@ class Pushing:
             capability = self._usable(part, push.refused)
             if capability is None or remaining <= 0:
                 continue
-            endpoint = join_endpoint(part.prefix, part.tail)
             subject = capability.subject or vapid.DEFAULT_SUBJECT
-            authorization = self._ctx.suite.authorization(
-                part.vapid_key, vapid.origin_of(endpoint), capability.exp, subject, capability.signature
-            )
-            try:
+            try:  # it may be out of a token, or from a stranger
+                endpoint = join_endpoint(part.prefix, part.tail)
+                audience = vapid.origin_of(endpoint)
+                authorization = self._ctx.suite.authorization(
+                    part.vapid_key, audience, capability.exp, subject, capability.signature
+                )
                 body = self._ctx.suite.encrypt_push(part.p256dh, part.auth, push.plaintext)
             except (LocalMisuse, MalformedMessage):
                 self._ctx.count("pushes_unencryptable")

@@ -69,7 +69,8 @@ class Relay:
             assert hop is not None
             self._remember(message.envelope, link.peer, PeerId(destination))
             priority = Priority.CONTROL if len(message.envelope) < 4096 else Priority.MESSAGE
-            self._neighbors.send_to(hop, Forward(message.hops - 1, message.envelope), priority)
+            hops = min(message.hops, MAX_HOPS) - 1
+            self._neighbors.send_to(hop, Forward(hops, message.envelope), priority)
             self._ctx.count("envelopes_relayed")
         else:
             self._ctx.count(f"relay_{reason}")

@@ -47,10 +47,14 @@ class Routing:
         """A record or a link has changed."""
         self._stale = True
 
+    def unlearn(self, peer: PeerId) -> None:
+        """What was sent to ``peer`` came back: the way that it once came by itself is none any more."""
+        self._learned.pop(peer, None)
+
     def next_hop(self, peer: PeerId, but: PeerId | None = None) -> PeerId | None:
         """The neighbor to hand something for ``peer`` to; None if there is no way. ``but`` is where it came from."""
         if self._neighbors.current(peer) is not None:
-            return peer
+            return peer if peer != but else None
         self._refresh()
         hop = self._next_hop.get(peer)
         if hop is None:

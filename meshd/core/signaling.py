@@ -180,7 +180,7 @@ class Signaling:
         self._ctx.notify(
             "link_failed", peer=session.peer, name=self._membership.name_of(session.peer) or "", reason=reason
         )
-        self._ctx.state(SessionFailed(session.id, session.peer, reason))
+        self._ctx.state(SessionFailed(session.id, session.peer, reason, session.pushes))
 
     def _forget(self, session: Session) -> bool:
         self._ctx.cancel_timer("session", session.id)

@@ -96,12 +96,9 @@ class Topology:
         if self._signaling.with_peer(peer) is not None:
             return  # its end will call ``on_failed`` or ``on_up``
         self._out_of_reach.pop(peer, None)
-        if self._routing.next_hop(peer) is not None:
+        if self._routing.next_hop(peer) is not None or (self._pushing.can_push(peer) and self._may_push()):
             if not self._signaling.dial(peer):
                 self._ctx.timer("dial", peer, FIRST_RETRY_DELAY)
-        elif self._pushing.can_push(peer) and self._may_push():
-            self._pushes[peer] = self._pushes.get(peer, 0) + 1
-            self._signaling.dial(peer)
         else:
             self._out_of_reach[peer] = None
             self._ctx.timer("dial", peer, self._ctx.jitter(FIRST_PUSH_INTERVAL))
@@ -142,18 +139,20 @@ class Topology:
         else:
             self.want(record)
 
-    def on_failed(self, peer: PeerId, reason: str) -> None:
-        """An attempt has failed: again, later."""
+    def on_failed(self, peer: PeerId, reason: str, pushes: int) -> None:
+        """An attempt has failed: again, later. What took pushes, whatever the graph says, is tried rarely."""
         record = self._membership.record(peer)
         if record is None or self._neighbors.current(peer) is not None:
             return
         self._errors[peer] = reason
-        if self._routing.next_hop(peer) is not None:
+        if pushes == 0 and self._routing.next_hop(peer) is not None:
             failures = self._failures.get(peer, 0)
             self._failures[peer] = min(failures + 1, 16)
             delay = min(FIRST_RETRY_DELAY * 2**failures, MAX_RETRY_DELAY)
         else:
-            delay = min(FIRST_PUSH_INTERVAL * 2 ** (self._pushes.get(peer, 1) - 1), MAX_PUSH_INTERVAL)
+            failures = self._pushes.get(peer, 0)
+            self._pushes[peer] = min(failures + 1, 16)
+            delay = min(FIRST_PUSH_INTERVAL * 2**failures, MAX_PUSH_INTERVAL)
         self.want(record, delay=self._ctx.jitter(delay))
 
     def on_routes(self) -> None:

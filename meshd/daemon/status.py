@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from meshd.daemon.systemd import Notifier
+from meshd.systemd import Notifier
 
 # Policy
 STATUS_INTERVAL = 1.0  # seconds at least between two lines: a mesh of a thousand changes all the time

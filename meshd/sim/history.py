@@ -69,7 +69,12 @@ class History:
     join_pushes: dict[int, list[str]] = field(default_factory=dict)  # joiner's machine → kinds of pushes it took
     requests: dict[int, tuple[int, int, float, str]] = field(default_factory=dict)  # machine, boot, when, method
     _decoded: tuple[bytes, Any] = (b"", None)
-    _reader: SimSuite | None = None
+    _machines: dict[PeerId, Machine] = field(default_factory=dict)
+    _reader: SimSuite = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nobody's keys: only for opening with an introduction's."""
+        self._reader = SimSuite(self.network.table, b"observer", b"observer")
 
     # -- reading what is sent -----------------------------------------------------------------------------------------
 
@@ -81,11 +86,11 @@ class History:
 
     def open(self, envelope: bytes) -> Letter | None:
         """What is in an envelope, whoever it is for."""
-        table = self.network.table
-        if self._reader is None:
-            self._reader = SimSuite(table, b"observer", b"observer")
-        seed = table.seed(envelope[HEADER_SIZE : HEADER_SIZE + 32])
+        recipient = self.machine_of(PeerId(envelope[HEADER_SIZE - 32 : HEADER_SIZE]))
         try:
+            if recipient is not None:
+                return open_envelope(recipient.suite, self.mesh, envelope)
+            seed = self.network.table.seed(envelope[HEADER_SIZE : HEADER_SIZE + 32])
             return None if seed is None else open_envelope(self._reader, self.mesh, envelope, seed)
         except (MalformedMessage, Rejected):
             return None
@@ -164,9 +169,9 @@ class History:
     def _note_joined(self, said: Said) -> None:
         introduction, joiner = self.asked.get(said.session, (IntroductionId(b""), said.to))
         self.joined.setdefault(introduction, set()).add(PeerId(decode_chain(said.message.chain)[-1].subject))
-        for machine in self.network.machines:
-            if machine.peer == joiner:
-                self.join_pushes.setdefault(machine.index, []).append("accepted")
+        machine = self.machine_of(joiner)
+        if machine is not None:
+            self.join_pushes.setdefault(machine.index, []).append("accepted")
 
     def on_boot(self, machine: Machine) -> None:
         """Its disk is all that it has: what is in the inbox there was kept."""
@@ -176,7 +181,9 @@ class History:
 
     def machine_of(self, peer: PeerId) -> Machine | None:
         """The machine with that id."""
-        return next((machine for machine in self.network.machines if machine.peer == peer), None)
+        if not self._machines:
+            self._machines = {machine.peer: machine for machine in self.network.machines}
+        return self._machines.get(peer)
 
     def open_requests(self) -> Iterator[tuple[int, int, float, str]]:
         """Requests that nobody has answered, of daemons that still run: (request, machine, when asked, method)."""

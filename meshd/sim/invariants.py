@@ -26,8 +26,8 @@ from meshd.wire.record import Record, decode_record
 FAREWELL_TIME = 30.0  # seconds a member that has left may still be talked to: until its neighbors notice
 CLOCK_SLACK = 1200.0  # seconds that clocks and grace make of a certificate's end
 MAX_LINKS_OF_A_PAIR = 2  # the current one and its successor
-PUSH_WINDOW = 600.0  # seconds
-MAX_PUSHES_IN_WINDOW = 14  # from one node to one peer: retries of a failing service included
+PUSH_BUDGETS = ((600.0, 14), (86400.0, 50))  # seconds, pushes from one node to one peer, retries included
+NEWS_TIME = 20.0  # seconds from a link's coming up until all have surely heard of it, or of its death
 MAX_REQUEST_TIME = 630.0  # seconds: the longest join, and a little
 TIMERS_PER_MEMBER = 6  # dial, hello, session, resend, deliver, push …
 TIMERS_BESIDE = 40
@@ -136,21 +136,37 @@ def tokens_are_used_up(step: Step, history: History) -> Iterator[str]:
 
 
 def pushes_are_rare(step: Step, history: History) -> Iterator[str]:
-    """No push offers a link where there is a path over others; no peer is pushed to more often than its budget."""
-    node, now = step.machine.node, history.network.now
+    """No push offers a link where links of others lead there; no peer is pushed to more often than its budget."""
+    now = history.network.now
     for said in step.said:
-        if said.way != "push" or node is None:
+        if said.way != "push":
             continue
-        if isinstance(said.message, ms.Offer) and node.routing.next_hop(said.to) is not None:
-            yield f"{_who(step)} pushes an offer though there is a path"
-        pushed_back = isinstance(said.message, ms.Answer) and said.session not in history.offered_by_push
-        if pushed_back and node.routing.next_hop(said.to) is not None:
-            yield f"{_who(step)} pushes the answer to an offer that came over others"
+        offered = isinstance(said.message, ms.Offer) or (
+            isinstance(said.message, ms.Answer) and said.session not in history.offered_by_push
+        )
+        if offered and _linked_for_long(step.machine, said.to, history):
+            yield f"{_who(step)} pushes its {type(said.message).__name__.lower()} though there is a path"
         times = history.pushes[step.machine.index, said.to]
-        while times and times[0] < now - PUSH_WINDOW:
-            times.pop(0)
-        if len(times) > MAX_PUSHES_IN_WINDOW:
-            yield f"{_who(step)} pushes more than {MAX_PUSHES_IN_WINDOW} times in {PUSH_WINDOW:.0f} s to one peer"
+        for window, most in PUSH_BUDGETS:
+            if sum(1 for when in times if when > now - window) > most:
+                yield f"{_who(step)} pushes more than {most} times in {window:.0f} s to one peer"
+
+
+def _linked_for_long(machine: Machine, peer: PeerId, history: History) -> bool:
+    """Whether links that have been up for a while, so that everybody has heard of them, lead from here to there."""
+    seen, queue = {machine.peer}, [machine.peer]
+    for at in queue:
+        here = history.machine_of(at)
+        node = None if here is None else here.node
+        for neighbor in () if node is None else node.neighbors.peers():
+            link = node.neighbors.current(neighbor) if node is not None else None
+            there = history.machine_of(neighbor)
+            lasting = link is not None and link.up_mono < history.network.now - NEWS_TIME
+            mutual = there is not None and there.node is not None and there.node.neighbors.current(at) is not None
+            if lasting and mutual and neighbor not in seen:
+                seen.add(neighbor)
+                queue.append(neighbor)
+    return peer in seen
 
 
 # -- now and then -----------------------------------------------------------------------------------------------------

@@ -67,10 +67,7 @@ def rough_weather(stage: Stage) -> None:
     """Twenty nodes; messages lost and out of order, pushes late, lost and twice, 30 % of pairs cannot connect."""
     stage.start()
     stage.found()
-    for index in range(1, stage.size):
-        introducer = stage.dice.randrange(index)
-        stage.join_all((index,), introducer if stage.is_member(introducer) else 0)
-        stage.talk(3)
+    stage.join_everybody()
     stage.rest(1200.0)
 
 
@@ -82,12 +79,14 @@ def killed_while_joining(stage: Stage) -> None:
     stage.join_all((1,))
     for index in range(2, stage.size):
         token = stage.mint(0)
-        stage.join(index, token)
+        request = stage.join(index, token)
         stage.wait(stage.dice.uniform(0.0, 2.5))
         victim = stage.dice.choice((0, index))
         stage.kill(victim)
         stage.wait(stage.dice.choice((0.0, 0.5, 15.0)))
         stage.network.start(victim)
+        if victim == 0:
+            stage.outcome(index, request)
         for _ in range(4):
             if stage.is_member(index) and stage.until(lambda index=index: stage.neighbors(index) > 0, 60.0):  # type: ignore[misc]
                 break
@@ -166,4 +165,19 @@ def renamed_by_two(stage: Stage) -> None:
     stage.expect(
         sorted(map(str, outcomes)) == sorted(map(str, (None, Code.NAME_TAKEN))), f"one of the two gets it: {outcomes}"
     )
+    stage.rest()
+
+
+@scenario(3)
+def introducer_out_of_reach(stage: Stage) -> None:
+    """Joiner and introducer cannot connect: the joiner is admitted, and told that there is no link."""
+    stage.start()
+    stage.found()
+    stage.join_all((1,))
+    stage.undisturbed = False
+    stage.network.conditions.unconnectable = 1.0
+    outcome = stage.outcome(2, stage.join(2, stage.mint(0)))
+    stage.expect(outcome is Code.LINK_FAILED, f"it is told that no connection could be made: {outcome}")
+    stage.network.conditions.unconnectable = 0.0
+    stage.wait(600.0)
     stage.rest()

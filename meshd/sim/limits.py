@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshd.config import Config
-from meshd.core import delivery, introductions, peering, pinging, post, pushing, relay, replay, routing, signaling
+from meshd.core import (
+    delivery,
+    introductions,
+    membership,
+    peering,
+    pinging,
+    post,
+    pushing,
+    relay,
+    replay,
+    routing,
+    signaling,
+)
 from meshd.core.admissions import MAX_ASKED
 from meshd.core.channels import MAX_CHANNELS
 from meshd.core.node import Node
@@ -40,7 +52,9 @@ LIMITS: dict[str, Limit] = {
     "Context._unwritten": _fixed(MAX_OUTSTANDING),
     "Context.counters": _fixed(MAX_COUNTERS),
     "Membership._admitted": _members,
+    "Membership._allowances": _members,
     "Membership._neighbors": _fixed(MAX_NEIGHBORS),
+    "Membership._promised": _fixed(membership.MAX_PROMISED),
     "Membership._prefixes": _members,
     "Membership._records": _members,
     "Neighbors._current": _links,
@@ -68,6 +82,7 @@ LIMITS: dict[str, Limit] = {
     "Topology._pushes": _members,
     "Outlook.warnings": _fixed(8),
     "Introductions._arrivals": _fixed(signaling.MAX_SESSIONS),
+    "Introductions._clocks": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._mints": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._rows": _fixed(introductions.MAX_INTRODUCTIONS),
     "Admissions._asked": _fixed(MAX_ASKED),

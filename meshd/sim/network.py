@@ -48,6 +48,7 @@ class Network:
     def __init__(
         self, seed: int, size: int, conditions: Conditions | None = None, config: Config | None = None
     ) -> None:
+        self._seed = seed
         self.rng = Random(seed)
         self.conditions = conditions or Conditions()
         self.now = 0.0
@@ -76,7 +77,7 @@ class Network:
     def unconnectable(self, a: int, b: int) -> bool:
         """Whether those two never connect directly: decided by the pair alone, so it stays that way."""
         low, high = sorted((a, b))
-        return Random(low * 100_003 + high).random() < self.conditions.unconnectable
+        return Random((self._seed * 1009 + low) * 100_003 + high).random() < self.conditions.unconnectable
 
     def start(self, index: int) -> None:
         """Start a machine's daemon, with what its disk has."""

@@ -124,6 +124,26 @@ class Stage:
                 if self.outcome(index, self.join(index, token)) in (None, Code.IN_MESH):
                     break
 
+    def join_everybody(self) -> None:
+        """All of them, each through some member that can connect to it; in the order in which that becomes possible."""
+        waiting = list(range(1, self.size))
+        while waiting:
+            index = next((i for i in waiting if self.introducer_for(i) is not None), None)
+            if index is None:
+                break  # these have nobody to connect to: see the scenario ``introducer-out-of-reach``
+            waiting.remove(index)
+            self.join_all((index,), self.introducer_for(index) or 0)
+            self.talk(3)
+
+    def introducer_for(self, index: int) -> int | None:
+        """A random member that may introduce and can connect to that machine; None if there is none."""
+        able = []
+        for machine, node in self.network.running():
+            connects = machine.index != index and not self.network.unconnectable(machine.index, index)
+            if connects and node.membership.row is not None and node.membership.may_admit:
+                able.append(machine.index)
+        return self.dice.choice(able) if able else None
+
     def outcome(self, index: int, request: int, timeout: float = 400.0) -> Code | None:
         """How that request ended; None: well. ``Code.JOIN_TIMEOUT`` stands for no answer at all."""
         network = self.network

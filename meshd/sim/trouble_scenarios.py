@@ -10,7 +10,7 @@ from meshd.sim.stage import Stage
 def _mesh(stage: Stage, rest: bool = True) -> None:
     stage.start()
     stage.found()
-    stage.join_all(range(1, stage.size))
+    stage.join_everybody()
     if rest:
         stage.rest()
 
@@ -226,6 +226,7 @@ def store_fails_while_joining(stage: Stage) -> None:
     stage.found()
     stage.undisturbed = False
     for index in range(1, stage.size):
+        stage.wait(10.0)  # the founder's disk has recovered: give its daemon the time to try again
         token = stage.mint(0)
         sick = stage.network.machines[stage.dice.choice((0, index))]
         request = stage.join(index, token)
@@ -263,10 +264,7 @@ def some_pairs_cannot(stage: Stage) -> None:
     stage.network.conditions.unconnectable = 0.5
     stage.start()
     stage.found()
-    for index in range(1, stage.size):
-        able = [i for i in range(index) if not stage.network.unconnectable(i, index)] or [0]
-        stage.join_all((index,), stage.dice.choice(able))
-        stage.talk(3)
+    stage.join_everybody()
     stage.rest(1200.0)
 
 

@@ -50,7 +50,7 @@ def _fields(cls: type[Any]) -> str:
 
 
 def _meaning(cls: type[Any]) -> str:
-    lines = " ".join(line.strip() for line in (cls.__doc__ or "").strip().splitlines())
+    lines = " ".join((cls.__doc__ or "").split())
     return lines.replace("``", "`").replace("|", "\\|")
 
 

@@ -102,7 +102,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``revoked``."""
+    """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``departed``."""
 
     reason: str
     WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
@@ -181,7 +181,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Undeliverable:
-    """An envelope went no further: ``no_route``, ``busy``, ``expired``, ``refused``. Travels back the way it came.
+    """An envelope went no further: ``no_route``, ``busy``, ``too_far``, ``refused``. Travels back the way it came.
 
     ``envelope`` is the first 8 bytes of the SHA-256 of the envelope.
     """
@@ -293,7 +293,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OfferDeclined:
-    """No link: ``busy``, ``leaving``."""
+    """No link now: ``busy``."""
 
     reason: str
     WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
@@ -321,7 +321,7 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class MessageRefused:
-    """That message was not taken: ``inbox_full``, ``expired``. The sender may try again later."""
+    """That message was not taken: ``inbox_full``, ``expired``, ``busy``, ``id_taken``. The sender may try again."""
 
     message: bytes
     reason: str

@@ -155,7 +155,7 @@ def test_second_daemon_is_refused(services: Callable[[], Service]) -> None:
     second.start("--state-dir", str(service.directory / "state"))
     assert second.ends()[0] == 1
     assert f"in use by another meshd (process {process.pid})" in second.lines()[-1]["reason"]
-    assert second.told("STATUS=failed: ").endswith("--state-dir")
+    assert "is in use by another meshd" in second.told("STATUS=failed: ")  # a long path may cut it off
     second.start("--socket", str(service.socket))
     assert second.ends()[0] == 2
     assert "another daemon answers there" in second.lines()[-1]["reason"]

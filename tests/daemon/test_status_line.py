@@ -10,7 +10,7 @@ import trio.testing
 
 from meshd.daemon import status as status_module
 from meshd.daemon.status import StatusLine, status_line
-from meshd.daemon.systemd import Notifier
+from meshd.systemd import Notifier
 
 STATUS = {"state": "member", "mesh": {"name": "home"}, "name": "laptop", "links": 2, "members": 3, "push": []}
 

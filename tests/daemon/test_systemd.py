@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from meshd.daemon import systemd
-from meshd.daemon.systemd import Notifier
+from meshd import systemd
+from meshd.systemd import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -68,7 +68,7 @@ def test_watchdog_is_for_the_named_process() -> None:
 
 _TAKER = """
 import os, sys, trio
-from meshd.daemon import systemd
+from meshd import systemd
 from meshd.errors import ConfigError
 environment = dict(os.environ, LISTEN_PID=str(os.getpid()))
 async def main():

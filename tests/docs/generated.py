@@ -25,6 +25,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.core.delivery", "MAX_RECEIVED", "ids remembered so that nothing comes twice; then senders are told `busy`"),
     ("meshd.core.introductions", "MAX_INTRODUCTIONS", "tokens in the list; then `introduce` is refused"),
     ("meshd.core.introductions", "MAX_USES", "joins with one token"),
+    ("meshd.core.introductions", "MAX_LIFETIME", "seconds a token lives at most; a longer wish is cut"),
     ("meshd.core.joining", "MAX_TRIES", "join requests pushed in one join"),
     ("meshd.core.channels", "MAX_CHANNELS", "push channels of this node; then no new holder gets one"),
     ("meshd.core.pushing", "MAX_PUSHES", "pushes under way; then none is begun"),

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,28 @@ def test_verbs_of_meshctl_exist(page: Path) -> None:
 def test_every_verb_is_explained() -> None:
     told = " ".join((ROOT / page).read_text() for page in ("README.md", "docs/operations.md"))
     assert [verb for verb in VERBS if f"meshctl {verb}" not in told] == []
+
+
+@cache
+def help_of(*command: str) -> str:
+    """What a program of this tree says about itself."""
+    modules = {"meshctl": "meshctl", "meshd": "meshd", "meshd-push": "meshd.push.service"}
+    done = subprocess.run(
+        [sys.executable, "-m", modules[command[0]], *command[1:], "--help"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_options_exist(page: Path) -> None:
+    for piece in code(page):
+        for program, rest in re.findall(r"(?:^|[\s/|])(meshd|meshd-push|meshctl)((?: [^\s|#]+)+)", piece):
+            verb = re.match(r" ([a-z]+)", rest) if program == "meshctl" else None
+            if program == "meshctl" and verb is None:
+                continue
+            for option in re.findall(r" (--[a-z-]+)", rest):
+                told = help_of(program, *([verb[1]] if verb else []))
+                assert option in told, f"{names(page)}: {program}{rest}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names)

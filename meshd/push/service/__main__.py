@@ -6,15 +6,15 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import structlog
 import trio
 
-from meshd import VERSION
+from meshd import VERSION, systemd
 from meshd.errors import ConfigError, StoreError
-from meshd.push.service import systemd
 from meshd.push.service.app import PushService, serve
 from meshd.push.service.config import DEFAULT_LISTEN, Limits, ServiceConfig, with_limits
 
@@ -48,7 +48,8 @@ def main() -> None:
 
 
 async def _run(config: ServiceConfig) -> None:
-    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in systemd.passed_sockets()]
+    listeners = systemd.as_listeners(systemd.take_sockets(os.environ, (socket.AF_INET, socket.AF_INET6)))
+    notifier = systemd.Notifier(os.environ)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         try:
             async with trio.open_nursery() as nursery:
@@ -60,11 +61,11 @@ async def _run(config: ServiceConfig) -> None:
                 port = f" (port {service.port})" if config.public_url else ""
                 sys.stdout.write(f"meshd-push ready: {service.public_url}{port}\n")
                 sys.stdout.flush()
-                systemd.notify("READY=1", f"STATUS={service.status()}")
-                nursery.start_soon(_report, service)
+                notifier.ready(service.status())
+                nursery.start_soon(_report, service, notifier)
                 async for _ in signals:
                     break
-                systemd.notify("STOPPING=1", "STATUS=stopping")
+                notifier.stopping("stopping")
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             ours, others = group.split((ConfigError, StoreError, OSError))
@@ -73,12 +74,13 @@ async def _run(config: ServiceConfig) -> None:
             raise _first(ours) from None
 
 
-async def _report(service: PushService) -> None:
+async def _report(service: PushService, notifier: systemd.Notifier) -> None:
     """Keep systemd informed, and its watchdog quiet as long as this loop turns."""
-    interval = min(_STATUS_INTERVAL, systemd.watchdog_interval() or _STATUS_INTERVAL)
+    interval = min(_STATUS_INTERVAL, notifier.watchdog_interval or _STATUS_INTERVAL)
     while True:
         await trio.sleep(interval)
-        systemd.notify("WATCHDOG=1", f"STATUS={service.status()}")
+        notifier.watchdog()
+        notifier.status(service.status())
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -95,8 +95,10 @@ def _is_for_us(pid: str) -> bool:
     return pid in ("", str(os.getpid()))
 
 
-def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
-    """The listening Unix sockets that systemd has opened for us (sd_listen_fds(3)); an empty list if there are none.
+def take_sockets(
+    environment: MutableMapping[str, str], families: tuple[socket.AddressFamily, ...] = (socket.AF_UNIX,)
+) -> list[socket.socket]:
+    """The listening stream sockets that systemd has opened for us (sd_listen_fds(3)); an empty list if there are none.
 
     Takes the variables out of ``environment``, so that no child takes the sockets for its own. Raises ConfigError for
     a socket of another kind, naming it.
@@ -116,16 +118,20 @@ def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
             raise ConfigError(f"descriptor {descriptor} ({name}) from systemd is no socket: {error.strerror}") from None
         sockets.append(taken)
         accepts = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        if taken.family != socket.AF_UNIX or taken.type != socket.SOCK_STREAM or not accepts:
+        if taken.family not in families or taken.type != socket.SOCK_STREAM or not accepts:
             for each in sockets:
                 each.close()
             raise ConfigError(
-                f"socket {name!r} from systemd is not a listening Unix stream socket: the .socket unit must have "
-                "ListenStream=/run/… and no Accept=yes"
+                f"socket {name!r} from systemd is not a listening {_kinds(families)} stream socket: the .socket unit "
+                "must have such a ListenStream= and no Accept=yes"
             )
     return sockets
 
 
+def _kinds(families: tuple[socket.AddressFamily, ...]) -> str:
+    return "Unix" if families == (socket.AF_UNIX,) else "TCP"
+
+
 def as_listeners(sockets: list[socket.socket]) -> list[trio.SocketListener]:
-    """For ``meshd.control.server``."""
+    """For trio."""
     return [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in sockets]

@@ -1,0 +1,103 @@
+"""Names and numbers that the pages mention are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from meshd.config import Config
+from meshd.core import delivery, joining, membership, neighbors, peering, pushing, relay, replay, routing, signaling
+from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, TOP_UP_SPAN
+from meshd.core.introductions import MAX_CLOCK_REFUSALS
+from meshd.core.notifications import NOTIFICATIONS
+from meshd.crypto import webpush
+from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
+from meshd.daemon.document_log import DAEMON_LINES
+from meshd.wire import codec, envelope, frame, messages, record, session_description
+from meshd.wire.introduction import PREFIX
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = "\n".join(path.read_text() for path in sorted((ROOT / "meshd").rglob("*.py")))
+
+# What docs/protocol.md says, with the constant that it stands for.
+SAID = (
+    f"{envelope.HEADER_SIZE} bytes are the *outside*",
+    f"An envelope has at most {messages.MAX_ENVELOPE_SIZE:,} bytes",
+    f"at most {envelope.CLOCK_SKEW:.0f} s in the future, `expires - issued` at most {envelope.MAX_LIFETIME:.0f} s",
+    f"kept for {peering.STRANGER_WAIT:.0f} s",
+    f"at most {peering.MAX_STRANGERS} such",
+    f"which of the {replay.WINDOW - 1} below it",
+    f"until `expires` + {2 * envelope.CLOCK_SKEW:,.0f} s",
+    f"At most {replay.MAX_SESSIONS_PER_SENDER} sessions of one sender, {replay.MAX_SESSIONS:,} in all",
+    f"Arrays have at most {codec.MAX_ITEMS:,} items",
+    f"one frame of at most {frame.MAX_FRAME_SIZE:,} bytes",
+    f"A peer message has at most {messages.MAX_PEER_MESSAGE_SIZE:,} bytes; reassembly gives up at "
+    f"{frame.MAX_MESSAGE_SIZE:,}",
+    f"came up less than {neighbors.SAME_MOMENT:.0f} s ago",
+    f"after {Config().mesh.heartbeat_interval:.0f} s of silence, and every {neighbors.RTT_INTERVAL:.0f} s in any case, "
+    f"and takes a link for dead after {Config().mesh.link_timeout:.0f} s",
+    f"A **chain** is 1 to {MAX_CHAIN_LENGTH} certificates",
+    f"At most {MAX_CERTIFICATE_SIZE} bytes. Rights",
+    f"for {membership.MEMBER_LIFETIME // 86_400} days as an admin, for {membership.INTRODUCED_LIFETIME // 86_400} days",
+    f"At most {messages.MAX_RECORD_SIZE:,} bytes. `neighbors`",
+    f"A record lives {record.RECORD_LIFETIME / 86_400:.0f} days",
+    f"at most {membership.RECORD_RATE:.0f} a second are taken, after a burst of {membership.RECORD_BURST:.0f}",
+    f"are remembered for {membership.DEPARTED_RETENTION / 86_400:.0f} days",
+    f"the sender sets hops to {routing.MAX_HOPS}",
+    f"({relay.MESSAGE_RATE:.0f} envelopes/s and {relay.BYTE_RATE / 1024 / 1024:.0f} MiB/s",
+    f"the way of the last {relay.MAX_TRACES:,}",
+    f"repeated every {signaling.RESEND_INTERVAL:.0f} s",
+    f"{signaling.RETURNED_INTERVAL} s after an `Undeliverable`",
+    f"every {signaling.PUSH_RESEND_INTERVAL:.0f} s. A repeated offer",
+    f"lasts {signaling.SESSION_TIMEOUT:.0f} s over relays, {signaling.PUSH_SESSION_TIMEOUT:.0f} s by push",
+    f"Up to {Config().mesh.max_full_mesh} members every pair keeps a link",
+    "It is padded to {:,}, {:,} or {:,} bytes".format(*webpush.PADDED_SIZES),
+    f"after {pushing.FIRST_RETRY_DELAY} s, doubling to {pushing.MAX_RETRY_DELAY:.0f} s, not before `Retry-After`, at "
+    f"most {pushing.MAX_TRIES} tries",
+    f"at least {CLOCK_SLACK} s and at most 24 h - {CLOCK_SLACK} s ahead",
+    f"Neighbors are given {GRANT_SPAN / 3600:.0f} h and topped up below {TOP_UP_SPAN / 3600:.0f}",
+    f'token = "{PREFIX}"',
+    f"With no answer for {joining.RETRY_INTERVAL:.0f} s",
+    f"at most {joining.MAX_TRIES} times",
+    ("", "once", "twice", "three times")[MAX_CLOCK_REFUSALS] + " for a token at most",
+    f"after {delivery.RETRY_INTERVAL:.0f} s, doubling to {delivery.MAX_RETRY_INTERVAL:.0f} s",
+    f"At most {delivery.MAX_IN_FLIGHT} to one peer are unacknowledged",
+    f"order of preference, at most {session_description.MAX_CANDIDATES}",
+    f"In a message a description has at most {messages.MAX_DESCRIPTION_SIZE:,} bytes",
+)
+
+
+def flat(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_numbers_of_the_protocol_are_those_of_the_code(said: str) -> None:
+    assert said in flat((ROOT / "docs/protocol.md").read_text())
+
+
+def test_events_that_an_operator_should_act_on_exist() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page[page.index("### Log lines to act on") : page.index("### Counters")]
+    for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
+        for event in re.findall(r"`(\w+)`", row):
+            assert event in NOTIFICATIONS or event in DAEMON_LINES
+
+
+def test_counters_of_the_page_exist() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page[page.index("| counters | tell |") : page.index("## When things go wrong")]
+    stems = [stem for stem in re.findall(r'count\(f"(\w+_)\{', SOURCES) if stem]
+    for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", row):
+            assert f'"{name}"' in SOURCES or name.startswith(tuple(stems)), name
+
+
+def test_names_of_the_architecture_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    for name, method in re.findall(r"`([A-Z][A-Za-z]+)(?:\.(\w+))?(?:\([^`]*\))?`", page):
+        known = name.isupper() or f"class {name}" in SOURCES
+        assert known, name
+        assert not method or re.search(rf"(?:def |\b){method}\b", SOURCES), f"{name}.{method}"
