@@ -29,6 +29,7 @@ _ENDS = {
 
 def run(args: argparse.Namespace, client: Client, method: str, params: dict[str, Any], duration: float | None) -> int:
     """Open or take a stream, carry its bytes, say how it ended. 0 if everything has arrived on both sides."""
+    _fill_gaps()
     client.connect()
     ours, theirs = socket.socketpair()
     with ours:
@@ -47,9 +48,18 @@ def run(args: argparse.Namespace, client: Client, method: str, params: dict[str,
     return 0 if done else 1
 
 
+def _fill_gaps() -> None:
+    """Let no socket get the number of a standard stream that was closed when we were started."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+
+
 def _carry(ours: socket.socket) -> None:
     """Returns when the daemon has closed its end."""
-    if sys.stdin is None or (os.isatty(0) and not os.isatty(1)):
+    if os.isatty(0) and not os.isatty(1):
         ours.shutdown(socket.SHUT_WR)  # nobody types into a stream whose other way goes into a file or program
     else:
         # A thread, and one that need not end: reading may last for ever, when the stream is long over.

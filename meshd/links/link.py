@@ -216,9 +216,7 @@ class Link:
             raise _LinkFailed("ice_failed")
 
         self._dtls.on("statechange", self._dtls_changed)
-        await self._dtls.start(
-            RTCDtlsParameters([RTCDtlsFingerprint("sha-256", remote.fingerprint.hex(":").upper())])
-        )
+        await self._dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", remote.fingerprint.hex(":").upper())]))
         if self._dtls.state != "connected":
             await self._alert()
             raise _LinkFailed("dtls_failed")
