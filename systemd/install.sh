@@ -15,7 +15,8 @@ sysusers_dir=$DESTDIR/usr/local/lib/sysusers.d
 bash_completion=$DESTDIR/usr/local/share/bash-completion/completions/meshctl
 zsh_completion=$DESTDIR/usr/local/share/zsh/site-functions/_meshctl
 fish_completion=$DESTDIR/usr/local/share/fish/vendor_completions.d/meshctl.fish
-meshctl=$DESTDIR/usr/local/bin/meshctl
+bin_dir=$DESTDIR/usr/local/bin
+commands=(meshctl meshd meshd-push)
 
 die() { echo "$1" >&2; exit 1; }
 systemd_runs() { [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; }
@@ -35,14 +36,16 @@ install_all() {
         sed -i "1s|^#!$DESTDIR|#!|" "$DESTDIR$PREFIX"/venv/bin/{meshd,meshd-push,meshctl}
     fi
 
-    install -d "$unit_dir" "$sysusers_dir" "$DESTDIR/etc/meshd" "${meshctl%/*}" \
+    install -d "$unit_dir" "$sysusers_dir" "$DESTDIR/etc/meshd" "$bin_dir" \
         "${bash_completion%/*}" "${zsh_completion%/*}" "${fish_completion%/*}"
     for unit in "${units[@]}"; do
         sed "s|/opt/meshd/|$PREFIX/|g" "$source_root/systemd/$unit" >"$unit_dir/$unit"
     done
     install -m 644 "$source_root/systemd/sysusers.d/meshd.conf" "$sysusers_dir/meshd.conf"
     [ -e "$DESTDIR/etc/meshd/meshd.toml" ] || install -m 644 "$source_root/systemd/meshd.toml" "$DESTDIR/etc/meshd/"
-    ln -sfn "$PREFIX/venv/bin/meshctl" "$meshctl"
+    for command in "${commands[@]}"; do
+        ln -sfn "$PREFIX/venv/bin/$command" "$bin_dir/$command"
+    done
     run="$DESTDIR$PREFIX/venv/bin/python -m meshctl completion"
     $run bash >"$bash_completion"
     $run zsh >"$zsh_completion"
@@ -76,7 +79,7 @@ uninstall_all() {
         systemctl --quiet disable --now meshd.service meshd.socket meshd-push.service $(instances) 2>/dev/null || true
     fi
     for unit in "${units[@]}"; do rm -f "$unit_dir/$unit"; done
-    rm -f "$sysusers_dir/meshd.conf" "$meshctl" "$bash_completion" "$zsh_completion" "$fish_completion"
+    rm -f "$sysusers_dir/meshd.conf" "${commands[@]/#/$bin_dir/}" "$bash_completion" "$zsh_completion" "$fish_completion"
     rm -rf "$DESTDIR${PREFIX:?}/venv"
     rmdir --ignore-fail-on-non-empty "$DESTDIR$PREFIX" 2>/dev/null || true
     if systemd_runs; then

@@ -12,7 +12,7 @@ from meshd.control.jsonrpc import Notification
 
 METHODS = ("mesh.join",)
 EXAMPLE = """\
-meshctl join mesh1… --name laptop
+meshctl join meshd1_… --name laptop
 meshctl join - < token.txt"""
 
 QUOTES = "\"'`<>\u00ab\u00bb\u2018\u2019\u201c\u201d\u201e"  # what chat programs and people put around a token

@@ -158,7 +158,7 @@ METHODS = _table(
             Field("pushes_received", "integer", "Push messages this node received for it."),
             Field("warnings", "[string]", "What may go wrong later, a sentence each."),
         ),
-        {"token": "mesh1…", "name": "laptop"},
+        {"token": "meshd1_…", "name": "laptop"},
     ),
     Method(
         "mesh.leave",

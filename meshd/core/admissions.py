@@ -110,13 +110,16 @@ class Admissions:
 
     def on_issued(self, peer: PeerId, message: AdmissionIssued) -> None:
         """A new admission for us, asked for or not. Raises MalformedMessage and Rejected."""
-        wanted = self._asked.pop(message.number, None)
         chain = decode_chain(message.chain)
         if len(chain) < 2 or chain[-1].issuer != peer or not chain[-2].rights & Rights.ADMIN:
             raise Rejected("not_an_admin")
+        if self._membership.rights & Rights.ADMIN:
+            raise Rejected("already_an_admin")  # only the mesh key removes admins
         ticket = self._membership.adopt(chain)
         self._ctx.notify("admission_renewed", name=chain[-1].name, admin=peer)
+        wanted = self._asked.pop(message.number, None)
         if wanted is not None and wanted.request is not None:
+            self._ctx.cancel_timer("admission", message.number.to_bytes(8, "big"))
             self._ctx.respond_after(ticket, wanted.request, peer_id=self._ctx.own_id, name=chain[-1].name)
 
     def on_refused(self, peer: PeerId, message: AdmissionRefused) -> None:

@@ -26,7 +26,7 @@ MAX_OUTBOX_SIZE = 16 * 1024 * 1024  # bytes of bodies
 MAX_IN_FLIGHT = 32  # messages to one peer that are sent and not acknowledged
 MAX_RECEIVED = 100_000  # ids remembered so that nothing is delivered twice
 MAX_MESSAGE_LIFETIME = 31 * 86400.0  # seconds a sender may ask for
-SENDER_SHARE = 2  # one sender may fill so little of the inbox: a half
+SENDER_SHARE = 2  # one sender may fill so little of the inbox: a half, in messages and in bytes
 RETRY_INTERVAL = 5.0  # seconds until what is not acknowledged is sent again; doubles up to the maximum
 MAX_RETRY_INTERVAL = 300.0
 SWEEP_INTERVAL = 60.0
@@ -260,8 +260,10 @@ class Delivery:
             return "busy"
         if len(self._inbox) >= mesh.max_inbox_messages or self._inbox_size + len(message.body) > mesh.max_inbox_size:
             return "inbox_full"
-        theirs = sum(1 for row in self._inbox.values() if row.peer == peer)
-        if theirs >= max(1, mesh.max_inbox_messages // SENDER_SHARE):
+        theirs = [len(row.body) for row in self._inbox.values() if row.peer == peer]
+        if len(theirs) >= max(1, mesh.max_inbox_messages // SENDER_SHARE):
+            return "inbox_full"
+        if theirs and sum(theirs) + len(message.body) > mesh.max_inbox_size // SENDER_SHARE:
             return "inbox_full"
         return None
 

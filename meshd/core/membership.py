@@ -7,6 +7,7 @@ have. What is stored here has been verified; nobody below checks again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from meshd.core.commands import Clear, Delete, Put
 from meshd.core.context import Context
@@ -207,9 +208,10 @@ class Membership:
         """How many members there are, us included."""
         return sum(1 for _ in self)
 
-    def all_records(self) -> Iterator[Record]:
-        """With those who have left: what is reconciled with neighbors."""
-        return iter(self._records.values())
+    def current_records(self) -> Iterator[Record]:
+        """What is reconciled with neighbors: also goodbyes, but nothing that a newcomer could not take any more."""
+        now = self._ctx.now.unix
+        return (r for r in self._records.values() if r.expires > now and r.admitted_until > now)
 
     def record(self, peer: PeerId) -> Record | None:
         """A member's record; None for strangers, for those who have left, and for those whose admission has ended."""
@@ -317,8 +319,8 @@ class Membership:
         """Somebody shows us our own record. One that is newer than ours means a restored backup, or a double."""
         own = self._records.get(self._ctx.own_id)
         row = self._own_row()
-        if own is None or record.number < own.number or record.encoded == own.encoded:
-            return
+        if own is None or record.number < own.number or replace(record, encoded=own.encoded) == own:
+            return  # also in other clothes: what is around the signed part may differ
         verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix)
         if record.number > MAX_NUMBER:
             raise Rejected("own_number_too_high")

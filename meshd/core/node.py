@@ -310,9 +310,7 @@ class Node:
         link = self.neighbors.current(peer)
         if link is not None:
             self.neighbors.close(link, "departed")
-        session = self.signaling.with_peer(peer)
-        if session is not None:
-            self.signaling.end(session, "departed")
+        self.signaling.forget(peer)
         self.pushing.forget(peer)
         self.channels.release(peer)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meshd.core.context import Context
 from meshd.core.neighbors import Link, LinkState
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import LinkId, PeerId, SessionId, Ticket
+from meshd.ids import LinkId, PeerId, Ticket
 from meshd.wire import messages as ms
 from meshd.wire.envelope import Letter
 
@@ -164,19 +164,17 @@ class Peering:
         if message is None:
             self._ctx.count("messages_unknown")
         elif isinstance(message, ms.Offer | ms.Answer | ms.OfferDeclined):
-            self._on_signaling(letter.sender, letter.session, message, ticket, by_push)
+            self._on_signaling(letter, message, ticket, by_push)
         else:
             self._on_member_message(letter.sender, message)
         return ticket
 
-    def _on_signaling(
-        self, peer: PeerId, session: SessionId, message: ms.Message, ticket: Ticket, by_push: bool
-    ) -> None:
+    def _on_signaling(self, letter: Letter, message: ms.Message, ticket: Ticket, by_push: bool) -> None:
         signaling = self._node.signaling
         match message:
             case ms.Offer():
-                signaling.on_offer(peer, session, message, ticket, by_push)
+                signaling.on_offer(letter, message, ticket, by_push)
             case ms.Answer():
-                signaling.on_answer(peer, session, message)
+                signaling.on_answer(letter, message)
             case ms.OfferDeclined():
-                signaling.on_declined(peer, session, message)
+                signaling.on_declined(letter.sender, letter.session, message)

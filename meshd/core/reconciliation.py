@@ -92,7 +92,7 @@ class Reconciliation:
         return cached[1]
 
     def _scale(self) -> int:
-        wanted = sum(1 for _ in self._membership.all_records()) // RECORDS_PER_BUCKET
+        wanted = sum(1 for _ in self._membership.current_records()) // RECORDS_PER_BUCKET
         buckets = 1
         while buckets < wanted and buckets < MAX_BUCKETS:
             buckets *= 2
@@ -104,7 +104,7 @@ class Reconciliation:
 
     def _buckets(self, of: int) -> list[int]:
         buckets = [0] * of
-        for record in self._membership.all_records():
+        for record in self._membership.current_records():
             buckets[self._bucket(record.peer, of)] ^= self._hash(record)
         return buckets
 
@@ -138,7 +138,7 @@ class Reconciliation:
         wanted = set(differing)
         entries = [
             record.peer[:PREFIX_SIZE] + record.number.to_bytes(5, "big")
-            for record in self._membership.all_records()
+            for record in self._membership.current_records()
             if self._bucket(record.peer, of) in wanted
         ]
         self._neighbors.send_to(peer, Summary(of, differing, b"".join(entries[:MAX_ENTRIES])))
@@ -156,7 +156,7 @@ class Reconciliation:
         buckets = set(message.numbers)
         to_send = [
             record
-            for record in self._membership.all_records()
+            for record in self._membership.current_records()
             if self._bucket(record.peer, message.of) in buckets
             and theirs.get(record.peer[:PREFIX_SIZE], 0) < record.number
         ]

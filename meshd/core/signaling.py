@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from meshd.core.boots import Boots
 from meshd.core.channels import Channels
 from meshd.core.commands import CloseLink, ConnectLink, PrepareLink
 from meshd.core.context import Context
@@ -24,6 +25,7 @@ from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
 from meshd.ids import SESSION_ID_SIZE, LinkId, MeshId, PeerId, SessionId, Ticket
+from meshd.wire.envelope import Letter
 from meshd.wire.messages import Answer, Message, Offer, OfferDeclined
 from meshd.wire.session_description import SessionDescription, decode, encode
 
@@ -80,7 +82,17 @@ class Session:
 class Signaling:
     """All sessions of this node; at most one for each peer, but for a joiner's earlier tries."""
 
-    __slots__ = ("_channels", "_ctx", "_membership", "_neighbors", "_post", "_pushing", "_routing", "_sessions")
+    __slots__ = (
+        "_boots",
+        "_channels",
+        "_ctx",
+        "_membership",
+        "_neighbors",
+        "_post",
+        "_pushing",
+        "_routing",
+        "_sessions",
+    )
 
     def __init__(
         self,
@@ -99,6 +111,7 @@ class Signaling:
         self._post = post
         self._pushing = pushing
         self._channels = channels
+        self._boots = Boots(ctx)
         self._sessions: dict[SessionId, Session] = {}
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -118,6 +131,13 @@ class Signaling:
             if session.peer == peer:
                 found = session
         return found
+
+    def forget(self, peer: PeerId) -> None:
+        """That peer is no member any more."""
+        self._boots.forget(peer)
+        session = self.with_peer(peer)
+        if session is not None:
+            self.end(session, "departed")
 
     # -- beginning and ending -----------------------------------------------------------------------------------------
 
@@ -314,9 +334,12 @@ class Signaling:
 
     # -- offers and answers -------------------------------------------------------------------------------------------
 
-    def on_offer(self, peer: PeerId, session_id: SessionId, offer: Offer, ticket: Ticket, by_push: bool) -> None:
+    def on_offer(self, letter: Letter, offer: Offer, ticket: Ticket, by_push: bool) -> None:
         """A member offers a link. Raises MalformedMessage."""
+        peer, session_id = letter.sender, letter.session
         remote = decode(offer.description)
+        if self._boots.is_stale(peer, offer.instance, letter.issued):
+            return
         if offer.grant is not None:
             self._pushing.on_grant(peer, offer.grant)
         known = self._sessions.get(session_id)
@@ -353,10 +376,12 @@ class Signaling:
             self._neighbors.on_closed(session.link, "superseded")
             self._ctx.do(CloseLink(session.link))
 
-    def on_answer(self, peer: PeerId, session_id: SessionId, answer: Answer) -> None:
+    def on_answer(self, letter: Letter, answer: Answer) -> None:
         """Our offer is answered. Raises MalformedMessage."""
-        session = self._sessions.get(session_id)
-        if session is None or session.peer != peer or session.state is not SessionState.HAVE_LOCAL_OFFER:
+        session = self._sessions.get(letter.session)
+        if self._boots.is_stale(letter.sender, answer.instance, letter.issued):
+            return
+        if session is None or session.peer != letter.sender or session.state is not SessionState.HAVE_LOCAL_OFFER:
             self._ctx.count("answers_stale")
             return
         self.connect(session, decode(answer.description))

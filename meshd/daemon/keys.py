@@ -95,7 +95,7 @@ def _read(path: Path, forbidden_mode: int = 0o077) -> IdentityKeys | None:
         raise StoreError(f"{path} cannot be read ({error.strerror}): it must belong to the daemon's user") from None
     with open(descriptor, "rb") as file:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & 0o077:
+        if mode & forbidden_mode:
             raise StoreError(
                 f"{path} is readable by others (mode {mode:04o}) and is this node's identity: chmod 600 it"
             )
