@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -45,7 +46,7 @@ class Descriptors:
 def check_kind(fd: int) -> None:
     """Raises ControlError INVALID_PARAMS unless it is a stream socket, or a pipe that is open one way."""
     mode = os.fstat(fd).st_mode
-    if stat.S_ISFIFO(mode):
+    if stat.S_ISFIFO(mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
         return
     if stat.S_ISSOCK(mode):
         with socket.socket(fileno=os.dup(fd)) as look:
@@ -53,6 +54,6 @@ def check_kind(fd: int) -> None:
                 return
     raise ControlError(
         Code.INVALID_PARAMS,
-        "The file descriptor is neither a stream socket nor a pipe. Pass one end of a socketpair, and copy between its "
-        "other end and whatever else it is.",
+        "The file descriptor is neither a stream socket nor one end of a pipe. Pass one end of a socketpair, and copy "
+        "between its other end and whatever else it is.",
     )

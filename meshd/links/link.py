@@ -140,8 +140,8 @@ class Link:
             asyncio.get_running_loop().call_soon(self._tell, SendBufferHigh(self._link))
         self._pump()
 
-    def open_stream(self, stream: int, lent: Lent) -> None:
-        """Run a stream's bytes between this link and a descriptor."""
+    def open_stream(self, stream: int, lent: Lent | None) -> None:
+        """Run a stream's bytes between this link and a descriptor; None: there is none, so it has failed."""
         if self._ending or self._silent or not self._up.is_set():
             self._around.counters["command_late"] += 1  # LinkClosed is on its way, and ends the stream too
         else:

@@ -87,7 +87,7 @@ class LinkPort:
             if not link.connect(command.remote):
                 raise LocalMisuse(f"link {command.link} has a remote description already")
         elif isinstance(command, OpenStream):
-            self._open_stream(link, command)
+            link.open_stream(command.stream, self._take_descriptor(command.descriptor))
         elif isinstance(command, CloseStream):
             link.close_stream(command.stream, command.code)
         else:
@@ -105,12 +105,6 @@ class LinkPort:
         self._links[command.link] = Link(
             command.link, offerer=command.offerer, certificate=self._certificate.current(), around=self._around
         )
-
-    def _open_stream(self, link: Link, command: OpenStream) -> None:
-        lent = self._take_descriptor(command.descriptor)
-        if lent is None:
-            raise LocalMisuse(f"there is no descriptor {command.descriptor} for stream {command.stream}")
-        link.open_stream(command.stream, lent)
 
     def _gone(self, link: LinkId) -> None:
         self._links.pop(link, None)

@@ -93,11 +93,16 @@ class LinkStreams:
 
     # -- what the core asks -------------------------------------------------------------------------------------------
 
-    def open(self, number: int, lent: Lent) -> None:
-        """Run that stream, and take its descriptor. Raises LocalMisuse for one that is open."""
+    def open(self, number: int, lent: Lent | None) -> None:
+        """Run that stream, and take its descriptor. Raises LocalMisuse for one that is open.
+
+        Without a descriptor (its request was ended a moment ago), or with one that is no good, the stream has failed.
+        """
         if number in self._streams:
             raise LocalMisuse(f"stream {number} of link {self._link} is open already")
         try:
+            if lent is None:
+                raise FileNotFoundError
             descriptor = Descriptor(lent)
         except OSError:
             self._queue(encode_reset(number, ResetCode.FAILED, priority=BULK))

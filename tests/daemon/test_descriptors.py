@@ -35,9 +35,14 @@ def test_one_is_here_until_it_is_taken_or_its_request_has_ended():
     os.close(writing)
 
 
-@pytest.mark.parametrize("kind", ["file", "directory", "datagrams"])
+@pytest.mark.parametrize("kind", ["file", "directory", "datagrams", "fifo"])
 def test_what_carries_no_stream_is_refused(tmp_path, kind):
-    if kind == "datagrams":
+    if kind == "fifo":
+        os.mkfifo(tmp_path / "fifo")
+        fd = os.open(tmp_path / "fifo", os.O_RDWR)
+        one = passed(fd)
+        os.close(fd)
+    elif kind == "datagrams":
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
             one = passed(made.fileno())
     else:

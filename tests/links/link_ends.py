@@ -99,10 +99,10 @@ def open_end(end: End, config: LinksConfig) -> AbstractAsyncContextManager[LinkP
 
 
 @asynccontextmanager
-async def two_ends(config: LinksConfig = LOOPBACK) -> AsyncIterator[tuple[End, End]]:
+async def two_ends(config: LinksConfig = LOOPBACK, patience: float = PATIENCE) -> AsyncIterator[tuple[End, End]]:
     """Two ports; at the end neither may have met a fault that the test did not take out of ``faults``."""
     offerer, answerer = End(), End()
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(patience):
         async with (
             open_end(offerer, config) as one,
             open_end(answerer, config) as other,

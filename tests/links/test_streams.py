@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 import trio
-from link_ends import End, link_up, run_clean, settle, two_ends
+from hypothesis import given
+from hypothesis import strategies as st
+from link_ends import PATIENCE, End, Lent, link_up, run_clean, settle, two_ends
 
-from meshd.core.commands import CloseStream, Priority
+from meshd.core.commands import CloseStream, OpenStream, Priority
 from meshd.core.events import LinkClosed, StreamEnded
+from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.link import SEND_MARK_SIZE
+from meshd.links.streams import LinkStreams
 from meshd.wire.credit import INITIAL_STREAM_LIMIT
-from meshd.wire.frame import ResetCode, encode_credit, encode_data, encode_reset
+from meshd.wire.frame import (
+    Frame,
+    FrameType,
+    ResetCode,
+    encode_credit,
+    encode_data,
+    encode_reset,
+    encode_varint,
+)
 
 BULK = int(Priority.BULK)
 
@@ -49,9 +63,9 @@ def user_of(end: End, stream: int = 1, link: int = 1) -> User:
 
 
 @asynccontextmanager
-async def linked() -> AsyncIterator[tuple[End, End]]:
+async def linked(patience: float = PATIENCE) -> AsyncIterator[tuple[End, End]]:
     """Two ends with link 1 between them; closes what ``user_of`` has made."""
-    async with two_ends() as (a, b):
+    async with two_ends(patience=patience) as (a, b):
         await link_up(a, b)
         try:
             yield a, b
@@ -83,7 +97,7 @@ def test_ten_megabytes_each_way_arrive_as_they_were_sent():
     size = 10_000_000
 
     async def main() -> None:
-        async with linked() as (a, b):
+        async with linked(50.0) as (a, b):
             digests = {}
 
             async def use(user: User, seed: int, name: str) -> None:
@@ -341,6 +355,57 @@ def test_what_no_honest_peer_sends_ends_the_link(frames):
             b.faults.clear()
 
     run_clean(main)
+
+
+def test_a_descriptor_that_has_gone_meanwhile_fails_the_stream():
+    async def main() -> None:
+        async with linked() as (a, b):
+            user_of(b)
+            a.port.submit(OpenStream(LinkId(1), 1, 99))
+            assert (await ended(a)).reason == "failed_here"
+            assert (await ended(b)).reason == "failed_there"
+
+    run_clean(main)
+
+
+FRAMES = st.builds(
+    Frame,
+    st.sampled_from([FrameType.DATA, FrameType.CREDIT, FrameType.RESET]),
+    st.just(BULK),
+    st.booleans(),
+    st.integers(1, 3),
+    st.one_of(
+        st.binary(max_size=12),
+        st.builds(lambda number, data: encode_varint(number) + data, st.integers(0, 40), st.binary(max_size=20)),
+    ),
+)
+
+
+@given(st.lists(FRAMES, max_size=20))
+def test_any_frames_are_taken_or_malformed(frames):
+    async def main() -> None:
+        events: list[StreamEnded] = []
+        sent: list[bytes] = []
+        streams = LinkStreams(LinkId(1), queue=sent.append, wake=lambda: None, tell=events.append, counters=Counter())
+        pairs = [socket.socketpair() for _ in range(2)]
+        for number, (_, theirs) in enumerate(pairs, start=1):
+            streams.open(number, Lent(theirs.detach(), End()))
+        try:
+            for frame in frames:
+                streams.on_frame(frame)
+                while streams.take() is not None:
+                    pass
+        except MalformedMessage:
+            pass
+        assert streams.unwritten_size <= 2 * INITIAL_STREAM_LIMIT
+        streams.end_all()
+        await asyncio.sleep(0)
+        assert len(streams) == 0
+        assert sorted(event.stream for event in events) == [1, 2]
+        for ours, _ in pairs:
+            ours.close()
+
+    asyncio.run(main())
 
 
 def test_frames_of_streams_that_are_over_are_counted_and_no_more():
