@@ -50,7 +50,9 @@ NOTIFICATIONS: dict[str, Notification] = {
     "record_rejected": Notification(("peer", "reason"), "warning", "A neighbor brought a record that does not hold."),
     "envelope_rejected": Notification(("peer", "reason"), "warning", "An envelope came that does not hold."),
     "message_malformed": Notification(("peer", "reason"), "warning", "A neighbor sent what is no message."),
-    "identity_doubled": Notification(("peer", "number"), "warning", "Another daemon runs, or ran, with our identity."),
+    "identity_doubled": Notification(
+        ("peer", "number"), "warning", "Two daemons run, or ran, with one identity: ours or that peer's."
+    ),
     "store_failing": Notification(("reason",), "warning", "The state directory cannot be written; trying again."),
     "clock_jumped": Notification(("seconds",), "warning", "The wall clock was set by this much."),
 }

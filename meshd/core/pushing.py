@@ -43,6 +43,7 @@ class _Push:
     give_up: float
     tries: int = 0
     tried: SubscriptionPart | None = field(default=None, repr=False)
+    waiting: list[tuple[float, SubscriptionPart]] = field(default_factory=list, repr=False)  # from when on, monotonic
     refused: list[bytes] = field(default_factory=list, repr=False)  # signatures of capabilities that got 401 or 403
     id: PushId | None = None
 
@@ -196,7 +197,8 @@ class Pushing:
                 SendPush(push.id, endpoint, authorization, body, max(1, int(remaining)), push.urgency, push.topic),
             )
             return
-        self._finish(push, "failed", "no usable capability left" if remaining > 0 else "time is up")
+        push.subscriptions = []
+        self._next(push, "no usable capability left" if remaining > 0 else "time is up")
 
     def on_answer(self, event: PushAnswered) -> None:
         """The table of statuses (RFC 8030 sections 5 and 7, RFC 8292 section 4, autopush's own ways)."""
@@ -226,33 +228,32 @@ class Pushing:
             self._later(push, event)
 
     def _next(self, push: _Push, why: str) -> None:
+        """Another subscription now, or one that is to be tried again later; else it has failed."""
         push.subscriptions = [part for part in push.subscriptions if self._usable(part, push.refused)]
-        if push.subscriptions:
+        if push.subscriptions and push.tries < MAX_TRIES:
             self._try(push)
+        elif push.waiting and push.tries < MAX_TRIES:
+            self._ctx.timers.set(("push", push.name), min(since for since, _ in push.waiting))
         else:
             self._finish(push, "gone" if why == "gone" else "failed", why)
 
     def _later(self, push: _Push, event: PushAnswered) -> None:
-        """429, 5xx, no answer at all: another subscription now, or the same one in a while."""
-        why = event.detail or f"the push service answered {event.status}"
-        if push.tries >= MAX_TRIES or (event.retry_after or 0.0) > MAX_RETRY_AFTER:
-            self._finish(push, "failed", why)
-            return
+        """429, 5xx, no answer at all: the same one in a while, and meanwhile another."""
         tried = self._set_aside(push)
-        if tried is not None:
-            push.subscriptions.append(tried)  # the others first, next time
+        wanted = event.retry_after or 0.0
         delay = self._ctx.jitter(min(FIRST_RETRY_DELAY * 2 ** (push.tries - 1), MAX_RETRY_DELAY))
-        if event.retry_after is not None:
-            delay = max(delay, event.retry_after)
-        if self._ctx.now.mono + delay > push.give_up:
-            self._finish(push, "failed", why)
-        else:
-            self._ctx.timer("push", push.name, delay)
+        since = self._ctx.now.mono + max(delay, wanted)
+        if tried is not None and wanted <= MAX_RETRY_AFTER and since <= push.give_up:
+            push.waiting.append((since, tried))
+        self._next(push, event.detail or f"the push service answered {event.status}")
 
     def on_timer(self, name: bytes) -> None:
         """Time for another try."""
         push = self._by_name.get(name)
         if push is not None and push.id is None:
+            now = self._ctx.now.mono
+            push.subscriptions += [part for since, part in push.waiting if since <= now]
+            push.waiting = [(since, part) for since, part in push.waiting if since > now]
             self._try(push)
 
     @staticmethod

@@ -22,7 +22,7 @@ MAX_HOPS = 8  # links an envelope may cross; a random graph of 10,000 with degre
 class Routing:
     """Recomputed as a whole when something has changed and somebody asks: 1,000 members take about 3 ms."""
 
-    __slots__ = ("_ctx", "_distance", "_learned", "_membership", "_neighbors", "_next_hop", "_stale")
+    __slots__ = ("_ctx", "_distance", "_learned", "_membership", "_neighbors", "_next_hop", "_previous", "_stale")
 
     def __init__(self, ctx: Context, membership: Membership, neighbors: Neighbors) -> None:
         self._ctx = ctx
@@ -30,6 +30,7 @@ class Routing:
         self._neighbors = neighbors
         self._next_hop: dict[PeerId, PeerId] = {}
         self._distance: dict[PeerId, int] = {}
+        self._previous: dict[PeerId, PeerId] = {}  # whom each is reached from; us for our neighbors
         self._learned: dict[PeerId, PeerId] = {}
         self._stale = True
 
@@ -73,20 +74,19 @@ class Routing:
     def path(self, peer: PeerId) -> tuple[PeerId, ...]:
         """Whom an envelope for ``peer`` passes, as far as we can see; empty for neighbors and the unreachable."""
         self._refresh()
-        previous = self._search()[1]
         hops: list[PeerId] = []
-        at = previous.get(peer)
+        at = self._previous.get(peer)
         while at is not None and at != self._ctx.own_id:
             hops.append(at)
-            at = previous.get(at)
+            at = self._previous.get(at)
         return tuple(reversed(hops))
 
     def _refresh(self) -> None:
         if self._stale:
-            self._distance, previous = self._search()
+            self._distance, self._previous = self._search()
             self._next_hop = {}
             for peer in self._distance:  # in order of distance, so that the one before is known already
-                before = previous[peer]
+                before = self._previous[peer]
                 self._next_hop[peer] = peer if before == self._ctx.own_id else self._next_hop[before]
             self._stale = False
 

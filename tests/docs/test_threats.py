@@ -368,3 +368,6 @@ def test_a_key_in_two_places_shows_as_a_peer_that_restarts_again_and_again() -> 
     network.run(300.0)
     downs = [fields for _, name, fields in network.machines[0].notices if name == "link_down"]
     assert sum(fields["peer"] == owner.peer and fields["reason"] == "peer_restarted" for fields in downs) >= 3
+    alarms = [fields for _, name, fields in network.machines[0].notices if name == "identity_doubled"]
+    assert alarms
+    assert all(fields["peer"] == owner.peer for fields in alarms)
