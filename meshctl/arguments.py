@@ -60,8 +60,8 @@ def parser_for(verb: str, module: ModuleType) -> VerbParser:
 
 
 def parse(verb: str, module: ModuleType, words: Sequence[str]) -> argparse.Namespace:
-    """Raises UsageError, and SystemExit after printing help."""
-    return parser_for(verb, module).parse_args(words)
+    """Raises UsageError, and SystemExit after printing help. Options may stand anywhere, also between the words."""
+    return parser_for(verb, module).parse_intermixed_args(words)
 
 
 def duration(text: str) -> float:

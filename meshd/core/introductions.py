@@ -218,7 +218,12 @@ class Introductions:
                 self._blame_clock(identifier, row, open_envelope(self._ctx.suite, mesh, envelope, row.sealing_seed))
             raise
         request = self._request_in(letter, identifier, row)
-        ticket = self._post.remember(letter)
+        try:
+            ticket: Ticket | None = self._post.remember(letter)
+        except Rejected as rejected:
+            if rejected.reason != "replayed" or not self._is_unanswered(row, letter.sender):
+                raise
+            ticket = None
         self._take_grant(letter.sender, request)
         reason = self._why_not(row, letter.sender)
         if reason is not None:
@@ -254,6 +259,14 @@ class Introductions:
             self._clocks[identifier] = told + 1
             self._take_grant(letter.sender, request)
             self._refuse(letter.sender, letter.session, request, "clock", None)
+
+    def _is_unanswered(self, row: IntroductionRow, joiner: PeerId) -> bool:
+        """Whether we died between using the token up and answering: then the service brings the request again."""
+        return (
+            joiner in row.joined
+            and self._membership.record(joiner) is None
+            and self._signaling.with_peer(joiner) is None
+        )
 
     def _why_not(self, row: IntroductionRow, joiner: PeerId) -> str | None:
         if row.revoked:
@@ -378,7 +391,7 @@ class Introductions:
     def view(self) -> list[dict[str, object]]:
         """For ``introductions.list``, newest first."""
         result: list[dict[str, object]] = []
-        for identifier, row in sorted(self._rows.items(), key=lambda item: -item[1].created):
+        for identifier, row in sorted(reversed(self._rows.items()), key=lambda item: -item[1].created):
             left = max(0, row.uses - len(row.joined))
             expired = row.expires < self._ctx.now.unix
             state = "revoked" if row.revoked else "used" if not left else "expired" if expired else "open"

@@ -40,6 +40,7 @@ class Membership:
         "_admitted",
         "_allowances",
         "_ctx",
+        "_encodings",
         "_floor",
         "_neighbors",
         "_prefixes",
@@ -54,6 +55,7 @@ class Membership:
         self.row = rows(stored, "mesh", MeshRow).get(MESH_KEY)
         self._admitted = {PeerId(k): v for k, v in rows(stored, "admitted", AdmittedRow).items()}
         self._records: dict[PeerId, Record] = {}
+        self._encodings: set[bytes] = set()  # of the records that we have, to know them by sight
         self._prefixes: dict[bytes, PeerId] = {}
         self._neighbors: tuple[bytes, ...] = ()
         self._allowances: dict[PeerId, tuple[float, float]] = {}  # of members only, so as many as they
@@ -111,6 +113,7 @@ class Membership:
         """It could not be made durable."""
         self.row = None
         self._records.clear()
+        self._encodings.clear()
         self._prefixes.clear()
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())
@@ -121,6 +124,7 @@ class Membership:
         farewell = self._make(row, self._next_number(row), (), DEPARTED)
         self.row = None
         self._records.clear()
+        self._encodings.clear()
         self._prefixes.clear()
         self._admitted.clear()
         self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
@@ -279,6 +283,8 @@ class Membership:
 
         Raises MalformedMessage and Rejected.
         """
+        if data in self._encodings:
+            return None  # most of what a flood brings: not worth parsing
         record = decode_record(data)
         known = self._records.get(record.peer)
         if record.peer == self._ctx.own_id:
@@ -332,6 +338,9 @@ class Membership:
 
     def _keep(self, record: Record) -> Record | None:
         previous = self._records.get(record.peer)
+        if previous is not None:
+            self._encodings.discard(previous.encoded)
+        self._encodings.add(record.encoded)
         self._records[record.peer] = record
         self._prefixes[record.peer[:PREFIX_SIZE]] = record.peer
         return previous
@@ -341,7 +350,7 @@ class Membership:
         horizon = self._ctx.now.unix - DEPARTED_RETENTION
         gone = [r.peer for r in self._records.values() if r.departed and r.issued < horizon]
         for peer in gone[: MAX_RECORDS * 16]:
-            del self._records[peer]
+            self._encodings.discard(self._records.pop(peer).encoded)
             self._prefixes.pop(peer[:PREFIX_SIZE], None)
         if gone:
             self._ctx.persist(*(Delete("records", peer) for peer in gone[: MAX_RECORDS * 16]))

@@ -12,7 +12,7 @@ from typing import Any
 
 from meshd.core import commands as cm
 from meshd.core import events as ev
-from meshd.crypto.admission import Chain, decode_chain
+from meshd.crypto.admission import Chain, decode_chain, expires_at, verify_chain
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import IntroductionId, MeshId, PeerId, SessionId
 from meshd.sim.machine import Machine
@@ -59,6 +59,7 @@ class History:
     chains: dict[PeerId, Chain] = field(default_factory=dict)  # of everybody who is, or was, a member
     left: dict[PeerId, float] = field(default_factory=dict)
     numbers: dict[tuple[PeerId, int], bytes] = field(default_factory=dict)  # record number → the record that had it
+    told: dict[bytes, int] = field(default_factory=dict)  # record → the machine that showed it last
     kept: dict[int, set[bytes]] = field(default_factory=dict)  # machine → message ids that were in its inbox on disk
     delivered: dict[tuple[int, bytes], int] = field(default_factory=dict)
     uses: dict[IntroductionId, int] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class History:
     pushes: dict[tuple[int, PeerId], list[float]] = field(default_factory=dict)  # from machine to peer
     join_pushes: dict[int, list[str]] = field(default_factory=dict)  # joiner's machine → kinds of pushes it took
     requests: dict[int, tuple[int, int, float, str]] = field(default_factory=dict)  # machine, boot, when, method
+    _valid: dict[PeerId, tuple[Chain, float]] = field(default_factory=dict)  # verified chains, and when they end
     _decoded: tuple[bytes, Any] = (b"", None)
     _machines: dict[PeerId, Machine] = field(default_factory=dict)
     _reader: SimSuite = field(init=False)
@@ -178,6 +180,20 @@ class History:
         self.kept.setdefault(machine.index, set()).update(machine.disk["inbox"])
 
     # -- looking up ---------------------------------------------------------------------------------------------------
+
+    def valid_until(self, peer: PeerId) -> float:
+        """To when (Unix seconds) that peer's chain is valid; 0.0 for a stranger. Each chain is verified once."""
+        chain = self.chains.get(peer)
+        if chain is None:
+            return 0.0
+        known = self._valid.get(peer)
+        if known is None or known[0] is not chain:
+            try:
+                verify_chain(chain, self.mesh, chain[-1].issued, self._reader.verify)
+                known = self._valid[peer] = (chain, float(expires_at(chain)))
+            except Rejected:
+                known = self._valid[peer] = (chain, 0.0)
+        return known[1]
 
     def machine_of(self, peer: PeerId) -> Machine | None:
         """The machine with that id."""

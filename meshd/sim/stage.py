@@ -18,7 +18,7 @@ from meshd.sim.machine import Machine
 from meshd.sim.network import Network
 
 # Policy
-STEPS_BETWEEN_CHECKS = 200
+STEPS_BETWEEN_CHECKS = 30  # for each machine
 LOOK_INTERVAL = 2.0  # seconds of simulated time between looks for rest
 MAX_VIOLATIONS = 50  # kept; the first ones say the most
 MESH_KEY = b"k" * 32
@@ -68,7 +68,7 @@ class Stage:
             for check in AT_EVERY_STEP:
                 self._report(check.__name__, check(step, self.history))
         self._steps += 1
-        if self._steps % STEPS_BETWEEN_CHECKS == 0:
+        if self._steps % (STEPS_BETWEEN_CHECKS * self.size) == 0:
             for look in NOW_AND_THEN:
                 self._report(look.__name__, look(self.history))
 
