@@ -51,6 +51,7 @@ async def connected():
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, await open_listeners(path), backend, Access())
             async with await trio.open_unix_socket(path) as stream:
+                assert b"hello" in await stream.receive_some(1 << 16)  # so it has been accepted, and all is open
                 yield backend, stream
             nursery.cancel_scope.cancel()
         for fd in backend.taken:
