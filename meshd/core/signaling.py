@@ -17,6 +17,7 @@ from meshd.core.boots import Boots
 from meshd.core.channels import Channels
 from meshd.core.commands import CloseLink, ConnectLink, PrepareLink
 from meshd.core.context import Context
+from meshd.core.degree import accepted_links
 from meshd.core.events import LinkPrepared
 from meshd.core.facts import DescriptionReady, SessionFailed
 from meshd.core.membership import Membership
@@ -361,14 +362,21 @@ class Signaling:
                     return
                 self._ctx.count("glare_lost")
             self._drop(mine)
-        session = self.begin(
-            peer, self._membership.mesh, Purpose.MEMBER, offerer=False, session=session_id, ticket=ticket
-        )
+        session = None
+        if current is not None or self._takes_more():
+            session = self.begin(
+                peer, self._membership.mesh, Purpose.MEMBER, offerer=False, session=session_id, ticket=ticket
+            )
         if session is None:
             self._post.send_in_session(peer, OfferDeclined("busy"), session_id, ticket)
             return
         session.state, session.remote, session.by_push = SessionState.HAVE_REMOTE_OFFER, remote, by_push
         self._ctx.count("sessions_answered")
+
+    def _takes_more(self) -> bool:
+        """Whether there is room for another neighbor: in a big mesh nobody is everybody's."""
+        accepted = accepted_links(len(self._membership), self._ctx.config.mesh.max_full_mesh)
+        return len(self._neighbors) < accepted
 
     def _drop(self, session: Session) -> None:
         """Make room for another session with the same peer; nobody needs to know."""

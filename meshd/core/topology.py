@@ -8,6 +8,7 @@ granted that.
 from __future__ import annotations
 
 from meshd.core.context import Context
+from meshd.core.degree import wanted_links
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.pushing import Pushing
@@ -105,10 +106,8 @@ class Topology:
 
     def _wants_more(self) -> bool:
         """Full mesh while small; above, a target that grows with the logarithm of the size."""
-        members = len(self._membership)
-        if members <= self._ctx.config.mesh.max_full_mesh:
-            return True
-        return len(self._neighbors) < members.bit_length() + 2
+        wanted = wanted_links(len(self._membership), self._ctx.config.mesh.max_full_mesh)
+        return len(self._neighbors) < wanted
 
     def _may_push(self) -> bool:
         """A few calls at once, and none by those who have neighbors to ask while others have none."""

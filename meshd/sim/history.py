@@ -66,6 +66,7 @@ class History:
     asked: dict[SessionId, tuple[IntroductionId, PeerId]] = field(default_factory=dict)  # join requests, by session
     joined: dict[IntroductionId, set[PeerId]] = field(default_factory=dict)
     offered_by_push: set[SessionId] = field(default_factory=set)
+    pushed: set[SessionId] = field(default_factory=set)  # sessions that have taken a push
     pushes: dict[tuple[int, PeerId], list[float]] = field(default_factory=dict)  # from machine to peer
     join_pushes: dict[int, list[str]] = field(default_factory=dict)  # joiner's machine → kinds of pushes it took
     requests: dict[int, tuple[int, int, float, str]] = field(default_factory=dict)  # machine, boot, when, method

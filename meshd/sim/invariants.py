@@ -139,7 +139,9 @@ def pushes_are_rare(step: Step, history: History) -> Iterator[str]:
         offered = isinstance(said.message, ms.Offer) or (
             isinstance(said.message, ms.Answer) and said.session not in history.offered_by_push
         )
-        if offered and _linked_for_long(step.machine, said.to, history):
+        first = said.session not in history.pushed
+        history.pushed.add(said.session)
+        if offered and first and _linked_for_long(step.machine, said.to, history):
             yield f"{_who(step)} pushes its {type(said.message).__name__.lower()} though there is a path"
         times = history.pushes[step.machine.index, said.to]
         for window, most in PUSH_BUDGETS:

@@ -280,7 +280,7 @@ def far_apart(stage: Stage) -> None:
     stage.rest()
 
 
-@scenario(40)
+@scenario(30)
 def big(stage: Stage) -> None:
     """More members than a full mesh has: routes over several hops, messages between all, a few killed."""
     _mesh(stage)

@@ -18,7 +18,9 @@ def suites(player: Player, count: int) -> list[SimSuite]:
     return [SimSuite(player.stage.keys, seed, seed) for seed in seeds]
 
 
-def record_of(admin: Player, suite: SimSuite, neighbors: list[bytes], *, number: int = 1, age: int = 0) -> Record:
+def record_of(
+    admin: Player, suite: SimSuite, neighbors: list[bytes], *, number: int = 1, age: int = 0, name: str = ""
+) -> Record:
     """What a member admitted by ``admin`` would say about itself; ``neighbors`` are whole ids.
 
     ``age`` seconds ago.
@@ -30,7 +32,7 @@ def record_of(admin: Player, suite: SimSuite, neighbors: list[bytes], *, number:
         admin.node.membership.mesh,
         admin.id,
         subject=suite.peer_id,
-        name=f"m{suite.peer_id[:6].hex()}",
+        name=name or f"m{suite.peer_id[:6].hex()}",
         rights=Rights.INTRODUCE,
         issued=now,
         expires=now + 365 * 86_400,

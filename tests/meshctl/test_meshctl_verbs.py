@@ -118,8 +118,9 @@ def test_send_has_a_limit(daemon):
 
 def test_send_need_not_wait(daemon):
     assert daemon.run("send", "desk", "x", "--no-wait", "--timeout", "1.5m").out == "Queued for desk.\n"
-    assert daemon.run("send", "desk", "--no-wait", "words", "behind an option").out == "Queued for desk.\n"
     assert (sent(daemon)["wait"], sent(daemon)["timeout"]) == (False, 90)
+    assert daemon.run("send", "desk", "--no-wait", "words", "behind an option").out == "Queued for desk.\n"
+    assert decode_bytes(sent(daemon)["body"]) == b"words behind an option"
 
 
 @pytest.mark.parametrize(("peer", "says"), [("nobody", "No member"), ("d", "desk and den")])
