@@ -14,7 +14,7 @@ from meshd.core.neighbors import LinkState
 from meshd.core.node import Node
 from meshd.ids import PeerId
 from meshd.sim.history import History, Said, Step
-from meshd.sim.limits import LIMITS, containers
+from meshd.sim.limits import LIMITS, TIMERS_BESIDE, TIMERS_PER_MEMBER, containers
 from meshd.sim.machine import Machine
 from meshd.sim.network import EPOCH
 from meshd.wire import messages as ms
@@ -27,8 +27,6 @@ MAX_LINKS_OF_A_PAIR = 2  # the current one and its successor
 PUSH_BUDGETS = ((600.0, 14), (86400.0, 50))  # seconds, pushes from one node to one peer, retries included
 NEWS_TIME = 20.0  # seconds from a link's coming up until all have surely heard of it, or of its death
 MAX_REQUEST_TIME = 630.0  # seconds: the longest join, and a little
-TIMERS_PER_MEMBER = 6  # dial, hello, session, resend, deliver, push …
-TIMERS_BESIDE = 40
 
 StepCheck = Callable[[Step, History], Iterator[str]]
 Check = Callable[[History], Iterator[str]]

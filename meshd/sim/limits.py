@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,8 +29,11 @@ from meshd.wire.record import MAX_NEIGHBORS
 
 # Policy
 MAX_COUNTERS = 200  # names of counters are literals of the source
+TIMERS_PER_MEMBER = 6  # dial, hello, session, resend, deliver, push …
+TIMERS_BESIDE = 40
 MAX_OUTSTANDING = 4000  # writes that the disk owes: it is behind by seconds at most
-_CONTAINERS = (dict, list, set, tuple)
+_CONTAINERS = (dict, list, set, tuple, deque)
+_NOT_PARTS = {"_join", "row"}  # values, bounded by their layout
 
 Limit = Callable[[Config], int]
 
@@ -52,6 +56,9 @@ LIMITS: dict[str, Limit] = {
     "Context._outstanding": _fixed(MAX_OUTSTANDING),
     "Context._unwritten": _fixed(MAX_OUTSTANDING),
     "Context.counters": _fixed(MAX_COUNTERS),
+    "Timers._deadlines": lambda config: TIMERS_BESIDE + TIMERS_PER_MEMBER * config.mesh.max_members,
+    "Timers._heap": lambda config: 64 + 2 * (TIMERS_BESIDE + TIMERS_PER_MEMBER * config.mesh.max_members),
+    "Boots._boots": _members,
     "Membership._admitted": _members,
     "Membership._allowances": _members,
     "Membership._encodings": _members,
@@ -105,10 +112,17 @@ LIMITS: dict[str, Limit] = {
 
 
 def containers(node: Node) -> Iterator[tuple[str, int]]:
-    """Every container that a machine of that node holds: its name, how much is in it."""
-    for machine in vars(node).values():
+    """Every container that a machine of that node holds, or a part of one: its name, how much is in it."""
+    seen: set[int] = set()
+    waiting = list(vars(node).values())
+    for machine in waiting:
+        if id(machine) in seen:
+            continue
+        seen.add(id(machine))
         for cls in type(machine).__mro__:
             for slot in getattr(cls, "__slots__", ()):
                 value: Any = getattr(machine, slot, None)
-                if isinstance(value, _CONTAINERS) or type(value).__name__ == "deque":
+                if isinstance(value, _CONTAINERS):
                     yield f"{cls.__name__}.{slot}", len(value)
+                elif type(value).__module__.startswith("meshd.core.") and slot not in _NOT_PARTS:
+                    waiting.append(value)
