@@ -191,3 +191,4 @@ class LinkGatherer(RTCIceGatherer):
     def __init__(self, connection: IceConnection) -> None:
         super().__init__(iceServers=[])
         self._connection = connection
+
