@@ -390,8 +390,10 @@ class Introductions:
 
     def view(self) -> list[dict[str, object]]:
         """For ``introductions.list``, newest first."""
+        newest_first = list(self._rows.items())[::-1]  # of one second, the one minted last
+        newest_first.sort(key=lambda item: -item[1].created)
         result: list[dict[str, object]] = []
-        for identifier, row in sorted(reversed(self._rows.items()), key=lambda item: -item[1].created):
+        for identifier, row in newest_first:
             left = max(0, row.uses - len(row.joined))
             expired = row.expires < self._ctx.now.unix
             state = "revoked" if row.revoked else "used" if not left else "expired" if expired else "open"

@@ -6,6 +6,7 @@ The grants that peers have given us live here too: what does not verify is never
 from __future__ import annotations
 
 import base64
+import hmac
 from dataclasses import dataclass, field
 
 from meshd.core.capabilities import is_usable, usable_until
@@ -20,6 +21,9 @@ from meshd.ids import PeerId, PushId, Ticket
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import join_endpoint
 from meshd.wire.messages import MAX_CAPABILITIES, CapabilityPart, Grant, SubscriptionPart
+
+# Specification (ours: docs/protocol.md)
+_TOPIC_CONTEXT = b"meshd topic 1\0"
 
 # Policy
 FIRST_RETRY_DELAY = 0.5  # seconds; doubles with each try, give or take a quarter
@@ -39,7 +43,7 @@ class _Push:
     plaintext: bytes = field(repr=False)
     subscriptions: list[SubscriptionPart] = field(repr=False)
     urgency: str
-    topic: str
+    topic: bytes
     give_up: float
     tries: int = 0
     tried: SubscriptionPart | None = field(default=None, repr=False)
@@ -145,7 +149,8 @@ class Pushing:
     ) -> bool:
         """Push to a peer that has granted it, or to these subscriptions. ``PushOutcome(name, …)`` follows, if True.
 
-        ``lifetime`` (seconds) is how long it may take, retries included, and the TTL. ``topic`` is hashed into one.
+        ``lifetime`` (seconds) is how long it may take, retries included, and the TTL. ``topic`` says
+        what the push is about: a newer one about the same takes the place of an undelivered older one.
         """
         if not subscriptions:
             grant = None if peer is None else self._grants.get(peer)
@@ -156,8 +161,7 @@ class Pushing:
             self._ctx.count("pushes_limit")
             return False
         self.cancel(name)
-        hashed = base64.urlsafe_b64encode(topic).decode().rstrip("=")[:TOPIC_CHARS]
-        push = _Push(name, peer, plaintext, list(subscriptions), urgency, hashed, self._ctx.now.mono + lifetime)
+        push = _Push(name, peer, plaintext, list(subscriptions), urgency, topic, self._ctx.now.mono + lifetime)
         self._by_name[name] = push
         self._try(push, ticket)
         return True
@@ -194,7 +198,9 @@ class Pushing:
             self._ctx.count("pushes_sent" if push.tries == 1 else "pushes_retried")
             self._ctx.after(
                 ticket,
-                SendPush(push.id, endpoint, authorization, body, max(1, int(remaining)), push.urgency, push.topic),
+                SendPush(
+                    push.id, endpoint, authorization, body, max(1, int(remaining)), push.urgency, _topic(push, part)
+                ),
             )
             return
         push.subscriptions = []
@@ -279,3 +285,11 @@ class Pushing:
         if outcome != "accepted":
             self._ctx.notify("push_failed", peer=push.peer or b"", reason=detail)
         self._ctx.state(PushOutcome(push.name, outcome, detail))
+
+
+def _topic(push: _Push, part: SubscriptionPart) -> str:
+    """A word that means nothing to the service: keyed, so that it cannot be matched with an id it may know."""
+    if not push.topic:
+        return ""
+    digest = hmac.digest(part.auth, _TOPIC_CONTEXT + push.topic, "sha256")
+    return base64.urlsafe_b64encode(digest[: TOPIC_CHARS * 3 // 4]).decode()

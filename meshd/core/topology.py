@@ -24,6 +24,7 @@ MAX_RETRY_DELAY = 300.0
 FIRST_PUSH_DELAY = 5.0  # seconds from losing a member altogether to calling it by push: it may be on its way back
 FIRST_PUSH_INTERVAL = 60.0  # seconds; doubles: a machine that is off is not woken by asking it more often
 MAX_PUSH_INTERVAL = 6 * 3600.0
+ENOUGH_INTERVAL = 60.0  # seconds; with enough links up, a look at whether that is still so
 MAX_PUSHED_AT_ONCE = 3  # members; the first that answers brings the others
 
 
@@ -92,7 +93,10 @@ class Topology:
         """Time to dial that member, if it still is to be."""
         peer = PeerId(key)
         record = self._membership.record(peer)
-        if record is None or self._neighbors.current(peer) is not None or not self._wants_more():
+        if record is None or self._neighbors.current(peer) is not None:
+            return
+        if not self._wants_more():
+            self._ctx.timer("dial", peer, self._ctx.jitter(ENOUGH_INTERVAL))
             return
         if self._signaling.with_peer(peer) is not None:
             return  # its end will call ``on_failed`` or ``on_up``

@@ -67,7 +67,7 @@ class History:
     joined: dict[IntroductionId, set[PeerId]] = field(default_factory=dict)
     offered_by_push: set[SessionId] = field(default_factory=set)
     pushed: set[SessionId] = field(default_factory=set)  # sessions that have taken a push
-    pushes: dict[tuple[int, PeerId], list[float]] = field(default_factory=dict)  # from machine to peer
+    pushes: dict[tuple[int, int, PeerId], list[float]] = field(default_factory=dict)  # from machine, boot; to peer
     join_pushes: dict[int, list[str]] = field(default_factory=dict)  # joiner's machine → kinds of pushes it took
     requests: dict[int, tuple[int, int, float, str]] = field(default_factory=dict)  # machine, boot, when, method
     _valid: dict[PeerId, tuple[Chain, float]] = field(default_factory=dict)  # verified chains, and when they end
@@ -146,7 +146,7 @@ class History:
                 case ms.Offer() if said.way == "push":
                     self.offered_by_push.add(said.session)
             if said.way == "push":
-                self.pushes.setdefault((machine.index, said.to), []).append(now)
+                self.pushes.setdefault((machine.index, machine.boot, said.to), []).append(now)
         for command in step.commands:
             if isinstance(command, cm.DeliverMessage):
                 key = (machine.index, command.message["message_id"])

@@ -73,11 +73,12 @@ class Letter:
 
 
 def read_header(data: bytes) -> Header:
-    """What a relay may know. Raises MalformedMessage."""
+    """What a relay may know; the same in every version, so that it can pass on what it could not open.
+
+    Raises MalformedMessage.
+    """
     if not HEADER_SIZE < len(data) <= MAX_ENVELOPE_SIZE:
         raise MalformedMessage(f"an envelope of {len(data)} bytes")
-    if data[0] != VERSION:
-        raise MalformedMessage(f"an envelope of version {data[0]}")
     return Header(data[1], data[2 : 2 + MESH_HINT_SIZE], data[2 + MESH_HINT_SIZE : HEADER_SIZE])
 
 
@@ -108,9 +109,12 @@ def seal(
 def open_envelope(suite: Suite, mesh: MeshId, data: bytes, seed: bytes | None = None) -> Letter:
     """Open and check everything but the times and the replay; ``seed`` opens an introduction's.
 
-    Raises MalformedMessage, or Rejected: ``wrong_mesh``, ``unknown_suite``, ``not_for_us``, ``bad_signature``.
+    Raises MalformedMessage, or Rejected: ``unknown_version``, ``unknown_suite``, ``wrong_mesh``,
+    ``not_for_us``, ``bad_signature``.
     """
     header = read_header(data)
+    if data[0] != VERSION:
+        raise Rejected("unknown_version")
     if header.suite != suite.number:
         raise Rejected("unknown_suite")
     if header.mesh_hint != mesh[:MESH_HINT_SIZE]:
