@@ -92,16 +92,20 @@ class Client:
         self,
         method: str,
         params: dict[str, Any],
-        duration: float = 0.0,
+        duration: float | None = 0.0,
         on_notice: Callable[[jsonrpc.Notification], None] | None = None,
+        descriptor: int | None = None,
     ) -> dict[str, Any]:
-        """The result. ``duration`` is how long the call may rightly take, in seconds."""
+        """The result. ``duration`` is how long the call may rightly take, in seconds; None: for ever.
+
+        ``descriptor`` is passed along; the caller's own copy stays open.
+        """
         self.connect()
         self._calls += 1
-        self._send(jsonrpc.encode_request(self._calls, method, params))
-        deadline = time.monotonic() + duration + ANSWER_TIMEOUT
+        self._send(jsonrpc.encode_request(self._calls, method, params), descriptor)
+        deadline = None if duration is None else time.monotonic() + duration + ANSWER_TIMEOUT
         while True:
-            item = self._next(max(0.001, deadline - time.monotonic()))
+            item = self._next(None if deadline is None else max(0.001, deadline - time.monotonic()))
             if isinstance(item, jsonrpc.Notification):
                 if on_notice:
                     on_notice(item)
@@ -147,11 +151,12 @@ class Client:
             else:
                 return attempt
 
-    def _send(self, line: bytes) -> None:
+    def _send(self, line: bytes, descriptor: int | None = None) -> None:
         assert self._socket
         self._socket.settimeout(ANSWER_TIMEOUT)
         try:
-            self._socket.sendall(line)
+            sent = 0 if descriptor is None else socket.send_fds(self._socket, [line], [descriptor])
+            self._socket.sendall(line[sent:])
         except OSError as error:
             raise UnreachableError(f"The daemon at {self.path} has gone away: {error.strerror or error}.") from None
 

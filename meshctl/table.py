@@ -8,6 +8,8 @@ VERBS: dict[str, str] = {
     "send": "send a message to a member",
     "listen": "show messages as they come",
     "inbox": "show unread messages and mark them read",
+    "connect": "open a byte stream to a member: standard input there, what comes to standard output",
+    "accept": "take a byte stream that a member opens",
     "introduce": "make, list and revoke introduction tokens",
     "join": "join a mesh with an introduction token",
     "found": "found a new mesh",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from meshd.control.passing import Passed
 from meshd.control.watchers import Watcher
 
 
@@ -29,8 +30,14 @@ class Backend(Protocol):
     def identity(self) -> tuple[str, str]:
         """The daemon's version and this node's id in text form, for the first line of every connection."""
 
-    async def call(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
-        """Do it and give the result. Raises ControlError. Cancelled when the client goes away."""
+    async def call(
+        self, method: str, params: dict[str, Any], caller: Caller, passed: Passed | None = None
+    ) -> dict[str, Any]:
+        """Do it and give the result. Raises ControlError. Cancelled when the client goes away.
+
+        ``passed`` comes with the methods whose table entry asks for a descriptor; if it is not taken by the time that
+        this returns or raises, it is closed.
+        """
 
     def watch(self, method: str, params: dict[str, Any], caller: Caller, watcher: Watcher) -> dict[str, Any]:
         """Begin a subscription (``events.subscribe``, ``messages.subscribe``) and give the result.

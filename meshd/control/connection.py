@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import traceback
+from collections import deque
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from meshd.control.access import allows
 from meshd.control.backend import Backend, Caller
 from meshd.control.methods import HELLO, LAGGED, PROTOCOL, Method
 from meshd.control.parameters import check_params, find_method
+from meshd.control.passing import Passed, PassedReader, close_all, receive, the_one
 from meshd.control.watchers import Watcher
 from meshd.errors import Code, ControlError
 
@@ -49,17 +51,27 @@ class Connection:
             nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:
-        reader = jsonrpc.LineReader()
-        while True:
-            try:
-                data = await self._stream.receive_some(MAX_RECEIVE_SIZE)
-            except trio.BrokenResourceError:
-                return
-            # A last line may lack its newline: so it is with printf and a pipe.
-            for item in reader.feed(data or b"\n"):
-                await self._handle(item)
-            if not data:
-                return
+        reader = PassedReader()
+        try:
+            while True:
+                try:
+                    data, passed = await receive(self._stream, MAX_RECEIVE_SIZE)
+                except (OSError, trio.ClosedResourceError):
+                    return
+                # A last line may lack its newline: so it is with printf and a pipe.
+                await self._handle_all(deque(reader.feed(data or b"\n", passed)))
+                if not data:
+                    return
+        finally:
+            reader.close()
+
+    async def _handle_all(self, items: deque[tuple[jsonrpc.Item, list[Passed]]]) -> None:
+        try:
+            while items:
+                await self._handle(*items.popleft())
+        finally:
+            for _, passed in items:
+                close_all(passed)
 
     async def _finish(self) -> None:
         """After the end of input: wait for answers and subscriptions unless the client is gone altogether."""
@@ -68,27 +80,31 @@ class Connection:
         while (self._in_flight or self._watched) and not poll.poll(0):  # noqa: ASYNC110  (no event tells of a hangup)
             await trio.sleep(HANGUP_CHECK_INTERVAL)
 
-    async def _handle(self, item: jsonrpc.Item) -> None:
+    async def _handle(self, item: jsonrpc.Item, passed: list[Passed]) -> None:
+        if isinstance(item, jsonrpc.Request) and self._in_flight < MAX_REQUESTS_IN_FLIGHT:
+            self._in_flight += 1
+            self._nursery.start_soon(self._serve, item, passed)
+            return
+        close_all(passed)
         if isinstance(item, jsonrpc.Malformed):
             await self._send(failure_line(item.key, ControlError(Code[item.symbol.upper()], item.detail)))
         elif isinstance(item, jsonrpc.Request):
-            if self._in_flight >= MAX_REQUESTS_IN_FLIGHT:
-                full = ControlError(Code.BUSY, f"{MAX_REQUESTS_IN_FLIGHT} requests of this connection are running.")
-                await self._send(failure_line(item.key, full))
-                return
-            self._in_flight += 1
-            self._nursery.start_soon(self._serve, item)
+            full = ControlError(Code.BUSY, f"{MAX_REQUESTS_IN_FLIGHT} requests of this connection are running.")
+            await self._send(failure_line(item.key, full))
         # The rest wants no answer: section 4.1 forbids one to a notification, and we ask clients nothing.
 
-    async def _serve(self, request: jsonrpc.Request) -> None:
+    async def _serve(self, request: jsonrpc.Request, passed: list[Passed]) -> None:
         try:
-            line = await self._answer(request)
+            try:
+                line = await self._answer(request, passed)
+            finally:
+                close_all(passed)
             if line:
                 await self._send(line)
         finally:
             self._in_flight -= 1  # not before the answer has left: a client that does not read is held up here
 
-    async def _answer(self, request: jsonrpc.Request) -> bytes:
+    async def _answer(self, request: jsonrpc.Request, passed: list[Passed]) -> bytes:
         """The line to send; empty if a subscription sends it itself. Nothing that the backend raises gets past here."""
         try:
             method = find_method(request.method)
@@ -102,7 +118,12 @@ class Connection:
             if method.notices:
                 self._subscribe(request.key, method, params)
                 return b""
-            result = await self._backend.call(method.name, params, self._caller)
+            if method.descriptor:
+                descriptor = the_one(method.name, method.descriptor, passed)
+                result = await self._backend.call(method.name, params, self._caller, descriptor)
+            else:
+                close_all(passed)
+                result = await self._backend.call(method.name, params, self._caller)
             return jsonrpc.encode_answer(request.key, result)
         except Exception as error:
             known = _control_error_in(error)

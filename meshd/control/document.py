@@ -33,6 +33,8 @@ $ socat -t 5 - UNIX:/run/meshd/meshd.sock
   ready, so match them by `id`. A notification from a client (a call without `id`) does nothing.
 - A line may have {jsonrpc.MAX_LINE_SIZE:,} bytes and nesting of {jsonrpc.MAX_DEPTH}. A longer line is answered with
   an error and skipped; the connection lives on. A connection may be idle for ever.
+- A method that needs a file descriptor says so. It goes with the request by SCM_RIGHTS (unix(7)), in one `sendmsg` with
+  the line, one for each request. It is the daemon's from then on: close your copy. One that nobody asked for is closed.
 - Closing the connection cancels what it has running. Closing only the sending half does not: answers still come.
 - Fields may be added to results, and `counters`, events and errors may become more, without a new protocol number.
 """
@@ -103,6 +105,8 @@ def _entry(method: Method) -> tuple[str, str]:
 def _of_method(method: Method) -> str:
     call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method.name, "params": method.example}, ensure_ascii=False)
     text = f"### {method.name}\n\n{method.doc} Permission: **{method.permission}**.\n\n```json\n{call}\n```\n"
+    if method.descriptor:
+        text += f"\nPass a file descriptor with it: {method.descriptor}\n"
     if method.params:
         rows = [(f"`{param.name}`", _kind(param.kind), _bounds(param), param.doc) for param in method.params]
         text += "\n" + _rows(("parameter", "kind", "", ""), rows)

@@ -23,6 +23,8 @@ MAX_INTRODUCTION_LIFETIME = 31_536_000.0  # seconds: a year; the daemon cuts it 
 DEFAULT_JOIN_TIMEOUT = 60.0  # seconds: two pushes are often seconds late, and ICE may need another description
 DEFAULT_PING_TIMEOUT = 5.0  # seconds
 DEFAULT_SEND_TIMEOUT = 10.0  # seconds to wait for the acknowledgement; the message stays queued beyond it
+DEFAULT_STREAM_TIMEOUT = 10.0  # seconds for the peer to take a stream or not
+MAX_PARAMETERS_SIZE = 1_024  # bytes that go with the wish for a stream
 MAX_TIMEOUT = 86_400.0  # seconds: a day; who wants to wait longer wants to watch
 
 READ = "read"
@@ -61,6 +63,7 @@ class Method(NamedTuple):
     result: tuple[Field, ...]
     example: dict[str, object]
     notices: tuple[Notice, ...] = ()
+    descriptor: str = ""  # what the file descriptor is for that has to be passed along; empty: none is taken
 
 
 def _table(*methods: Method) -> dict[str, Method]:
@@ -81,6 +84,14 @@ _PEER = Param("peer", "string", "A member: its name, its id, or a unique beginni
 _NAME = "1 to 32 of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends; unique in the mesh."
 _OWN_NAME = Param(
     "name", "string", f"This node's name: {_NAME} Made from the host name if left out.", False, low=1, high=64
+)
+_STREAM_SOCKET = "A stream socket (one end of a socketpair), or a pipe for one way."
+_APPLICATION = Param("application", "string", "What the stream is for: both sides name the same.", low=1, high=32)
+_STREAM = (
+    Field("stream", "integer", "The stream's number at this daemon, for `streams.wait`."),
+    Field("peer_id", "id", "Who is at the other end."),
+    Field("name", "string", "Its name."),
+    Field("application", "string", "What the stream is for."),
 )
 _SEQ = Field("seq", "integer", "Counts from 0 on each subscription, without gaps.")
 
@@ -236,6 +247,56 @@ METHODS = _table(
         (Field("unread", "integer", "How many notifications follow at once."),),
         {},
         (Notice("message", (_SEQ, Field("message", "message", "The message.")), "One unread message."),),
+    ),
+    Method(
+        "streams.open",
+        WRITE,
+        "Open a byte stream to a member that waits for one with `streams.accept`. Needs a direct link. The daemon "
+        "copies between the link and the descriptor, both ways. Shut the writing half down at the end of what you "
+        "send, and keep this connection until the stream has ended; closing either before breaks the stream off.",
+        (
+            _PEER,
+            _APPLICATION,
+            Param(
+                "parameters", "bytes", "What the other side is told with it.", False, low=0, high=MAX_PARAMETERS_SIZE
+            ),
+            Param("timeout", "seconds", "How long to wait for it.", False, DEFAULT_STREAM_TIMEOUT, 0.01, MAX_TIMEOUT),
+        ),
+        _STREAM,
+        {"peer": "laptop", "application": "backup"},
+        descriptor=_STREAM_SOCKET,
+    ),
+    Method(
+        "streams.accept",
+        WRITE,
+        "Take one stream of an application, the next that a member opens. Whoever wants more asks again. As with "
+        "`streams.open`, the daemon then copies between the link and the descriptor.",
+        (
+            _APPLICATION,
+            _PEER._replace(doc="From whom, if not from any member.", required=False),
+            Param("timeout", "seconds", "How long to wait for one; else for ever.", False, None, 0.01, MAX_TIMEOUT),
+        ),
+        (*_STREAM, Field("parameters", "bytes", "What the other side has told with it.")),
+        {"application": "backup"},
+        descriptor=_STREAM_SOCKET,
+    ),
+    Method(
+        "streams.wait",
+        WRITE,
+        "Wait for the end of a stream; of one that has ended lately, say how.",
+        (Param("stream", "integer", "The stream's number.", low=1, high=2**53),),
+        (
+            *_STREAM,
+            Field(
+                "reason",
+                "done|closed_here|closed_by_peer|withdrawn|failed_here|failed_there|link_lost",
+                "`done`: all that both sides sent has been handed to the other. Otherwise bytes may be missing.",
+            ),
+            Field("sent_size", "integer?", "Bytes read from the descriptor."),
+            Field("received_size", "integer?", "Bytes written to it."),
+            Field("elapsed", "seconds", "How long it was open."),
+        ),
+        {"stream": 1},
     ),
     Method(
         "introductions.mint",

@@ -102,6 +102,30 @@ class CloseLink:
     link: LinkId
 
 
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Run the bytes of a stream between that link and a file descriptor; answered by ``StreamEnded``, in the end.
+
+    ``descriptor`` is the number under which the shell keeps the descriptor that came with the request.
+    """
+
+    link: LinkId
+    stream: int
+    descriptor: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    """Tell the peer that a stream is over, whether it is open or was only wanted. No ``StreamEnded`` follows.
+
+    ``code`` is one of ``meshd.wire.frame.ResetCode``.
+    """
+
+    link: LinkId
+    stream: int
+    code: int
+
+
 # -- push -------------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +232,8 @@ Command = (
     | ConnectLink
     | SendMessage
     | CloseLink
+    | OpenStream
+    | CloseStream
     | OpenUserAgent
     | CloseUserAgent
     | RegisterChannel

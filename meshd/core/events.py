@@ -112,6 +112,21 @@ class SendBufferLow:
     link: LinkId
 
 
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The bytes of that stream have stopped, and its descriptor is closed. Comes before the ``LinkClosed`` of its link.
+
+    ``reason`` ``done``: both ways to their end, and handed on. Otherwise ``closed_here``, ``closed_by_peer``,
+    ``withdrawn``, ``failed_here``, ``failed_there``, ``link_lost``. Sizes in bytes.
+    """
+
+    link: LinkId
+    stream: int
+    reason: str
+    sent_size: int
+    received_size: int
+
+
 # -- push -------------------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +220,7 @@ Event = (
     | MessageReceived
     | SendBufferHigh
     | SendBufferLow
+    | StreamEnded
     | UserAgentConnected
     | UserAgentDisconnected
     | ChannelRegistered

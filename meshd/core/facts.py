@@ -35,6 +35,13 @@ class NeighborDown:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkEnded:
+    """That link, whether or not it was the current one to its peer, is gone or being closed."""
+
+    link: LinkId
+
+
+@dataclass(frozen=True, slots=True)
 class RecordAccepted:
     """A newer record of a member, ours included; ``previous`` is None for one we did not know.
 
@@ -110,6 +117,7 @@ Fact = (
     LinkProved
     | NeighborUp
     | NeighborDown
+    | LinkEnded
     | RecordAccepted
     | MembershipChanged
     | DescriptionReady

@@ -14,7 +14,7 @@ from meshd import VERSION
 from meshd.core.commands import CloseLink, Priority, SendMessage
 from meshd.core.context import Context
 from meshd.core.events import LinkConnected
-from meshd.core.facts import LinkProved, NeighborDown, NeighborUp
+from meshd.core.facts import LinkEnded, LinkProved, NeighborDown, NeighborUp
 from meshd.core.membership import Membership
 from meshd.ids import LinkId, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.messages import (
@@ -214,6 +214,7 @@ class Neighbors:
 
     def _forget(self, link: Link, reason: str) -> None:
         self._ctx.cancel_timer("hello", link.id.to_bytes(8, "big"))
+        self._ctx.state(LinkEnded(link.id))
         if self._current.get(link.peer) is link:
             del self._current[link.peer]
             self._ctx.count("links_lost")

@@ -33,6 +33,7 @@ from meshd.core.requests import Requests
 from meshd.core.routing import Routing
 from meshd.core.signaling import Purpose, Signaling
 from meshd.core.state import Stored
+from meshd.core.streams import Streams
 from meshd.core.topology import Topology
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
@@ -79,6 +80,7 @@ class Node:
         self.admissions = Admissions(ctx, self.membership, self.channels, self.routing, self.post)
         self.delivery = Delivery(ctx, stored, self.membership, self.neighbors, self.post)
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
+        self.streams = Streams(ctx, self.membership, self.neighbors)
         self.peering = Peering(self, ctx)
         self.requests = Requests(self, ctx)
         self._timers = self._timer_table()
@@ -124,6 +126,8 @@ class Node:
                 self.neighbors.on_connected(event)
             case ev.LinkClosed(link, reason):
                 self._on_link_closed(link, reason)
+            case ev.StreamEnded():
+                self.streams.on_ended(event)
             case ev.SendBufferHigh(link) | ev.SendBufferLow(link):
                 self._on_send_buffer(link, isinstance(event, ev.SendBufferHigh))
             case ev.UserAgentConnected(service, uaid):
@@ -227,6 +231,8 @@ class Node:
                 self._on_neighbor_up(peer)
             case fa.NeighborDown(peer, reason):
                 self._on_neighbor_down(peer, reason)
+            case fa.LinkEnded(link):
+                self.streams.on_link_ended(link)
             case fa.RecordAccepted():
                 self._on_record(fact)
             case fa.MembershipChanged():
@@ -361,6 +367,8 @@ class Node:
             "send": self.delivery.on_wait_over,
             "messages": lambda _: self.delivery.sweep(),
             "ping": self.pinging.on_timeout,
+            "stream": self.streams.on_open_timeout,
+            "acceptor": self.streams.on_accept_timeout,
             "sweep": lambda _: self._sweep(),
             "grants": lambda _: self._top_up(),
             "routes": lambda _: self._on_routes(),

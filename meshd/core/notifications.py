@@ -35,6 +35,14 @@ NOTIFICATIONS: dict[str, Notification] = {
     "message_acknowledged": Notification(("peer", "message"), "info", "A message of ours is durable at its receiver."),
     "message_arrived": Notification(("peer", "message", "application", "size"), "info", "A message is in the inbox."),
     "message_expired": Notification(("peer", "message"), "warning", "A message of ours was never acknowledged."),
+    "stream_opened": Notification(
+        ("stream", "peer", "name", "application", "ours"), "info", "A byte stream is open; `ours`: this side opened it."
+    ),
+    "stream_ended": Notification(
+        ("stream", "peer", "name", "application", "reason", "sent_size", "received_size"),
+        "info",
+        "A byte stream is over; `done`: all bytes of both ways have arrived.",
+    ),
     "subscriptions_lost": Notification(("service",), "warning", "A push service has forgotten us; all is made anew."),
     "channel_refused": Notification(("channel", "status"), "warning", "A push service refused a subscription."),
     "push_failed": Notification(("peer", "reason"), "warning", "A push could not be sent."),

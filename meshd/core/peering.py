@@ -75,6 +75,12 @@ class Peering:
                     self._on_relayed(envelope, peer)
             case ms.Undeliverable():
                 node.relay.on_undeliverable(message)
+            case ms.StreamWanted():
+                node.streams.on_wanted(link, message)
+            case ms.StreamAccepted():
+                node.streams.on_accepted(link, message)
+            case ms.StreamRefused():
+                node.streams.on_refused(link, message)
             case ms.Goodbye():
                 reason = message.reason if message.reason.isidentifier() else "closed_by_peer"
                 node.neighbors.dismiss(link, reason)

@@ -45,6 +45,8 @@ class Requests:
                 node.delivery.read(request, params["message_ids"])
             case "mesh.join" if in_mesh:
                 node.joining.refuse_member(params["token"])
+            case "streams.wait":
+                node.streams.wait(request, params["stream"])
             case "mesh.found" | "mesh.join" if in_mesh or node.joining.active:
                 raise ControlError(Code.IN_MESH if in_mesh else Code.BUSY, "" if in_mesh else "A join is under way.")
             case "mesh.found" | "mesh.join" if self._ctx.is_pending(self._leaving):
@@ -77,6 +79,21 @@ class Requests:
             case "peers.ping":
                 peer = find_member(node.membership, params["peer"])
                 node.pinging.begin(request, peer, params.get("timeout") or DEFAULT_TIMEOUT)
+            case "streams.open":
+                node.streams.open(
+                    request,
+                    find_member(node.membership, params["peer"]),
+                    params["application"],
+                    params.get("parameters") or b"",
+                    params["descriptor"],
+                    params.get("timeout") or DEFAULT_TIMEOUT,
+                )
+            case "streams.accept":
+                whose = params.get("peer")
+                peer_wanted = None if whose is None else find_member(node.membership, whose)
+                node.streams.accept(
+                    request, params["application"], peer_wanted, params["descriptor"], params.get("timeout")
+                )
             case "introductions.mint":
                 lifetime = params.get("lifetime") or self._ctx.config.introductions.lifetime
                 node.introductions.mint(request, lifetime, params.get("uses") or 1, params.get("label") or "")
@@ -123,3 +140,4 @@ class Requests:
         self._node.delivery.abandon(request)
         self._node.pinging.abandon(request)
         self._node.admissions.abandon(request)
+        self._node.streams.abandon(request)

@@ -10,10 +10,12 @@ from meshd import VERSION
 from meshd.config import Config
 from meshd.control.backend import Caller
 from meshd.control.methods import METHODS, PROTOCOL
+from meshd.control.passing import Passed
 from meshd.control.watchers import Watcher
 from meshd.core.commands import DeliverMessage, Notify
 from meshd.core.views import NodeView
 from meshd.daemon import redaction
+from meshd.daemon.descriptors import Descriptors
 from meshd.daemon.driver import Driver, read_clocks
 from meshd.daemon.presentation import fields_to_json, params_from_json, to_json
 from meshd.errors import Code, ControlError
@@ -41,6 +43,8 @@ class DaemonBackend:
     ) -> None:
         self.config = config
         """In force; replaced at a reload."""
+        self.descriptors = Descriptors()
+        """What requests at hand have passed: the links take theirs from here."""
         self._driver = driver
         self._view = view
         self._peer_id = text_of(peer_id)
@@ -62,11 +66,17 @@ class DaemonBackend:
         """See ``Backend``."""
         return VERSION, self._peer_id
 
-    async def call(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    async def call(
+        self, method: str, params: dict[str, Any], caller: Caller, passed: Passed | None = None
+    ) -> dict[str, Any]:
         """See ``Backend``."""
         entry = METHODS[method]
         if read := self._reads.get(method):
             result = read(params)
+        elif passed is not None:
+            with self.descriptors.lend(passed) as number:
+                given = {**params_from_json(entry, params), "descriptor": number}
+                result = await self._driver.request(method, given)
         else:
             result = await self._driver.request(method, params_from_json(entry, params))
         return fields_to_json(entry.result, result)

@@ -86,7 +86,9 @@ class Daemon:
                 await lasting.start(self._store.run, self._driver.deliver)
                 await lasting.start(self._driver.run)
                 async with (
-                    open_links(self._config.links, self._driver.deliver, _log_link_fault) as self._links,
+                    open_links(
+                        self._config.links, self._driver.deliver, _log_link_fault, self._backend.descriptors.take
+                    ) as self._links,
                     trio.open_nursery() as ports,
                 ):
                     async with self._control_listeners() as listeners:
@@ -118,6 +120,7 @@ class Daemon:
         assert self._links is not None
         attach(self._store.submit, commands.Persist)
         attach(self._links.submit, commands.PrepareLink, commands.ConnectLink, commands.SendMessage, commands.CloseLink)
+        attach(self._links.submit, commands.OpenStream, commands.CloseStream)
         attach(self._sender.submit, commands.SendPush)
         attach(
             self._agents.submit,

@@ -25,12 +25,14 @@ from meshd.core.events import (
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.certificate import LinkCertificate, fingerprint_of
+from meshd.links.descriptor import Lent
 from meshd.links.gathering import GatheringConfig, gather
 from meshd.links.guest import Tasks
 from meshd.links.ice import IceConnection, LinkGatherer
 from meshd.links.outbox import Outbox
 from meshd.links.remote import add_addresses, add_names, dtls_role
 from meshd.links.sctp import CHANNEL_ID, GuardedSctp
+from meshd.links.streams import BULK, LinkStreams
 from meshd.links.webrtc import (
     RTCDataChannel,
     RTCDataChannelParameters,
@@ -101,6 +103,10 @@ class Link:
         self._channel: RTCDataChannel | None = None
         self._outbox = Outbox()
         self._reassembler = Reassembler()
+        self._streams = LinkStreams(
+            link, queue=self._queue_bulk, wake=self._pump, tell=self._tell, counters=around.counters
+        )
+        self._pumping = False
         self._remote: asyncio.Future[SessionDescription] = asyncio.get_running_loop().create_future()
         self._up = asyncio.Event()
         self._close_asked = asyncio.Event()
@@ -134,9 +140,22 @@ class Link:
             asyncio.get_running_loop().call_soon(self._tell, SendBufferHigh(self._link))
         self._pump()
 
+    def open_stream(self, stream: int, lent: Lent | None) -> None:
+        """Run a stream's bytes between this link and a descriptor; None: there is none, so it has failed."""
+        if self._ending or self._silent or not self._up.is_set():
+            self._around.counters["command_late"] += 1  # LinkClosed is on its way, and ends the stream too
+        else:
+            self._streams.open(stream, lent)
+
+    def close_stream(self, stream: int, code: int) -> None:
+        """Tell the peer that a stream is over."""
+        if self._up.is_set() and not (self._ending or self._silent):
+            self._streams.close(stream, code)
+
     def close(self) -> None:
         """End the link without another event; what is queued is sent first."""
         self._silent = True
+        self._streams.end_all()
         if self._up.is_set():
             self._close_asked.set()
         else:
@@ -158,6 +177,7 @@ class Link:
             self._reason = "fault"
             self._around.on_fault(self._link, error)
         self._ending = self._freeing = True
+        self._streams.end_all()
         self._tell(LinkClosed(self._link, self._reason or "closed"))
         self._silent = True
         await self._free()
@@ -196,9 +216,7 @@ class Link:
             raise _LinkFailed("ice_failed")
 
         self._dtls.on("statechange", self._dtls_changed)
-        await self._dtls.start(
-            RTCDtlsParameters([RTCDtlsFingerprint("sha-256", remote.fingerprint.hex(":").upper())])
-        )
+        await self._dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", remote.fingerprint.hex(":").upper())]))
         if self._dtls.state != "connected":
             await self._alert()
             raise _LinkFailed("dtls_failed")
@@ -296,6 +314,9 @@ class Link:
             return
         try:
             frame = decode_frame(data)
+            if frame.type in (FrameType.DATA, FrameType.CREDIT, FrameType.RESET):
+                self._streams.on_frame(frame)
+                return
             if frame.type != FrameType.MESSAGE:
                 self._around.counters["frame_unknown"] += 1
                 return
@@ -324,19 +345,29 @@ class Link:
             self._around.on_fault(self._link, error)
         self._end("peer_misbehaved")
 
+    def _queue_bulk(self, frame: bytes) -> None:
+        if not self._outbox.put([frame], BULK):
+            self._end("send_overflow")
+        self._pump()
+
     def _sent_all(self) -> None:
         self._drained.set()
 
     def _pump(self) -> None:
         """Hand frames to SCTP while little waits there: what it has taken cannot be overtaken any more."""
         channel = self._channel
-        if channel is None or self._ending:
+        if channel is None or self._ending or self._pumping:
             return
-        while channel.readyState == "open" and channel.bufferedAmount <= SEND_MARK_SIZE:
-            frame = self._outbox.take()
-            if frame is None:
-                break
-            channel.send(frame)
+        self._pumping = True
+        try:
+            while channel.readyState == "open" and channel.bufferedAmount <= SEND_MARK_SIZE:
+                # A stream that is looked at may end, and leave a last word in the outbox.
+                frame = self._outbox.take() or self._streams.take() or self._outbox.take()
+                if frame is None:
+                    break
+                channel.send(frame)
+        finally:
+            self._pumping = False
         if self._outbox.crossed_low():
             asyncio.get_running_loop().call_soon(self._tell, SendBufferLow(self._link))
 

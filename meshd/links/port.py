@@ -11,19 +11,21 @@ from typing import Protocol
 
 import trio
 
-from meshd.core.commands import CloseLink, ConnectLink, PrepareLink, SendMessage
+from meshd.core.commands import CloseLink, CloseStream, ConnectLink, OpenStream, PrepareLink, SendMessage
 from meshd.core.events import Event, LinkClosed
 from meshd.errors import LocalMisuse
 from meshd.ids import LinkId
 from meshd.links.certificate import DailyCertificate
+from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
 from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
 
 # Policy
 CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
 
-LinkCommand = PrepareLink | ConnectLink | SendMessage | CloseLink
+LinkCommand = PrepareLink | ConnectLink | SendMessage | CloseLink | OpenStream | CloseStream
 OnFault = Callable[[LinkId | None, BaseException], None]
+TakeDescriptor = Callable[[int], Lent | None]  # what is kept under that number, and no more afterwards
 
 
 class LinksConfig(LinkConfig, Protocol):
@@ -40,8 +42,15 @@ class LinkPort:
     ``counters`` counts what the network and the peers did wrong, by a short name each.
     """
 
-    def __init__(self, config: LinksConfig, deliver: Callable[[Event], None], on_fault: OnFault) -> None:
+    def __init__(
+        self,
+        config: LinksConfig,
+        deliver: Callable[[Event], None],
+        on_fault: OnFault,
+        take_descriptor: TakeDescriptor,
+    ) -> None:
         self.counters: Counter[str] = Counter()
+        self._take_descriptor = take_descriptor
         self._config = config
         self._deliver = deliver
         self._links: dict[LinkId, Link] = {}
@@ -77,6 +86,10 @@ class LinkPort:
         elif isinstance(command, ConnectLink):
             if not link.connect(command.remote):
                 raise LocalMisuse(f"link {command.link} has a remote description already")
+        elif isinstance(command, OpenStream):
+            link.open_stream(command.stream, self._take_descriptor(command.descriptor))
+        elif isinstance(command, CloseStream):
+            link.close_stream(command.stream, command.code)
         else:
             self._leaving[command.link] = self._links.pop(command.link)
             link.close()
@@ -107,17 +120,21 @@ class LinkPort:
 
 @asynccontextmanager
 async def open_links(
-    config: LinksConfig, deliver: Callable[[Event], None], on_fault: OnFault | None = None
+    config: LinksConfig,
+    deliver: Callable[[Event], None],
+    on_fault: OnFault | None = None,
+    take_descriptor: TakeDescriptor = lambda number: None,
 ) -> AsyncIterator[LinkPort]:
     """Links under trio as guest (``meshd.links.guest.run``); closed, with everything they hold, at the end.
 
     ``deliver(event)`` is called from aiortc's callbacks, on this thread, and must not raise. ``on_fault(link, error)``
-    gets, for the log, what went wrong inside a link (or, with None, inside this room).
+    gets, for the log, what went wrong inside a link (or, with None, inside this room). ``take_descriptor(number)``
+    gives the file descriptor that an ``OpenStream`` names.
     """
     for name in ("aiortc", "aioice"):
         # Both say more to the log than anyone wants; what matters comes as events. Their own loggers inherit this.
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    port = LinkPort(config, deliver, on_fault or (lambda link, error: None))
+    port = LinkPort(config, deliver, on_fault or (lambda link, error: None), take_descriptor)
     try:
         yield port
     finally:

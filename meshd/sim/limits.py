@@ -19,6 +19,7 @@ from meshd.core import (
     replay,
     routing,
     signaling,
+    streams,
 )
 from meshd.core.admissions import MAX_ASKED
 from meshd.core.channels import MAX_CHANNELS
@@ -103,6 +104,10 @@ LIMITS: dict[str, Limit] = {
     "Delivery._received_from": _fixed(delivery.MAX_RECEIVED),
     "Delivery._tries": _members,
     "Pinging._pings": _fixed(pinging.MAX_PINGS),
+    "Streams._acceptors": _fixed(streams.MAX_ACCEPTORS),
+    "Streams._numbers": _links,
+    "Streams._outcomes": _fixed(streams.MAX_OUTCOMES),
+    "Streams._streams": _fixed(streams.MAX_STREAMS),
     "Peering._strangers": _fixed(peering.MAX_STRANGERS),
 }
 

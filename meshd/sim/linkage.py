@@ -139,6 +139,19 @@ class Linkage:
             delay = max(end.free_at - network.now, network.between(network.conditions.latency))
             network.schedule(delay, network.machines[other.machine], HangUp(other.link, "closed_by_peer"))
 
+    def end_stream(self, machine: Machine, link: LinkId, stream: int, reason: str) -> None:
+        """The bytes of a stream have come to their end here, and a little later at the other end of the link."""
+        network = self._network
+        end = machine.ends.get(link)
+        if machine.streams.pop((link, stream), False) is None:
+            network.schedule(0.0, machine, ev.StreamEnded(link, stream, reason, 0, 0))
+        if end is None or end.other is None or not end.other.open:
+            return
+        other = network.machines[end.other.machine]
+        end.free_at = max(end.free_at, network.now + network.between(network.conditions.latency))
+        other.streams.pop((end.other.link, stream), None)
+        network.schedule(end.free_at - network.now, other, ev.StreamEnded(end.other.link, stream, reason, 0, 0))
+
     def break_link(self, machine: Machine, link: LinkId) -> None:
         """The association fails (ICE consent lost): both ends are told."""
         end = machine.ends.get(link)

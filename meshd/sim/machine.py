@@ -49,6 +49,7 @@ class Machine:
     deadline: float | None = None
     alarm: float | None = None  # when the network looks at the deadline next
     ends: dict[LinkId, End] = field(default_factory=dict)
+    streams: dict[tuple[LinkId, int], None] = field(default_factory=dict)  # opened here, and not told to have ended
     answers: dict[int, tuple[Code | None, Any]] = field(default_factory=dict)
     delivered: list[dict[str, Any]] = field(default_factory=list)
     notices: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)

@@ -98,6 +98,7 @@ class Network:
         for end in machine.ends.values():
             end.open = False
         machine.ends.clear()
+        machine.streams.clear()
         self.push.disconnect(index)
         for watcher in self.watchers:
             watcher.on_killed(machine)
@@ -223,6 +224,10 @@ class Network:
                 self.links.connect(machine, link, remote)
             case cm.CloseLink(link):
                 self.links.close(machine, link)
+            case cm.OpenStream(link, stream):
+                machine.streams[link, stream] = None  # there are no bytes here; scenarios say when it ends
+            case cm.CloseStream(link, stream):
+                self.links.end_stream(machine, link, stream, "withdrawn")
             case cm.OpenUserAgent() | cm.CloseUserAgent() | cm.RegisterChannel() | cm.UnregisterChannel():
                 self._user_agent(machine, command)
             case cm.AcknowledgePush():

@@ -181,6 +181,12 @@ class Stage:
                 params = {"peer": text_of(receiver.peer), "body": b"hi", "wait": False}
                 self.network.request(sender.index, "messages.send", **params)
 
+    def end_streams(self) -> None:
+        """All byte streams that are open come to a good end."""
+        for machine, _ in self.network.running():
+            for link, stream in list(machine.streams):
+                self.network.links.end_stream(machine, link, stream, "done")
+
     def neighbors(self, index: int) -> int:
         """How many links that machine has."""
         node = self.network.machines[index].node

@@ -302,3 +302,37 @@ def quiet_day(stage: Stage) -> None:
     stage.wait(86400.0)
     stage.expect(stage.network.push.accepted == before, "no push in a quiet day")
     stage.rest()
+
+
+@scenario(5)
+def streams_come_and_go(stage: Stage) -> None:
+    """Byte streams are wanted, taken, refused and given up; links break under some, daemons die under others."""
+    _mesh(stage)
+    ask, descriptor = stage.network.request, 0
+    for _ in range(60):
+        opener, acceptor = stage.dice.sample(range(stage.size), 2)
+        descriptor += 2
+        if stage.dice.random() < 0.8:
+            params = {"application": "x", "descriptor": descriptor, "timeout": 20.0}
+            ask(acceptor, "streams.accept", **params, peer=stage.dice.choice((None, f"n{opener}")))
+        patience = stage.dice.choice((0.01, 5.0))  # the shorter one is shorter than most answers take
+        params = {"application": "x", "descriptor": descriptor + 1, "timeout": patience}
+        ask(opener, "streams.open", **params, peer=f"n{acceptor}")
+        stage.wait(stage.dice.uniform(0.0, 0.5))
+        match stage.dice.randrange(12):
+            case 0:
+                stage.kill(opener)
+                stage.start(opener)
+            case 1:
+                machine = stage.network.machines[acceptor]
+                for link in list(machine.ends):
+                    stage.network.links.break_link(machine, link)
+            case 2 | 3:
+                stage.end_streams()
+    stage.wait(30.0)
+    stage.end_streams()
+    stage.rest()
+    opened = sum(notice[1] == "stream_opened" for machine in stage.network.machines for notice in machine.notices)
+    stage.expect(opened > 20, f"only {opened} streams opened")
+    for machine, node in stage.network.running():
+        stage.expect(not len(node.streams), f"n{machine.index} still has {len(node.streams)} streams")

@@ -13,7 +13,7 @@ from meshd.wire import messages
 from meshd.wire.codec import Blob, Kind, Many, Maybe, Nested, Text, Uint
 
 _TABLES: tuple[tuple[str, dict[int, type[Any]]], ...] = (
-    ("On a link: its own affairs, records, relaying", messages.ON_LINK),
+    ("On a link: its own affairs, records, relaying, streams", messages.ON_LINK),
     ("Joining: in an envelope, by push", messages.JOINING),
     ("Signaling: in an envelope, by relay or push", messages.SIGNALING),
     ("To a member: on its link, or in an envelope", messages.TO_A_MEMBER),

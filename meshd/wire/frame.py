@@ -11,7 +11,8 @@ One frame is one data channel message (RFC 8831), at most ``MAX_FRAME_SIZE`` byt
     type 1 DATA     payload = offset: varint | bytes. ``offset`` counts from the stream's first byte, so that a stream
                     can go on over another link. MORE is clear on the stream's last frame only (which may be empty)
     type 2 CREDIT   payload = limit: varint, how many bytes in all the receiver of the stream takes by now
-    type 3 RESET    payload = code: varint; the stream is over, both ways, whatever was on the way
+    type 3 RESET    payload = code: varint; the stream is over, both ways, whatever was on the way. Code 0: all that
+                    came has been handed on, and all that was to be sent has been sent; so it is a good end
     others          ignored and counted by the receiver, so that later versions may add some
 
 Streams are numbered from 1; who may open which number is decided above.
@@ -46,6 +47,15 @@ class FrameType(IntEnum):
     DATA = 1
     CREDIT = 2
     RESET = 3
+
+
+class ResetCode(IntEnum):
+    """Why a stream is over. Others are taken as ``FAILED``."""
+
+    DONE = 0  # last DATA sent, and all that came written out: each side says so once
+    FAILED = 1  # reading or writing went wrong
+    READER_GONE = 2  # nobody takes the bytes any more
+    WITHDRAWN = 3  # whoever wanted the stream has given up meanwhile
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ MAX_SUBSCRIPTIONS = 4
 MAX_CAPABILITIES = 16
 MAX_ENDPOINT_SIZE = 1000  # UnifiedPush's bound
 MAX_REASON_CHARS = 32
+MAX_APPLICATION_CHARS = 32
+MAX_PARAMETERS_SIZE = 1024  # what the opener of a stream says about it
+STREAM_BITS = 62  # a stream's number is a variable-length integer in frames
 MAX_BUCKETS = 2048
 ENTRY_SIZE = PREFIX_SIZE + 5  # of a summary: id prefix, record number
 MAX_ENTRIES = 4096
@@ -188,6 +191,39 @@ class Undeliverable:
     WIRE: ClassVar[Layout] = (fixed(8), Text(MAX_REASON_CHARS))
 
 
+# -- on a link: streams ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWanted:
+    """Open a byte stream on this link for ``application``. The smaller peer id opens odd numbers, the other even ones.
+
+    Each number is higher than the last that its side opened on the link. ``parameters`` are the application's own.
+    """
+
+    stream: int
+    application: str
+    parameters: bytes = field(repr=False)
+    WIRE: ClassVar[Layout] = (Uint(STREAM_BITS), Text(MAX_APPLICATION_CHARS), Blob(0, MAX_PARAMETERS_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAccepted:
+    """That stream is open: DATA, CREDIT and RESET frames may follow, both ways."""
+
+    stream: int
+    WIRE: ClassVar[Layout] = (Uint(STREAM_BITS),)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRefused:
+    """That stream will not be: ``no_acceptor``, ``busy``."""
+
+    stream: int
+    reason: str
+    WIRE: ClassVar[Layout] = (Uint(STREAM_BITS), Text(MAX_REASON_CHARS))
+
+
 # -- joining (in envelopes only) --------------------------------------------------------------------------------------
 
 
@@ -346,6 +382,9 @@ ON_LINK: dict[int, type[Any]] = {
     11: RecordsWanted,
     16: Forward,
     17: Undeliverable,
+    18: StreamWanted,
+    19: StreamAccepted,
+    20: StreamRefused,
 }
 JOINING: dict[int, type[Any]] = {24: JoinRequest, 25: JoinAccepted, 26: JoinRefused}
 SIGNALING: dict[int, type[Any]] = {27: Offer, 28: Answer, 29: OfferDeclined}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
 from typing import Any
 
@@ -12,6 +14,7 @@ import trio.testing
 from meshd.control.backend import Caller
 from meshd.control.encodings import decode_bytes, encode_bytes, encode_time
 from meshd.control.listeners import close_listeners, open_listeners
+from meshd.control.passing import Passed
 from meshd.control.server import serve
 from meshd.control.watchers import Watcher
 from meshd.errors import Code, ControlError
@@ -70,15 +73,20 @@ class FakeBackend:
         self.batch = 1_000
         self.watchers: list[Watcher] = []
         self.changed = trio.Event()
+        self.stream_reason = "done"
+        self.stream_size = 0
         self.peers = [peer(DESK_ID, "desk"), peer(EVIL_ID, "x\x1b[31m\u202ey", "none", last_error="no\x1b[0mpath")]
 
     def identity(self) -> tuple[str, str]:
         return self.version, text_of(OWN_ID)
 
-    async def call(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    async def call(
+        self, method: str, params: dict[str, Any], caller: Caller, passed: Passed | None = None
+    ) -> dict[str, Any]:
         self.calls.append((method, params, caller))
         self._change()
-        answer: dict[str, Any] = await getattr(self, "_" + method.replace(".", "_"))(params)
+        answer_to = getattr(self, "_" + method.replace(".", "_"))
+        answer: dict[str, Any] = await (answer_to(params) if passed is None else answer_to(params, passed))
         return answer
 
     def watch(self, method: str, params: dict[str, Any], caller: Caller, watcher: Watcher) -> dict[str, Any]:
@@ -202,6 +210,42 @@ class FakeBackend:
         before = len(self.inbox)
         self.inbox = [entry for entry in self.inbox if entry["message_id"] not in params["message_ids"]]
         return {"removed": before - len(self.inbox)}
+
+    def _stream(self, application: str) -> dict[str, Any]:
+        return {"stream": 1, "peer_id": text_of(DESK_ID), "name": "d\x1b[1mesk", "application": application}
+
+    async def _streams_open(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
+        """The peer is as its application says: an ``echo``, one that is ``rude``, or nobody."""
+        self._find(params["peer"])
+        application = params["application"]
+        if application == "nothing":
+            raise ControlError(Code.REFUSED, "Nobody accepts it.")
+        self.stream_reason = "closed_by_peer" if application == "rude" else "done"
+        self.stream_size = 0
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=passed.take())))
+        trio.lowlevel.spawn_system_task(self._echo, stream, application)
+        return self._stream(application)
+
+    async def _streams_accept(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
+        if params["application"] == "never":
+            await trio.sleep_forever()
+        opened = await self._streams_open({**params, "peer": "desk"}, passed)
+        return opened | {"parameters": ""}
+
+    async def _echo(self, stream: trio.SocketStream, application: str) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            async with stream:
+                await self._play(stream, application)
+
+    async def _play(self, stream: trio.SocketStream, application: str) -> None:
+        if application != "rude":
+            async for piece in stream:
+                self.stream_size += len(piece)
+                await stream.send_all(piece)
+
+    async def _streams_wait(self, params: dict[str, Any]) -> dict[str, Any]:
+        sizes = {"sent_size": self.stream_size, "received_size": self.stream_size}
+        return self._stream("echo") | {"reason": self.stream_reason, **sizes, "elapsed": 0.5}
 
     async def _introductions_mint(self, params: dict[str, Any]) -> dict[str, Any]:
         return {

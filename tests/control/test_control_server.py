@@ -76,7 +76,15 @@ async def test_every_method_answers_as_the_table_says(tmp_path, method):
     if "peer" in params:
         params["peer"] = "desk"
     async with serving(tmp_path) as (backend, path), connected(path) as client:
-        answer = await client.call(method.name, key="k", **params)
+        if method.descriptor:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                line = jsonrpc.encode_request("k", method.name, params)
+                rights = struct.pack("i", theirs.fileno())
+                await client.stream.socket.sendmsg([line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                answer = await client.item()
+        else:
+            answer = await client.call(method.name, key="k", **params)
         assert isinstance(answer, jsonrpc.Answer)
         assert answer.key == "k"
         assert problem_in(method.result, answer.result) == ""
@@ -240,7 +248,7 @@ async def test_a_watcher_that_reads_nothing_at_all_is_closed_too(tmp_path, autoj
     stuck.close()
 
 
-@pytest.mark.parametrize(("permission", "allowed"), [("read", 6), ("write", 11), ("admin", 17)])
+@pytest.mark.parametrize(("permission", "allowed"), [("read", 6), ("write", 14), ("admin", 20)])
 async def test_permissions(permission, allowed):
     ours, theirs = trio.socket.socketpair()
     passed = set()

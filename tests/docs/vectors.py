@@ -24,7 +24,7 @@ from meshd.ids import Instance, LinkId, MeshId, Now, SessionId, short, text_of
 from meshd.wire import envelope, messages
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import split_endpoint
-from meshd.wire.frame import encode_credit, encode_data, encode_varint, fragment
+from meshd.wire.frame import ResetCode, encode_credit, encode_data, encode_reset, encode_varint, fragment
 from meshd.wire.introduction import Introduction, encode_token, introduction_id, proof_of
 from meshd.wire.record import RELAYS, make_record
 from meshd.wire.session_description import Candidate, SessionDescription
@@ -249,6 +249,11 @@ def vectors() -> Iterator[Vector]:
             ("Ping 7, priority message", fragment(BODY, 1)[0]),
             ("DATA, stream 5, offset 300, 'hi', last, bulk", encode_data(5, 300, b"hi", priority=2, last=True)),
             ("CREDIT, stream 5, limit 100000, bulk", encode_credit(5, 100_000, priority=2)),
+            ("RESET, stream 5, code 0 (done), bulk", encode_reset(5, ResetCode.DONE, priority=2)),
+            (
+                "StreamWanted 5 for 'backup', no parameters, control",
+                fragment(messages.encode_message(messages.StreamWanted(5, "backup", b"")), 0)[0],
+            ),
             ("varint 16384", encode_varint(16_384)),
         ),
     )

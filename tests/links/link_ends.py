@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
 
 import trio
 
 from meshd.config import LinksConfig
-from meshd.core.commands import CloseLink, ConnectLink, PrepareLink, Priority, SendMessage
+from meshd.core.commands import CloseLink, ConnectLink, OpenStream, PrepareLink, Priority, SendMessage
 from meshd.core.events import Event, LinkClosed, LinkConnected, LinkPrepared, MessageReceived
 from meshd.ids import LinkId
 from meshd.links.guest import run
@@ -21,6 +21,20 @@ LOOPBACK = LinksConfig(allow_loopback=True, addresses=("127.0.0.1",))
 PATIENCE = 10.0  # seconds until a test gives up; nothing here takes a tenth of it
 
 
+@dataclass
+class Lent:
+    """A descriptor that a user of that end has passed."""
+
+    fd: int
+    end: End
+
+    def take(self) -> int:
+        return self.fd
+
+    def is_owner_gone(self) -> bool:
+        return self.end.users_gone
+
+
 class End:
     """One node's links and what they said."""
 
@@ -28,6 +42,8 @@ class End:
         self.events: list[Event] = []
         self.faults: list[BaseException] = []
         self.port: LinkPort
+        self.descriptors: dict[int, Lent] = {}
+        self.users_gone = False
         self.react: Callable[[Event], None] = lambda event: None
         self._changed = trio.Event()
 
@@ -58,6 +74,11 @@ class End:
     def close(self, link: int = 1) -> None:
         self.port.submit(CloseLink(LinkId(link)))
 
+    def open_stream(self, fd: int, stream: int = 1, link: int = 1) -> None:
+        """Takes ``fd`` over."""
+        self.descriptors[stream] = Lent(fd, self)
+        self.port.submit(OpenStream(LinkId(link), stream, stream))
+
     def messages(self, link: int = 1) -> list[bytes]:
         return [event.data for event in self.of(MessageReceived, link)]
 
@@ -71,14 +92,20 @@ async def settle(condition: Callable[[], bool]) -> None:
         await trio.sleep(0.001)
 
 
+def open_end(end: End, config: LinksConfig) -> AbstractAsyncContextManager[LinkPort]:
+    """That end's port."""
+    take = lambda number: end.descriptors.pop(number, None)  # noqa: E731
+    return open_links(config, end.deliver, lambda link, error: end.faults.append(error), take)
+
+
 @asynccontextmanager
-async def two_ends(config: LinksConfig = LOOPBACK) -> AsyncIterator[tuple[End, End]]:
+async def two_ends(config: LinksConfig = LOOPBACK, patience: float = PATIENCE) -> AsyncIterator[tuple[End, End]]:
     """Two ports; at the end neither may have met a fault that the test did not take out of ``faults``."""
     offerer, answerer = End(), End()
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(patience):
         async with (
-            open_links(config, offerer.deliver, lambda link, error: offerer.faults.append(error)) as one,
-            open_links(config, answerer.deliver, lambda link, error: answerer.faults.append(error)) as other,
+            open_end(offerer, config) as one,
+            open_end(answerer, config) as other,
         ):
             offerer.port, answerer.port = one, other
             yield offerer, answerer

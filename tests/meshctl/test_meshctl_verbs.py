@@ -52,7 +52,8 @@ def test_piped_output_is_plain_and_harmless(daemon, name):
 
 
 def test_there_is_a_test_for_every_verb():
-    assert {name.split()[0] for name in CALLS} | {"listen", "events", "found"} | LOCAL_VERBS == set(VERBS)
+    elsewhere = {"listen", "events", "found", "connect", "accept"}
+    assert {name.split()[0] for name in CALLS} | elsewhere | LOCAL_VERBS == set(VERBS)
 
 
 def test_status_without_a_mesh_says_what_to_do(daemon):

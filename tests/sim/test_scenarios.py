@@ -34,6 +34,7 @@ QUICK = {
     "subscriptions-lost": (1,),
     "subscription-lost-while-away": (1,),
     "clock-jumps": (1,),
+    "streams-come-and-go": (1, 2, 3),
     "store-fails": (1, 2),
     "store-fails-while-joining": (1, 2, 3),
     "some-pairs-cannot": (1,),

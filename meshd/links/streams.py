@@ -1,0 +1,301 @@
+"""The pump: bytes of open streams between one link and the file descriptors of those who use them.
+
+Nothing is read ahead: a descriptor is read when the link has room for a frame and the receiver has granted credit, one
+frame of each stream in turn. What comes is written at once; only what the descriptor does not take waits, within the
+credit that we grant, so that a slow reader holds back its sender and nobody's memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meshd.core.commands import Priority
+from meshd.core.events import StreamEnded
+from meshd.errors import LocalMisuse, MalformedMessage
+from meshd.ids import LinkId
+from meshd.links.descriptor import Descriptor, Lent
+from meshd.wire.credit import ReceiveCredit, SendCredit
+from meshd.wire.frame import (
+    Frame,
+    FrameType,
+    ResetCode,
+    decode_data,
+    decode_number,
+    encode_credit,
+    encode_data,
+    encode_reset,
+    max_data_size,
+)
+
+# Policy
+OWNER_CHECK_DELAY = 0.05  # seconds for the kernel to close all that a process had open, when one of it is closed
+
+BULK = int(Priority.BULK)
+
+# What the other side's code means to ours
+_REASONS: dict[int, str] = {ResetCode.READER_GONE: "closed_by_peer", ResetCode.WITHDRAWN: "withdrawn"}
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One stream. Each way is over in steps: its last byte is known, then (the way in) written out."""
+
+    number: int
+    descriptor: Descriptor
+    sending: SendCredit = field(default_factory=SendCredit)
+    receiving: ReceiveCredit = field(default_factory=ReceiveCredit)
+    unwritten: bytearray = field(default_factory=bytearray)  # at most the window that was granted
+    ready: bool = False  # stands in the queue of those who may have something to send
+    watched: bool = False  # has nothing to send until its descriptor is readable
+    confirmed: bool = False  # the end of what its owner sends is one that it wanted
+    sent_last: bool = False
+    received_last: bool = False
+    written_last: bool = False
+    said_done: bool = False
+    heard_done: bool = False
+    over: bool = False
+
+
+class LinkStreams:
+    """The streams of one link. Called on asyncio's loop; nothing waits.
+
+    ``queue(frame)`` sends a frame before any DATA that is still to be taken; ``wake()`` says that ``take`` may give
+    something; ``tell`` gets each ``StreamEnded``, never from inside ``open`` or ``close``.
+    """
+
+    def __init__(
+        self,
+        link: LinkId,
+        *,
+        queue: Callable[[bytes], None],
+        wake: Callable[[], None],
+        tell: Callable[[StreamEnded], None],
+        counters: Counter[str],
+    ) -> None:
+        self._link = link
+        self._queue = queue
+        self._wake = wake
+        self._tell = tell
+        self._counters = counters
+        self._streams: dict[int, _Stream] = {}
+        self._ready: deque[_Stream] = deque()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def unwritten_size(self) -> int:
+        """Bytes that wait for slow readers here."""
+        return sum(len(stream.unwritten) for stream in self._streams.values())
+
+    # -- what the core asks -------------------------------------------------------------------------------------------
+
+    def open(self, number: int, lent: Lent | None) -> None:
+        """Run that stream, and take its descriptor. Raises LocalMisuse for one that is open.
+
+        Without a descriptor (its request was ended a moment ago), or with one that is no good, the stream has failed.
+        """
+        if number in self._streams:
+            raise LocalMisuse(f"stream {number} of link {self._link} is open already")
+        try:
+            if lent is None:
+                raise FileNotFoundError
+            descriptor = Descriptor(lent)
+        except OSError:
+            self._queue(encode_reset(number, ResetCode.FAILED, priority=BULK))
+            ended = StreamEnded(self._link, number, "failed_here", 0, 0)
+            asyncio.get_running_loop().call_soon(self._tell, ended)
+            return
+        stream = self._streams[number] = _Stream(number, descriptor)
+        self._make_ready(stream)
+
+    def close(self, number: int, code: int) -> None:
+        """Tell the peer that it is over, whether it was open or only wanted."""
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            self._free(stream)
+        self._queue(encode_reset(number, code, priority=BULK))
+
+    def end_all(self) -> None:
+        """The link is going."""
+        for stream in list(self._streams.values()):
+            self._free(stream)
+            self._tell(self._ended(stream, "link_lost"))
+        self._streams.clear()
+        self._ready.clear()
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def take(self) -> bytes | None:
+        """The next DATA frame, of each stream in turn; None if none has anything to send, or may."""
+        while self._ready:
+            stream = self._ready.popleft()
+            stream.ready = False
+            frame = None if stream.over else self._read(stream)
+            if frame is not None:
+                if not stream.sent_last and not stream.over:
+                    stream.ready = True
+                    self._ready.append(stream)
+                return frame
+        return None
+
+    def _read(self, stream: _Stream) -> bytes | None:
+        if stream.sent_last:
+            return None
+        start, descriptor = stream.sending.offset, stream.descriptor
+        size = min(stream.sending.available, max_data_size(stream.number, start))
+        if size == 0:
+            return None  # the next CREDIT makes it ready again
+        try:
+            data = descriptor.read(size) if descriptor.can_read else b""
+        except OSError as error:
+            self._abort(stream, _code_of(error), "closed_here")
+            return None
+        if data is None:
+            stream.watched = True
+            asyncio.get_running_loop().add_reader(descriptor.fd, self._readable, stream)
+            return None
+        if not data and descriptor.is_socket and not stream.confirmed:
+            # Has its owner ended its way, or gone, maybe killed? What came so far must not pass for the whole then.
+            if stream.written_last:  # a socket with both ways down looks the same in both cases
+                stream.watched = True
+                asyncio.get_running_loop().call_later(OWNER_CHECK_DELAY, self._confirm, stream)
+                return None
+            if descriptor.has_hung_up():
+                self._abort(stream, ResetCode.READER_GONE, "closed_here")
+                return None
+        stream.sending.spend(len(data))
+        frame = encode_data(stream.number, start, data, priority=BULK, last=not data)
+        if not data:
+            stream.sent_last = True
+            self._check_done(stream)
+        return frame
+
+    def _readable(self, stream: _Stream) -> None:
+        stream.watched = False
+        asyncio.get_running_loop().remove_reader(stream.descriptor.fd)
+        self._make_ready(stream)
+
+    def _confirm(self, stream: _Stream) -> None:
+        """The other way was over already: whether this end is a good one, its owner's control connection tells."""
+        if stream.over:
+            return
+        if stream.descriptor.is_owner_gone():
+            self._abort(stream, ResetCode.READER_GONE, "closed_here")
+            return
+        stream.watched, stream.confirmed = False, True
+        self._make_ready(stream)
+
+    def _make_ready(self, stream: _Stream) -> None:
+        if not (stream.ready or stream.watched or stream.sent_last):
+            stream.ready = True
+            self._ready.append(stream)
+            self._wake()
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def on_frame(self, frame: Frame) -> None:
+        """A DATA, CREDIT or RESET frame. Raises MalformedMessage if no peer in good faith would have sent it."""
+        stream = self._streams.get(frame.stream)
+        if frame.type == FrameType.DATA:
+            offset, data, last = decode_data(frame)
+            if stream is not None:
+                self._on_data(stream, offset, data, last)
+        else:
+            number = decode_number(frame)
+            if stream is None:
+                pass
+            elif frame.type == FrameType.RESET:
+                self._on_reset(stream, number)
+            elif stream.sending.grant(number):
+                self._make_ready(stream)
+        if stream is None:
+            self._counters["stream_frame_late"] += 1  # on its way when the stream ended here
+
+    def _on_data(self, stream: _Stream, offset: int, data: bytes, last: bool) -> None:
+        if stream.received_last:
+            raise MalformedMessage("stream bytes after the last")
+        stream.receiving.receive(offset, len(data))
+        stream.received_last = last
+        waited = bool(stream.unwritten)
+        stream.unwritten += data
+        if not waited:
+            self._write(stream)
+
+    def _write(self, stream: _Stream) -> None:
+        """Write what the descriptor takes, grant as much again, end the way in after its last byte."""
+        descriptor = stream.descriptor
+        try:
+            while stream.unwritten:
+                if not descriptor.can_write:
+                    raise BrokenPipeError
+                size = descriptor.write(stream.unwritten)
+                if size == 0:
+                    asyncio.get_running_loop().add_writer(descriptor.fd, self._writable, stream)
+                    return
+                del stream.unwritten[:size]
+                limit = stream.receiving.consume(size)
+                if limit is not None and not stream.received_last:
+                    self._queue(encode_credit(stream.number, limit, priority=BULK))
+            if stream.received_last:
+                descriptor.end_writing()
+        except OSError as error:
+            self._abort(stream, _code_of(error), "closed_here")
+            return
+        if stream.received_last:
+            stream.written_last = True
+            self._check_done(stream)
+
+    def _writable(self, stream: _Stream) -> None:
+        asyncio.get_running_loop().remove_writer(stream.descriptor.fd)
+        self._write(stream)
+
+    def _on_reset(self, stream: _Stream, code: int) -> None:
+        if code != ResetCode.DONE:
+            self._end(stream, _REASONS.get(code, "failed_there"))
+        elif stream.heard_done or not (stream.sent_last and stream.received_last):
+            raise MalformedMessage("a stream that is done before its ends")
+        else:
+            stream.heard_done = True
+            self._check_done(stream)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _check_done(self, stream: _Stream) -> None:
+        """Once both ways are over here, say so; when the other side has said so too, all has arrived on both."""
+        if stream.sent_last and stream.written_last and not stream.said_done:
+            stream.said_done = True
+            self._queue(encode_reset(stream.number, ResetCode.DONE, priority=BULK))
+        if stream.said_done and stream.heard_done:
+            self._end(stream, "done")
+
+    def _abort(self, stream: _Stream, code: ResetCode, reason: str) -> None:
+        self._end(stream, reason)
+        self._queue(encode_reset(stream.number, code, priority=BULK))
+
+    def _end(self, stream: _Stream, reason: str) -> None:
+        del self._streams[stream.number]
+        self._free(stream)
+        ended = self._ended(stream, reason)
+        asyncio.get_running_loop().call_soon(self._tell, ended)
+
+    def _ended(self, stream: _Stream, reason: str) -> StreamEnded:
+        return StreamEnded(self._link, stream.number, reason, stream.sending.offset, stream.receiving.consumed)
+
+    @staticmethod
+    def _free(stream: _Stream) -> None:
+        stream.over = True
+        stream.unwritten.clear()
+        if stream.descriptor.fd >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(stream.descriptor.fd)
+            loop.remove_writer(stream.descriptor.fd)
+            stream.descriptor.close()
+
+
+def _code_of(error: OSError) -> ResetCode:
+    gone = isinstance(error, BrokenPipeError | ConnectionResetError)
+    return ResetCode.READER_GONE if gone else ResetCode.FAILED
