@@ -7,7 +7,7 @@ name, a time by which something is back) it says with ``Stage.expect``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from meshd.config import Config
 from meshd.sim.conditions import Conditions
@@ -50,8 +50,3 @@ def run(name: str, seed: int, size: int | None = None) -> Stage:
     stage = Stage(seed, size or chosen.size, chosen.conditions(), chosen.config)
     chosen.play(stage)
     return stage
-
-
-def with_mesh(config: Config, **changes: object) -> Config:
-    """A configuration with another ``[mesh]``."""
-    return replace(config, mesh=replace(config.mesh, **changes))  # type: ignore[arg-type]
