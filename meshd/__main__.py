@@ -24,9 +24,9 @@ Without a configuration file, meshd runs with its defaults. Every key is explain
 in docs/configuration.md.
 
 examples:
-  meshd --state-dir ~/.local/state/meshd --socket /tmp/meshd.sock --log console
+  meshd --state-dir ~/.local/state/meshd --socket ~/.local/state/meshd.sock --log console
   meshd --check-config --config /etc/meshd/meshd.toml
-  meshctl --socket /tmp/meshd.sock status         # in another terminal
+  meshctl --socket ~/.local/state/meshd.sock status         # in another terminal
 
 exit status: 0 stopped as asked, 1 failure, 2 wrong command line or configuration
 """

@@ -412,3 +412,17 @@ class Stage:
 def in_order(one: Player, other: Player) -> tuple[Player, Player]:
     """The two, the one with the smaller id first: its offer wins where two cross."""
     return (one, other) if one.id < other.id else (other, one)
+
+
+def founder_and_newcomer() -> tuple[Stage, Player, Player]:
+    """anna has founded a mesh, bert has none."""
+    stage = Stage("anna", "bert")
+    stage.found("anna")
+    return stage, stage["anna"], stage["bert"]
+
+
+def outcome(player: Player, number: int) -> Code | None:
+    """The code of a refusal, None if it is not answered yet."""
+    answer = player.answers.get(number)
+    assert not isinstance(answer, dict), answer
+    return None if answer is None else answer.code

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import pytest
-from playbook import Player, Refused, Stage
+from playbook import Stage, founder_and_newcomer, outcome
 
-from meshd.config import Config, PushConfig
 from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.joining import MAX_TRIES, RETRY_INTERVAL
 from meshd.errors import Code
-from meshd.ids import Now, SessionId
-from meshd.wire.envelope import seal
-from meshd.wire.introduction import Introduction, decode_token, encode_token, proof_of
-from meshd.wire.messages import Grant, JoinRequest, encode_message
-from meshd.wire.session_description import encode as encode_description
-
-NO_GRANT = Grant(0, ())
-
-
-def two() -> tuple[Stage, Player, Player]:
-    stage = Stage("anna", "bert")
-    stage.found("anna")
-    return stage, stage["anna"], stage["bert"]
-
-
-def outcome(player: Player, number: int) -> Code | None:
-    """The code of a refusal, None if it is not answered yet."""
-    answer = player.answers.get(number)
-    assert not isinstance(answer, dict), answer
-    return None if answer is None else answer.code
-
 
 # -- as it should be --------------------------------------------------------------------------------------------------
 
 
 def test_a_join_takes_two_pushes() -> None:
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     answer = stage.join("bert", "anna")
     assert [(one, other) for one, other, _ in stage.pushes] == [("bert", "anna"), ("anna", "bert")]
     assert (answer["pushes_sent"], answer["pushes_received"]) == (1, 1)
@@ -52,7 +28,7 @@ def test_a_join_takes_two_pushes() -> None:
 
 
 def test_the_first_push_is_small() -> None:
-    stage, _, _ = two()
+    stage, _, _ = founder_and_newcomer()
     stage.join("bert", "anna")
     sizes = [len(push.body) - 103 for _, _, push in stage.pushes]
     assert sizes[0] <= 1200
@@ -70,7 +46,7 @@ def test_a_third_is_linked_to_all_without_another_push() -> None:
 
 
 def test_both_sides_can_push_to_each_other_afterwards() -> None:
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     stage.join("bert", "anna")
     assert anna.node.pushing.can_push(bert.id)
     assert bert.node.pushing.can_push(anna.id)
@@ -87,7 +63,7 @@ def test_a_name_that_is_taken_gets_a_number() -> None:
 
 def test_nothing_leaves_before_it_is_durable() -> None:
     """Neither the answer before the token is used up, nor the hello before the membership is kept."""
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     anna.disk_mode = bert.disk_mode = "slow"
     number = bert.request("mesh.join", token=token, name="bert")
@@ -105,7 +81,7 @@ def test_nothing_leaves_before_it_is_durable() -> None:
 
 
 def test_pushes_are_acknowledged_when_they_are_kept() -> None:
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     anna.disk_mode = "slow"
     bert.request("mesh.join", token=token, name="bert")
@@ -116,7 +92,7 @@ def test_pushes_are_acknowledged_when_they_are_kept() -> None:
 
 def test_a_lost_answer_is_asked_for_again() -> None:
     """The joiner tries again with a fresh description; the introducer knows it by token and key."""
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     stage.hold_pushes = True
     number = bert.request("mesh.join", token=token, name="bert")
@@ -133,7 +109,7 @@ def test_a_lost_answer_is_asked_for_again() -> None:
 
 def test_the_same_joiner_again_is_the_same_admission() -> None:
     """Its answer was lost after the token was used up: that must not lock it out."""
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     lost: list[Any] = []
     stage.push_status = lambda push: lost.append(push) or 201 if not lost and stage.pushes else 201  # type: ignore[func-returns-value]
@@ -150,7 +126,7 @@ def test_the_same_joiner_again_is_the_same_admission() -> None:
 
 
 def test_both_answers_of_two_tries_lead_to_one_link() -> None:
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     stage.hold_pushes = True
     number = bert.request("mesh.join", token=token, name="bert")
@@ -166,7 +142,7 @@ def test_both_answers_of_two_tries_lead_to_one_link() -> None:
 
 
 def test_a_join_gives_up() -> None:
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     anna.crash()
     number = bert.request("mesh.join", token=token, name="bert", timeout=200.0)
@@ -180,7 +156,7 @@ def test_a_join_gives_up() -> None:
 
 
 def test_an_admitted_joiner_whose_link_fails_is_a_member_all_the_same() -> None:
-    stage, _, bert = two()
+    stage, _, bert = founder_and_newcomer()
     stage.cut.add(frozenset(("anna", "bert")))
     number = bert.request("mesh.join", token=stage.mint("anna"), name="bert", timeout=60.0)
     stage.advance(61)
@@ -192,7 +168,7 @@ def test_an_admitted_joiner_whose_link_fails_is_a_member_all_the_same() -> None:
 
 
 def test_without_a_push_service_a_join_fails_with_that() -> None:
-    stage, _, bert = two()
+    stage, _, bert = founder_and_newcomer()
     token = stage.mint("anna")
     bert.push_works = False
     number = bert.request("mesh.join", token=token, name="bert")
@@ -201,7 +177,7 @@ def test_without_a_push_service_a_join_fails_with_that() -> None:
 
 
 def test_an_abandoned_join_ends() -> None:
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     anna.crash()
     number = bert.request("mesh.join", token=token, name="bert")
@@ -210,7 +186,7 @@ def test_an_abandoned_join_ends() -> None:
 
 
 def test_one_join_at_a_time() -> None:
-    stage, anna, bert = two()
+    stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
     anna.crash()
     bert.request("mesh.join", token=token, name="bert")
@@ -218,7 +194,7 @@ def test_one_join_at_a_time() -> None:
 
 
 def test_a_service_that_is_down_during_a_join_and_comes_back() -> None:
-    stage, _, bert = two()
+    stage, _, bert = founder_and_newcomer()
     token = stage.mint("anna")
     stage.push_status = lambda push: 503
     number = bert.request("mesh.join", token=token, name="bert")
@@ -227,273 +203,3 @@ def test_a_service_that_is_down_during_a_join_and_comes_back() -> None:
     stage.push_status = None
     stage.advance(30)
     assert isinstance(bert.answers[number], dict)
-
-
-# -- tokens that do not work ------------------------------------------------------------------------------------------
-
-
-def test_ones_own_token() -> None:
-    stage, anna, _ = two()
-    token = stage.mint("anna")
-    anna.ask("mesh.leave")
-    assert anna.refusal("mesh.join", token=token, name="anna") is Code.TOKEN_OWN
-
-
-def test_a_token_pasted_into_a_member() -> None:
-    stage, anna, bert = two()
-    token = stage.mint("anna")
-    assert anna.refusal("mesh.join", token=token, name="anna") is Code.TOKEN_OWN
-    stage.join("bert", "anna")
-    assert bert.refusal("mesh.join", token=token, name="bert") is Code.IN_MESH
-
-
-@pytest.mark.parametrize(
-    ("spoil", "code"),
-    [
-        (lambda token: token[:-30], Code.TOKEN_TRUNCATED),
-        (lambda token: token[:50] + ("A" if token[50] != "A" else "B") + token[51:], Code.TOKEN_MANGLED),
-        (lambda token: "ghp_" + token[7:], Code.TOKEN_FOREIGN),
-        (lambda token: "", Code.TOKEN_FOREIGN),
-    ],
-)
-def test_damaged_tokens(spoil: Any, code: Code) -> None:
-    stage, _, bert = two()
-    assert bert.refusal("mesh.join", token=spoil(stage.mint("anna")), name="bert") is code
-    assert not stage.pushes
-
-
-def test_an_expired_token() -> None:
-    stage, _, bert = two()
-    token = stage.mint("anna", lifetime=60.0)
-    stage.advance(61)
-    assert bert.refusal("mesh.join", token=token, name="bert") is Code.TOKEN_EXPIRED
-
-
-def test_an_expired_token_with_a_clock_that_is_late() -> None:
-    """The joiner believes it is in time; the introducer knows better."""
-    stage, _, bert = two()
-    token = stage.mint("anna", lifetime=120.0)
-    bert.skew = -200.0
-    stage.advance(180)
-    number = bert.request("mesh.join", token=token, name="bert")
-    stage.advance(1)
-    assert outcome(bert, number) is Code.TOKEN_EXPIRED
-
-
-def test_a_revoked_token() -> None:
-    stage, anna, bert = two()
-    token = stage.mint("anna")
-    anna.ask("introductions.revoke", introduction_id=_text(token))
-    number = bert.request("mesh.join", token=token, name="bert")
-    stage.advance(1)
-    assert outcome(bert, number) is Code.TOKEN_REVOKED
-
-
-def test_a_token_that_is_revoked_while_the_request_is_on_its_way() -> None:
-    stage, anna, bert = two()
-    token = stage.mint("anna")
-    stage.hold_pushes = True
-    number = bert.request("mesh.join", token=token, name="bert")
-    anna.ask("introductions.revoke", introduction_id=_text(token))
-    stage.let_pushes_go()
-    assert outcome(bert, number) is None  # the channel is gone, so nobody reads it
-    stage.advance(RETRY_INTERVAL + 1)
-    assert outcome(bert, number) is Code.TOKEN_REVOKED
-
-
-def _text(token: str) -> str:
-    from meshd.ids import text_of
-
-    return text_of(decode_token(token).id)
-
-
-def test_a_token_that_somebody_else_has_used() -> None:
-    stage = Stage("anna", "bert", "carl")
-    stage.found("anna")
-    token = stage.mint("anna")
-    stage["bert"].ask("mesh.join", token=token, name="bert")
-    number = stage["carl"].request("mesh.join", token=token, name="carl")
-    assert outcome(stage["carl"], number) is Code.TOKEN_USED_UP
-    assert stage["anna"].node.membership.record(stage["carl"].id) is None
-    assert not stage["anna"].node.pushing.can_push(stage["carl"].id)
-
-
-def test_a_token_for_two() -> None:
-    stage = Stage("anna", "bert", "carl", "dora")
-    stage.found("anna")
-    token = stage.mint("anna", uses=2)
-    for name in ("bert", "carl"):
-        stage[name].ask("mesh.join", token=token, name=name)
-    number = stage["dora"].request("mesh.join", token=token, name="dora")
-    assert outcome(stage["dora"], number) is Code.TOKEN_USED_UP
-
-
-@pytest.mark.parametrize("skew", [-700.0, -1500.0, -4000.0])
-def test_clocks_that_disagree_are_named(skew: float) -> None:
-    stage, anna, bert = two()
-    token = stage.mint("anna")
-    bert.skew = skew
-    number = bert.request("mesh.join", token=token, name="bert")
-    stage.advance(5)
-    assert outcome(bert, number) is Code.CLOCK_WRONG
-    assert not any(bert.disk[table] for table in ("mesh", "records", "channels", "grants"))
-    bert.skew = 0.0
-    bert.ask("mesh.join", token=token, name="bert")
-    assert anna.neighbors() == {"bert"}
-
-
-@pytest.mark.parametrize("skew", [-300.0, 300.0])
-def test_clocks_that_are_a_little_off_do_not_matter(skew: float) -> None:
-    stage, _, bert = two()
-    bert.skew = skew
-    stage.join("bert", "anna")
-
-
-def test_a_token_without_a_push_service() -> None:
-    stage, _, bert = two()
-    token = encode_token(replace(decode_token(stage.mint("anna")), subscriptions=()))
-    assert bert.refusal("mesh.join", token=token, name="bert") is Code.TOKEN_MANGLED
-
-
-@pytest.mark.parametrize("prefix", ["", "javascript:alert(1)", "http://[::1", "x" * 1000])
-def test_a_token_whose_endpoint_is_none(prefix: str) -> None:
-    stage, _, bert = two()
-    made = decode_token(stage.mint("anna"))
-    part = replace(made.subscriptions[0], prefix=prefix)
-    number = bert.request("mesh.join", token=encode_token(replace(made, subscriptions=(part,))), name="bert")
-    stage.advance(125)
-    assert outcome(bert, number) is not None
-    assert bert.counters["pushes_unencryptable"] >= 1
-
-
-# -- who tries to get in otherwise ------------------------------------------------------------------------------------
-
-
-def knock(
-    stage: Stage,
-    who: Player,
-    introduction: Introduction,
-    proof: bytes | None,
-    session: SessionId,
-    grant: Grant = NO_GRANT,
-) -> None:
-    """A join request of one's own making, pushed to the token's channel."""
-    description = encode_description(stage.description(who))
-    request = JoinRequest(
-        introduction.id,
-        proof_of(introduction.secret, who.id, session) if proof is None else proof,
-        "eve",
-        who.suite.sealing_key,
-        bytes(8),
-        description,
-        grant,
-    )
-    key = introduction.sealing_key
-    envelope = seal(
-        who.suite, introduction.mesh, key, key, session=session, sequence=1, body=encode_message(request), now=who.now
-    )
-    part = introduction.subscriptions[0]
-    for owner, service, channel in list(stage.endpoints.values()):
-        if owner.node.introductions.is_ours(owner.node.channels.holder(channel) or b""):
-            body = who.suite.encrypt_push(part.p256dh, part.auth, envelope)
-            owner.give(ev.PushReceived(service, channel, "v", body))
-
-
-def test_a_proof_is_needed() -> None:
-    """Who has only seen the token's public parts (a push service, a relay) does not get in."""
-    stage, anna, bert = two()
-    introduction = decode_token(stage.mint("anna"))
-    knock(stage, bert, introduction, bytes(32), SessionId(b"session1"))
-    other = proof_of(introduction.secret, anna.id, SessionId(b"session2"))
-    knock(stage, bert, introduction, other, SessionId(b"session2"))
-    old = proof_of(introduction.secret, bert.id, SessionId(b"session1"))
-    knock(stage, bert, introduction, old, SessionId(b"session3"))
-    assert anna.counters["pushes_dropped"] == 3
-    assert anna.disk["admitted"] == {}
-    assert [listed["uses_left"] for listed in anna.node.view().introductions] == [1]
-
-
-def test_a_bearer_who_cannot_be_answered_does_not_break_anything() -> None:
-    stage, anna, bert = two()
-    knock(stage, bert, decode_token(stage.mint("anna")), None, SessionId(b"session1"))
-    stage.advance(5)
-    assert anna.counters["joins_unanswerable"] == 1
-    assert anna.neighbors() == set()
-
-
-def test_bearers_without_a_real_endpoint_do_not_use_up_room_for_pushes() -> None:
-    """Or a used token would be enough to stop an introducer from pushing at all."""
-    stage = Stage("anna", "bert", "carl", "dora")
-    stage.found("anna")
-    token = stage.mint("anna")
-    introduction = decode_token(token)
-    stage["carl"].ask("mesh.join", token=token, name="carl")
-    bad = replace(introduction.subscriptions[0], prefix="nowhere")
-    for i in range(300):
-        knock(stage, stage["bert"], introduction, None, SessionId(i.to_bytes(8, "big")), Grant(0, (bad,)))
-    assert "pushes_limit" not in stage["anna"].counters
-    stage.join("dora", "anna")
-
-
-def test_a_request_is_taken_once() -> None:
-    stage, anna, bert = two()
-    introduction = decode_token(stage.mint("anna", uses=5))
-    knock(stage, bert, introduction, None, SessionId(b"session1"))
-    knock(stage, bert, introduction, None, SessionId(b"session1"))
-    assert anna.counters["envelopes_replayed"] == 1
-
-
-def test_an_answer_from_somebody_else_is_not_believed() -> None:
-    """Whoever learns the joiner's subscription can push to it, but not as the introducer."""
-    stage = Stage("anna", "bert", "carl")
-    stage.found("anna")
-    stage.join("carl", "anna")
-    token = stage.mint("anna")
-    stage["anna"].crash()
-    bert, carl = stage["bert"], stage["carl"]
-    bert.request("mesh.join", token=token, name="bert")
-    mesh = decode_token(token).mesh
-    envelope = seal(
-        carl.suite,
-        mesh,
-        bert.id,
-        bert.suite.sealing_key,
-        session=bert.node.signaling.sessions()[0].id,
-        sequence=1,
-        body=encode_message(Grant(0, ())),
-        now=Now(0.0, stage.unix),
-    )
-    ((_, service, channel),) = [owner for owner in stage.endpoints.values() if owner[0] is bert]
-    seed = bert.node.channels._rows[channel].seed
-    keys = bert.suite.channel_keys(seed)
-    bert.give(ev.PushReceived(service, channel, "v", carl.suite.encrypt_push(keys.p256dh, keys.auth, envelope)))
-    assert bert.counters["pushes_dropped"] == 1
-    assert bert.node.view().status["state"] == "joining"
-
-
-def test_who_was_away_and_comes_again_with_a_token_is_answered_by_its_new_subscription() -> None:
-    """A member that lost its state begins at generation 0: what it gave before must not win over that."""
-    stage, anna, bert = two()
-    stage.join("bert", "anna")
-    bert.give(ev.UserAgentConnected("mozilla", "another uaid"))  # its subscriptions are made anew: generation 1
-    stage.advance(2)
-    bert.crash()
-    bert.disk = {table: {} for table in bert.disk}
-    stage.uaids.clear()
-    stage.push_status = lambda push: 201  # also to dead endpoints: a service may be slow to forget
-    stage.advance(30)
-    assert anna.neighbors() == set()
-    bert.start()
-    stage.join("bert", "anna")
-    assert anna.neighbors() == {"bert"}
-
-
-def test_a_second_push_service_is_used_when_the_first_is_dead() -> None:
-    config = replace(Config(), push=PushConfig(services=("mozilla", "wss://push.example/")))
-    stage = Stage("anna", "bert", config=config)
-    stage.found("anna")
-    token = stage.mint("anna")
-    stage.push_status = lambda push: 404 if "mozilla" in push.endpoint else 201
-    answer = stage["bert"].ask("mesh.join", token=token, name="bert")
-    assert isinstance(answer, dict)
-    assert not isinstance(answer, Refused)
