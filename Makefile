@@ -3,6 +3,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+SEEDS ?= 1..20
 export PYTHON PREFIX DESTDIR PIP_ARGS PURGE KEEP
 # With it set no bytecode is written, and every start compiles a hundred modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install 
 EDITABLE := --config-settings editable_mode=compat --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast e2e check bench lint docs install uninstall clean
+.PHONY: help demo test fast e2e check bench sim lint docs install uninstall clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ demo: $(VENV)/.runtime ## three daemons found, join and talk, on this machine al
 	@$(BIN)/python -m demo.three_daemons
 
 test: lint fast e2e ## everything that needs no root: lint, fast tests, real daemons end to end
+
+sim: $(VENV)/.runtime ## every scenario of the simulator under twenty seeds; SEEDS=A..B for others
+	@$(BIN)/python -m meshd.sim all --seeds $(SEEDS)
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check --quiet .
