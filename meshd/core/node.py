@@ -45,6 +45,7 @@ from meshd.wire.messages import Grant
 _HANDLED, _UNDECRYPTABLE = 100, 101
 
 # Policy
+MAX_HELD_PUSHES = 64  # that came while the store failed
 ROUTES_DELAY = 0.02  # seconds; many records that come together are looked at once
 TOP_UP_INTERVAL = 1800.0  # seconds between looks at what neighbors hold
 
@@ -84,6 +85,7 @@ class Node:
         self.peering = Peering(self, ctx)
         self.requests = Requests(self, ctx)
         self._timers = self._timer_table()
+        self._held_pushes: list[ev.PushReceived] = []
 
     # -- the contract -------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,7 @@ class Node:
                 self._on_timers()
             case ev.Persisted(ticket):
                 self._ctx.persisted(ticket)
+                self._take_held_pushes()
             case ev.PersistFailed(ticket, reason):
                 self._ctx.persist_failed(ticket, reason)
             case ev.LinkPrepared():
@@ -139,8 +142,8 @@ class Node:
                 self.channels.on_registered(channel, endpoint)
             case ev.ChannelRefused(channel, status):
                 self.channels.on_refused(channel, status)
-            case ev.PushReceived(service, channel, version, body):
-                self._on_push(service, channel, version, body)
+            case ev.PushReceived():
+                self._on_push(event)
             case ev.PushAnswered():
                 self.pushing.on_answer(event)
             case ev.Requested(request, method, params):
@@ -189,9 +192,17 @@ class Node:
 
     # -- pushes -------------------------------------------------------------------------------------------------------
 
-    def _on_push(self, service: str, channel: ChannelId, version: str, body: bytes) -> None:
-        """Whatever it is, it is acknowledged, or the service would send it for ever: but only once it is kept."""
+    def _on_push(self, event: ev.PushReceived) -> None:
+        """Whatever it is, it is acknowledged, or the service would send it for ever: but only once it is kept.
+
+        While nothing can be kept it waits here, or, beyond ``MAX_HELD_PUSHES``, at the service.
+        """
+        if self._ctx.store_failing:
+            if len(self._held_pushes) < MAX_HELD_PUSHES:
+                self._held_pushes.append(event)
+            return
         self._ctx.count("pushes_received")
+        service, channel, version, body = event.service, event.channel, event.version, event.body
         code, ticket = _HANDLED, None
         holder = self.channels.holder(channel)
         try:
@@ -209,6 +220,12 @@ class Node:
         except Rejected as rejected:
             self._drop_push(channel, rejected.reason, rejected.detail)
         self._ctx.after(ticket, AcknowledgePush(service, channel, version, code))
+
+    def _take_held_pushes(self) -> None:
+        if self._held_pushes and not self._ctx.store_failing:
+            held, self._held_pushes = self._held_pushes, []
+            for event in held:
+                self._on_push(event)
 
     def _on_pushed_envelope(self, holder: bytes, envelope: bytes) -> Ticket | None:
         if self.introductions.is_ours(holder):

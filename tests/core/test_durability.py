@@ -152,3 +152,19 @@ def test_a_full_disk_for_an_hour_does_not_fill_memory() -> None:
     anna.disk_mode = "good"
     stage.advance(400)
     assert len(anna.inbox) == 60
+
+
+def test_a_push_that_comes_while_nothing_can_be_kept_waits() -> None:
+    stage = Stage("anna", "bert")
+    anna = stage.found("anna")
+    bert = stage["bert"]
+    token = stage.mint("anna")
+    anna.disk_mode = "full"
+    anna.node.membership.neighbors_changed(())
+    stage.advance(1)
+    joining = bert.request("mesh.join", token=token, name="bert")
+    assert not anna.did(cm.AcknowledgePush)
+    anna.disk_mode = "good"
+    stage.advance(STORE_RETRY_INTERVAL + 1)
+    assert bert.answers[joining]["pushes_sent"] == 1, "neither side had to say anything twice"
+    assert len(anna.did(cm.AcknowledgePush)) == 1
