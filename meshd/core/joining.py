@@ -268,12 +268,12 @@ class Joining:
             join.introducer_name = record.name
             self._ctx.cancel_timer("join_retry", b"")
             mesh_name = message.mesh_name if is_name(message.mesh_name) else "mesh"
-            session.ticket = self._membership.enter(join.introduction.mesh, mesh_name, chain)
+            self._membership.enter(join.introduction.mesh, mesh_name, chain)
             self._membership.accept(message.record, letter.sender)
             if message.grant is not None:
                 self._pushing.on_grant(letter.sender, message.grant)
             self._ctx.notify("joined", mesh=join.introduction.mesh, name=chain[-1].name, introducer=letter.sender)
-        self._signaling.depend(session, session.ticket)
+        self._signaling.depend(session, self._membership.own_ticket)  # also the answer to another try
         self._signaling.connect(session, remote)
 
     # -- the end ------------------------------------------------------------------------------------------------------

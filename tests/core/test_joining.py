@@ -141,6 +141,23 @@ def test_both_answers_of_two_tries_lead_to_one_link() -> None:
     assert anna.node.neighbors.links()[0].session == bert.node.neighbors.links()[0].session
 
 
+def test_no_try_says_hello_before_the_membership_is_kept() -> None:
+    """Also not the second, whose answer finds the membership there already, but not on the disk."""
+    stage, _, bert = founder_and_newcomer()
+    token = stage.mint("anna")
+    stage.hold_pushes = True
+    number = bert.request("mesh.join", token=token, name="bert")
+    stage.advance(RETRY_INTERVAL + 1)
+    bert.disk_mode = "slow"
+    stage.let_pushes_go()
+    while bert.held and not bert.disk["mesh"]:
+        assert not bert.sent(object)
+        bert.let_disk_go(1)
+    bert.let_disk_go()
+    stage.advance(30)
+    assert isinstance(bert.answers[number], dict)
+
+
 def test_a_join_gives_up() -> None:
     stage, anna, bert = founder_and_newcomer()
     token = stage.mint("anna")
