@@ -41,7 +41,7 @@ class Boots:
             self._boots[peer] = _Boot(instance, issued)
         elif boot.instance == instance:
             boot.issued = max(boot.issued, issued)
-        elif issued < boot.issued:
+        elif issued < boot.issued or (issued == boot.issued and instance in boot.former):  # whole seconds only
             self._ctx.count("signaling_stale")
             return True
         else:
