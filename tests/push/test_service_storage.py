@@ -7,12 +7,14 @@ import stat
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 from push_service_client import UserAgent, authorization, connected, new_channel, plaintext_of, sending
 
 from meshd.errors import StoreError
 from meshd.push.service.app import PushService, serve
 from meshd.push.service.config import Limits, ServiceConfig
+from meshd.push.service.registry import Stored
 from meshd.push.service.store import DATABASE_NAME, Store
 
 
@@ -275,3 +277,27 @@ def test_a_newer_or_foreign_database_is_refused(tmp_path: Path):
         Store.open(tmp_path, Limits())
     with pytest.raises(StoreError, match="directory"):
         Store.open(Path("/proc/nowhere"), Limits())
+
+
+async def test_the_log_says_once_that_the_database_is_full_and_once_that_it_is_not(
+    nursery: trio.Nursery, tmp_path: Path
+):
+    store = Store.open(tmp_path / "state", Limits(max_database_size=64 * 4096))
+    await nursery.start(store.run)
+    with structlog.testing.capture_logs() as lines:
+        refused = 0
+        for number in range(70):  # more than the pages there are
+            store.add_message(Stored(str(number), b"u", b"c", None, 1e12), bytes(4096))
+            try:
+                await store.commit()
+            except StoreError:
+                refused += 1
+        store.drop_user_agent(b"u")
+        await store.commit()
+    assert 3 < refused < 60
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("store_failing", "error"),
+        ("store_works_again", "info"),
+    ]
+    assert "full" in lines[0]["reason"]
+    store.close()

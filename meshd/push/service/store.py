@@ -17,11 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
 import trio
 
 from meshd.errors import StoreError
 from meshd.push.service.config import Limits
 from meshd.push.service.registry import SECRET_SIZE, Channel, Stored
+
+log = structlog.get_logger("meshd.push.service")
 
 # Policy
 SCHEMA_VERSION = 1
@@ -77,7 +80,7 @@ class Store:
         self._writes: list[_Write] = []
         self._waiters: list[_Waiter] = []
         self._wake = trio.Event()
-        self.failed_batches = 0
+        self._failure = ""
 
     @classmethod
     def open(cls, state_dir: Path, limits: Limits) -> Store:
@@ -218,8 +221,8 @@ class Store:
                 for statement, values in writes:
                     database.execute(statement, values)
         except sqlite3.Error as error:
-            self.failed_batches += 1
-            return str(error)
+            return self._note(str(error))
+        self._note("")
         return None
 
     def _read_bodies(self, versions: Sequence[str]) -> dict[str, bytes]:
@@ -228,10 +231,20 @@ class Store:
             rows = self._database.execute(
                 f"SELECT version, body FROM messages WHERE version IN ({marks})", versions
             ).fetchall()
-        except sqlite3.Error:
-            self.failed_batches += 1
+        except sqlite3.Error as error:
+            self._note(str(error))
             return {}
         return dict(rows)
+
+    def _note(self, failure: str) -> str:
+        """Tell the log when the database begins to fail, fails otherwise, or works again; not each time."""
+        if failure != self._failure:
+            self._failure = failure
+            if failure:
+                log.error("store_failing", reason=failure)
+            else:
+                log.info("store_works_again")
+        return failure
 
 
 def _connect(path: Path, limits: Limits) -> sqlite3.Connection:
