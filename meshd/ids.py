@@ -24,6 +24,9 @@ INSTANCE_SIZE = 8  # drawn at each start of a daemon
 SHORT_ID_CHARS = 10  # 50 bits: enough to tell members apart by eye and on a command line
 PREFIX_SIZE = 8  # a neighbor in a record; two of 10,000 honest ids collide with probability 3e-12
 MAX_NAME_CHARS = 32
+CLOCK_SKEW = (
+    600.0  # seconds two honest clocks may differ by: a laptop that just woke is off, an offer lives five minutes
+)
 
 PeerId = NewType("PeerId", bytes)  # Ed25519 public key
 MeshId = NewType("MeshId", bytes)  # Ed25519 public key of the mesh

@@ -7,11 +7,13 @@ later ``exp`` begins to serve later. With ten minutes kept clear at either end f
 
 from __future__ import annotations
 
+from meshd.ids import CLOCK_SKEW
+
 # Specification
 MAX_AHEAD = 86400  # seconds; RFC 8292 section 2
 
 # Policy
-CLOCK_SLACK = 600  # seconds
+CLOCK_SLACK = int(CLOCK_SKEW)  # seconds; expiries are whole ones
 GRANT_SPAN = 48 * 3600.0  # seconds that a holder can push for from now on
 TOP_UP_SPAN = 36 * 3600.0  # below that it is given more
 _COVERED = MAX_AHEAD - 2 * CLOCK_SLACK

@@ -17,7 +17,7 @@ from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.state import InboxRow, OutboxRow, Stored, decode_time, encode_time, rows
 from meshd.errors import Code
-from meshd.ids import MESSAGE_ID_SIZE, MessageId, PeerId, RequestId, Ticket
+from meshd.ids import CLOCK_SKEW, MESSAGE_ID_SIZE, MessageId, PeerId, RequestId, Ticket
 from meshd.wire.codec import encode
 from meshd.wire.messages import MAX_BODY_SIZE, Acknowledgement, ApplicationMessage, MessageRefused
 
@@ -32,7 +32,6 @@ SENDER_SHARE = 2  # one sender may fill so little of the inbox: a half, in messa
 RETRY_INTERVAL = 5.0  # seconds until what is not acknowledged is sent again; doubles up to the maximum
 MAX_RETRY_INTERVAL = 300.0
 SWEEP_INTERVAL = 60.0
-CLOCK_SKEW = 600.0
 
 
 @dataclass(slots=True)

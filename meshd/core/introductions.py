@@ -16,7 +16,7 @@ from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Purpose, Session, Signali
 from meshd.core.state import IntroductionRow, Stored, rows
 from meshd.crypto.admission import Chain, Rights
 from meshd.errors import Code, MalformedMessage, Rejected
-from meshd.ids import IntroductionId, PeerId, RequestId, SessionId, Ticket, is_name, text_of
+from meshd.ids import CLOCK_SKEW, IntroductionId, PeerId, RequestId, SessionId, Ticket, is_name, text_of
 from meshd.wire.codec import encode
 from meshd.wire.envelope import Letter, open_envelope
 from meshd.wire.introduction import Introduction, encode_token, introduction_id, proof_of
@@ -177,7 +177,7 @@ class Introductions:
             self.on_session_over(session)  # the joiner's own offer, as a member by then, has taken its place
         now = self._ctx.now.unix
         for identifier, row in list(self._rows.items()):
-            if row.expires + 600 < now and self._channels.is_ready(identifier):
+            if row.expires + CLOCK_SKEW < now and self._channels.is_ready(identifier):
                 self._channels.release(identifier)
             if row.expires + EXPIRED_RETENTION < now:
                 self.forget(identifier)

@@ -13,9 +13,9 @@ from meshd.core.commands import Delete, Put
 from meshd.core.context import Context
 from meshd.core.state import Stored, rows
 from meshd.errors import Rejected
-from meshd.ids import PeerId
+from meshd.ids import CLOCK_SKEW, PeerId
 from meshd.wire.codec import Kind, Uint, encode, fixed
-from meshd.wire.envelope import CLOCK_SKEW, Letter
+from meshd.wire.envelope import Letter
 
 # Policy
 WINDOW = 256  # sequence numbers; relays reorder by a few

@@ -13,7 +13,7 @@ from enum import IntFlag
 from typing import ClassVar
 
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import PEER_ID_SIZE, MeshId, PeerId, is_name
+from meshd.ids import CLOCK_SKEW, PEER_ID_SIZE, MeshId, PeerId, is_name
 from meshd.wire.codec import Blob, Kind, Text, Uint, decode, encode, fixed
 
 # Specification (ours: docs/protocol.md)
@@ -23,7 +23,6 @@ _CONTEXT = b"meshd admission 1\0"
 
 # Policy
 MAX_CERTIFICATE_SIZE = 256  # body and signature; a full one takes 190
-CLOCK_SKEW = 600.0  # seconds two honest clocks may differ by
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes, bytes], bool]

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import PEER_ID_SIZE, SESSION_ID_SIZE, MeshId, Now, PeerId, SessionId
+from meshd.ids import CLOCK_SKEW, PEER_ID_SIZE, SESSION_ID_SIZE, MeshId, Now, PeerId, SessionId
 from meshd.wire.codec import Blob, Kind, Uint, decode, encode, fixed
 from meshd.wire.messages import MAX_ENVELOPE_SIZE
 
@@ -24,7 +24,6 @@ _CONTEXT = b"meshd envelope 1\0"
 
 # Policy
 MAX_LIFETIME = 300.0  # seconds from issued to expires: an offer is useless later
-CLOCK_SKEW = 600.0  # seconds; ten minutes, as for capabilities
 
 
 class Header(NamedTuple):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from meshd.crypto.admission import (
-    CLOCK_SKEW,
     MAX_CERTIFICATE_SIZE,
     MAX_CHAIN_LENGTH,
     Chain,
@@ -16,7 +15,7 @@ from meshd.crypto.admission import (
 )
 from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import INSTANCE_SIZE, PREFIX_SIZE, Instance, MeshId, PeerId
+from meshd.ids import CLOCK_SKEW, INSTANCE_SIZE, PREFIX_SIZE, Instance, MeshId, PeerId
 from meshd.wire.codec import Blob, Kind, Many, Uint, decode, encode, fixed
 from meshd.wire.messages import MAX_RECORD_SIZE
 

@@ -15,9 +15,9 @@ from meshd.core.context import Context
 from meshd.core.replay import MAX_SESSIONS_PER_SENDER, WINDOW, ReplayMemory
 from meshd.core.state import Stored
 from meshd.errors import Rejected
-from meshd.ids import Instance, Now, PeerId, SessionId
+from meshd.ids import CLOCK_SKEW, Instance, Now, PeerId, SessionId
 from meshd.sim.suite import KeyTable, SimSuite
-from meshd.wire.envelope import CLOCK_SKEW, MAX_LIFETIME, Letter
+from meshd.wire.envelope import MAX_LIFETIME, Letter
 from meshd.wire.messages import LINK_MESSAGES, Forward, decode_message
 
 ANNA, BERT = PeerId(b"a" * 32), PeerId(b"b" * 32)

@@ -9,7 +9,6 @@ from mesh_keys import DAY, FOUNDER, MESH, MESH_SEED, NOW, certificate, founder_c
 
 from meshd.crypto import identity
 from meshd.crypto.admission import (
-    CLOCK_SKEW,
     MAX_CERTIFICATE_SIZE,
     MAX_CHAIN_LENGTH,
     Certificate,
@@ -23,7 +22,7 @@ from meshd.crypto.admission import (
     verify_chain,
 )
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import MeshId, is_name
+from meshd.ids import CLOCK_SKEW, MeshId, is_name
 from meshd.wire.codec import decode, encode, pack, unpack
 
 OTHER_MESH = MeshId(identity.public_of(seed("another mesh")))

@@ -15,6 +15,7 @@ from meshd.core.notifications import NOTIFICATIONS
 from meshd.crypto import webpush
 from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES
+from meshd.ids import CLOCK_SKEW
 from meshd.wire import codec, envelope, frame, messages, record, session_description
 from meshd.wire.introduction import PREFIX
 
@@ -25,11 +26,11 @@ SOURCES = "\n".join(path.read_text() for path in sorted((ROOT / "meshd").rglob("
 SAID = (
     f"{envelope.HEADER_SIZE} bytes are the *outside*",
     f"An envelope has at most {messages.MAX_ENVELOPE_SIZE:,} bytes",
-    f"at most {envelope.CLOCK_SKEW:.0f} s in the future, `expires - issued` at most {envelope.MAX_LIFETIME:.0f} s",
+    f"at most {CLOCK_SKEW:.0f} s in the future, `expires - issued` at most {envelope.MAX_LIFETIME:.0f} s",
     f"kept for {peering.STRANGER_WAIT:.0f} s",
     f"at most {peering.MAX_STRANGERS} such",
     f"which of the {replay.WINDOW - 1} below it",
-    f"until `expires` + {2 * envelope.CLOCK_SKEW:,.0f} s",
+    f"until `expires` + {2 * CLOCK_SKEW:,.0f} s",
     f"At most {replay.MAX_SESSIONS_PER_SENDER} sessions of one sender, {replay.MAX_SESSIONS:,} in all",
     f"Arrays have at most {codec.MAX_ITEMS:,} items",
     f"one frame of at most {frame.MAX_FRAME_SIZE:,} bytes",

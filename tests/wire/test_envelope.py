@@ -7,10 +7,9 @@ from mesh_keys import MESH, NOW, seed, suite
 
 from meshd.crypto import identity
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import MeshId, Now, SessionId
+from meshd.ids import CLOCK_SKEW, MeshId, Now, SessionId
 from meshd.wire.codec import decode, encode
 from meshd.wire.envelope import (
-    CLOCK_SKEW,
     HEADER_SIZE,
     MAX_LIFETIME,
     Letter,
