@@ -17,7 +17,7 @@ from meshd.crypto.admission import MAX_CHAIN_LENGTH, Chain, Rights, decode_chain
 from meshd.errors import LocalMisuse, MalformedMessage, Rejected
 from meshd.ids import PREFIX_SIZE, MeshId, PeerId, RequestId, Ticket, is_name
 from meshd.wire.codec import encode
-from meshd.wire.messages import MAX_RECORDS, JoinAccepted
+from meshd.wire.messages import JoinAccepted
 from meshd.wire.record import DEPARTED, MAX_NEIGHBORS, RELAYS, Record, decode_record, make_record, verify_record
 
 # Policy
@@ -350,11 +350,11 @@ class Membership:
         """Forget goodbyes that are old enough. Members are kept when their record expires: they may come home."""
         horizon = self._ctx.now.unix - DEPARTED_RETENTION
         gone = [r.peer for r in self._records.values() if r.departed and r.issued < horizon]
-        for peer in gone[: MAX_RECORDS * 16]:
+        for peer in gone:
             self._encodings.discard(self._records.pop(peer).encoded)
             self._prefixes.pop(peer[:PREFIX_SIZE], None)
         if gone:
-            self._ctx.persist(*(Delete("records", peer) for peer in gone[: MAX_RECORDS * 16]))
+            self._ctx.persist(*(Delete("records", peer) for peer in gone))
         now = self._ctx.now.unix
         never_came = [peer for peer, row in self._admitted.items() if expires_at(decode_chain(row.chain)) < now]
         for peer in never_came:

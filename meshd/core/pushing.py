@@ -31,6 +31,7 @@ MAX_RETRY_DELAY = 30.0
 MAX_TRIES = 10  # of one push
 MAX_PUSHES = 256  # under way at once
 MAX_RETRY_AFTER = 3600.0  # seconds; a service that wants longer is treated as failing
+URGENCY = "high"  # RFC 8030 section 5.3: somebody waits for each of our pushes
 TOPIC_CHARS = 32  # RFC 8030 section 5.4
 
 
@@ -42,7 +43,6 @@ class _Push:
     peer: PeerId | None
     plaintext: bytes = field(repr=False)
     subscriptions: list[SubscriptionPart] = field(repr=False)
-    urgency: str
     topic: bytes
     give_up: float
     tries: int = 0
@@ -65,20 +65,18 @@ class Pushing:
 
     # -- grants -------------------------------------------------------------------------------------------------------
 
-    def on_grant(self, peer: PeerId, grant: Grant) -> Ticket | None:
+    def on_grant(self, peer: PeerId, grant: Grant) -> None:
         """A peer has given us capabilities. The verified part replaces or extends what we hold."""
         known = self._grants.get(peer)
         if known is not None and grant.generation < known.generation:
             self._ctx.count("grants_old")
-            return None
+            return
         verified = tuple(part for part in map(self._verified, grant.subscriptions) if part is not None)
         if len(verified) != len(grant.subscriptions):
             self._ctx.count("grants_unverified")
-        if not verified:
-            return None
-        self._grants[peer] = Grant(grant.generation, verified)
-        ticket = self._ctx.persist(Put("grants", peer, encode(self._grants[peer])))
-        return ticket
+        if verified:
+            self._grants[peer] = Grant(grant.generation, verified)
+            self._ctx.persist(Put("grants", peer, encode(self._grants[peer])))
 
     def _verified(self, part: SubscriptionPart) -> SubscriptionPart | None:
         try:
@@ -111,10 +109,6 @@ class Pushing:
         grant = self._grants.get(peer)
         return grant is not None and any(self._usable(part, []) for part in grant.subscriptions)
 
-    def holders(self) -> list[PeerId]:
-        """The peers we hold capabilities of."""
-        return list(self._grants)
-
     def push_until(self, peer: PeerId) -> float | None:
         """To when we can push to that peer (Unix seconds); None if not even now."""
         grant = self._grants.get(peer)
@@ -142,7 +136,6 @@ class Pushing:
         *,
         peer: PeerId | None = None,
         subscriptions: tuple[SubscriptionPart, ...] = (),
-        urgency: str = "high",
         topic: bytes = b"",
         lifetime: float,
         ticket: Ticket | None = None,
@@ -161,7 +154,7 @@ class Pushing:
             self._ctx.count("pushes_limit")
             return False
         self.cancel(name)
-        push = _Push(name, peer, plaintext, list(subscriptions), urgency, topic, self._ctx.now.mono + lifetime)
+        push = _Push(name, peer, plaintext, list(subscriptions), topic, self._ctx.now.mono + lifetime)
         self._by_name[name] = push
         self._try(push, ticket)
         return True
@@ -198,9 +191,7 @@ class Pushing:
             self._ctx.count("pushes_sent" if push.tries == 1 else "pushes_retried")
             self._ctx.after(
                 ticket,
-                SendPush(
-                    push.id, endpoint, authorization, body, max(1, int(remaining)), push.urgency, _topic(push, part)
-                ),
+                SendPush(push.id, endpoint, authorization, body, max(1, int(remaining)), URGENCY, _topic(push, part)),
             )
             return
         push.subscriptions = []

@@ -13,7 +13,7 @@ from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
-from meshd.core.signaling import Signaling
+from meshd.core.signaling import Purpose, Signaling
 from meshd.ids import PeerId
 from meshd.wire.record import Record
 
@@ -114,13 +114,13 @@ class Topology:
         return len(self._neighbors) < wanted
 
     def _may_push(self) -> bool:
-        """A few calls at once, and none by those who have neighbors to ask while others have none."""
-        calling = 0
-        for record in self._membership:
-            session = self._signaling.with_peer(record.peer)
-            if session is not None and self._routing.next_hop(record.peer) is None:
-                calling += 1
-        return calling < MAX_PUSHED_AT_ONCE
+        """A few calls at once: the first that answers brings the others."""
+        calling = [
+            session
+            for session in self._signaling.sessions()
+            if session.purpose is Purpose.MEMBER and self._routing.next_hop(session.peer) is None
+        ]
+        return len(calling) < MAX_PUSHED_AT_ONCE
 
     def on_up(self, peer: PeerId) -> None:
         """There is a link: past failures do not count."""

@@ -18,8 +18,7 @@ from meshd.errors import MalformedMessage
 from meshd.ids import ChannelId
 
 # Specification: autopush, and the UnifiedPush limit on endpoints
-HANDLED = 100  # ack codes
-UNDECRYPTABLE = 101
+UNDECRYPTABLE = 101  # code of an ack
 MAX_ENDPOINT_SIZE = 1000
 
 # Policy

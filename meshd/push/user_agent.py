@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from meshd.config import PUSH_SERVICE_PRESETS, PushConfig
+from meshd.config import PUSH_SERVICE_PRESETS, PushConfig, service_url
 from meshd.core.commands import AcknowledgePush, CloseUserAgent, OpenUserAgent, RegisterChannel, UnregisterChannel
 from meshd.core.events import (
     ChannelRefused,
@@ -218,7 +218,7 @@ class _UserAgent:
                 failures += 1
 
     def _resolve(self) -> tuple[ServiceUrl | None, str]:
-        url = parse_service_url(PUSH_SERVICE_PRESETS.get(self._service, self._service))
+        url = parse_service_url(service_url(self._service))
         if url is None:
             return None, f"not a push service: write one of {', '.join(PUSH_SERVICE_PRESETS)}, or a wss:// URL"
         if url.scheme == "ws" and url.http_origin not in self._config.trusted_origins:
