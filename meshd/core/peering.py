@@ -27,7 +27,7 @@ class Peering:
     def __init__(self, node: Node, ctx: Context) -> None:
         self._node = node
         self._ctx = ctx
-        self._strangers: dict[PeerId, list[tuple[Letter, bool]]] = {}
+        self._strangers: dict[PeerId, list[tuple[Letter, PeerId | None]]] = {}
 
     # -- on links -----------------------------------------------------------------------------------------------------
 
@@ -119,16 +119,13 @@ class Peering:
 
         The ticket is that of having remembered it. Raises MalformedMessage and Rejected.
         """
-        by_push = via is None
         if self._node.membership.row is None:
             raise Rejected("no_mesh")
         letter = self._node.post.open(data, self._node.membership.mesh)
-        if via is not None:
-            self._node.routing.learn(letter.sender, via)
         if not self._node.membership.is_member(letter.sender):
-            self._keep_stranger(letter, by_push)
+            self._keep_stranger(letter, via)
             return None
-        return self._on_letter(letter, by_push)
+        return self._on_letter(letter, via)
 
     def _on_relayed(self, envelope: bytes, via: PeerId) -> None:
         """The neighbor cannot look inside, so it is not to blame for what it finds there. Raises Rejected."""
@@ -137,10 +134,10 @@ class Peering:
         except MalformedMessage as error:
             raise Rejected("envelope_malformed", str(error)) from None
 
-    def _keep_stranger(self, letter: Letter, by_push: bool) -> None:
+    def _keep_stranger(self, letter: Letter, via: PeerId | None) -> None:
         if sum(len(letters) for letters in self._strangers.values()) >= MAX_STRANGERS:
             raise Rejected("stranger")
-        self._strangers.setdefault(letter.sender, []).append((letter, by_push))
+        self._strangers.setdefault(letter.sender, []).append((letter, via))
         self._ctx.timer("stranger", letter.sender, STRANGER_WAIT)
 
     def on_member_known(self, peer: PeerId) -> None:
@@ -148,9 +145,9 @@ class Peering:
         waiting = self._strangers.pop(peer, None)
         if waiting is not None:
             self._ctx.cancel_timer("stranger", peer)
-            for letter, by_push in waiting:
+            for letter, via in waiting:
                 try:
-                    self._on_letter(letter, by_push)
+                    self._on_letter(letter, via)
                 except (MalformedMessage, Rejected) as error:
                     self._ctx.notify("envelope_rejected", peer=peer, reason=str(error))
 
@@ -158,18 +155,20 @@ class Peering:
         """Nobody has told us who that is."""
         self._ctx.count("envelopes_stranger", len(self._strangers.pop(PeerId(about), [])))
 
-    def _on_letter(self, letter: Letter, by_push: bool) -> Ticket:
+    def _on_letter(self, letter: Letter, via: PeerId | None) -> Ticket:
         message = ms.decode_message(letter.body, ms.SIGNALING | ms.TO_A_MEMBER)
         ticket = self._node.post.remember(letter)
+        if via is not None:  # a member's, and not an old one played again: only such a one shows a way
+            self._node.routing.learn(letter.sender, via)
         if message is None:
             self._ctx.count("messages_unknown")
         elif isinstance(message, ms.Offer | ms.Answer | ms.OfferDeclined):
-            self._on_signaling(letter, message, ticket, by_push)
+            self._on_signaling(letter, message, ticket, by_push=via is None)
         else:
             self._on_member_message(letter.sender, message)
         return ticket
 
-    def _on_signaling(self, letter: Letter, message: ms.Message, ticket: Ticket, by_push: bool) -> None:
+    def _on_signaling(self, letter: Letter, message: ms.Message, ticket: Ticket, *, by_push: bool) -> None:
         signaling = self._node.signaling
         match message:
             case ms.Offer():

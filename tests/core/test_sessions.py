@@ -19,6 +19,7 @@ from meshd.wire.messages import (
     JoinAccepted,
     Offer,
     OfferDeclined,
+    Ping,
     Records,
     Undeliverable,
     decode_message,
@@ -302,6 +303,16 @@ def test_a_stranger_is_not_heard() -> None:
     stage.advance(5)
     assert one.counters["envelopes_stranger"] == 1
     assert not [session for session in one.node.signaling.sessions() if session.peer == eve.id]
+
+
+def test_a_stranger_shows_no_way_and_a_member_does() -> None:
+    stage, one, other, _ = quiet()
+    eve = stage.add("eve")
+    send(stage, eve, one, Offer(encode_description(stage.description(eve)), bytes(8), None))
+    assert one.node.routing.next_hop(eve.id) is None
+    one.node.routing.unlearn(other.id)
+    send(stage, other, one, Ping(1))
+    assert one.node.routing.next_hop(other.id) == stage["carl"].id
 
 
 def test_many_strangers_are_not_kept() -> None:
