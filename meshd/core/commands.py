@@ -87,12 +87,14 @@ class ConnectLink:
 class SendMessage:
     """Send one peer message, reliably and in order within its priority.
 
-    A link whose outbox overflows is closed (``send_overflow``): ``SendBufferHigh`` came long before.
+    A link whose outbox overflows is closed (``send_overflow``): ``SendBufferHigh`` came long before. A message that is
+    not ``reliable`` is one frame, goes once, and may overtake: what is late is of no use (RFC 3758).
     """
 
     link: LinkId
     data: bytes = field(repr=False)
     priority: Priority = Priority.CONTROL
+    reliable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
