@@ -1,0 +1,32 @@
+"""What is known of a link while it runs: for ``meshctl peers`` and the metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """One link at one moment. Counts run from its beginning; a fresh one has the defaults.
+
+    Kinds are ICE candidate types (RFC 8445): ``host``, ``srflx``, ``prflx``, ``relay``. Addresses are text for people.
+    """
+
+    kind_local: str = "host"
+    kind_remote: str = "host"
+    local_address: str = ""
+    remote_address: str = ""
+    round_trip_time: float | None = None  # seconds, smoothed, as the transport measures it; None: not yet
+    min_round_trip_time: float | None = None  # seconds
+    packets_sent: int = 0  # those of SCTP that carry data, retransmissions among them
+    packets_received: int = 0
+    packets_lost: int = 0  # declared lost, of those sent
+    packets_retransmitted: int = 0
+    bytes_sent: int = 0  # of payload of frames
+    bytes_received: int = 0
+    send_rate: float = 0.0  # bytes a second, over the last seconds
+    receive_rate: float = 0.0
+    buffered_size: int = 0  # bytes that wait to be sent or acknowledged
+    congestion_window: int = 0  # bytes
+    packet_size: int = 0  # bytes; the largest packet that is sent now
+    age: float = 0.0  # seconds since it connected
