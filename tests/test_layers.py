@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # Lower first. A module may import its own room and those of a lower rank; rooms of one rank know nothing of each other.
 RANKS = (
-    ("meshd", "meshd.ids", "meshd.errors", "meshd.config", "meshd.config_toml"),
+    ("meshd", "meshd.ids", "meshd.errors", "meshd.config", "meshd.config_toml", "meshd.rates"),
     ("meshd.wire.codec",),
     ("meshd.crypto",),
     ("meshd.wire",),

@@ -25,7 +25,7 @@ _REQUEST, _INDICATION, _SUCCESS, _ERROR = 0x0001, 0x0011, 0x0101, 0x0111  # clas
 _MAPPED_ADDRESS, _USERNAME, _MESSAGE_INTEGRITY, _ERROR_CODE = 0x0001, 0x0006, 0x0008, 0x0009  # section 14
 _UNKNOWN_ATTRIBUTES, _XOR_MAPPED_ADDRESS, _FINGERPRINT = 0x000A, 0x0020, 0x8028
 _PRIORITY, _USE_CANDIDATE = 0x0024, 0x0025  # RFC 8445 section 16.1
-_CHANGE_REQUEST, _RESPONSE_ORIGIN, _OTHER_ADDRESS = 0x0003, 0x802B, 0x802C  # RFC 5780 section 7
+CHANGE_REQUEST, _RESPONSE_ORIGIN, _OTHER_ADDRESS = 0x0003, 0x802B, 0x802C  # RFC 5780 section 7
 _CHANGE_ADDRESS, _CHANGE_PORT = 0x04, 0x02
 _OPTIONAL = 0x8000  # attributes from here on may be ignored, section 14
 _FINGERPRINT_XOR = 0x5354554E
@@ -100,7 +100,7 @@ def encode(message: BindingMessage, *, fingerprint: bool = False) -> bytes:
             raise LocalMisuse("requests that must be understood further are not made here")
         kind = _REQUEST
         if flags := message.change_address * _CHANGE_ADDRESS | message.change_port * _CHANGE_PORT:
-            parts.append(_attribute(_CHANGE_REQUEST, flags.to_bytes(4, "big")))
+            parts.append(_attribute(CHANGE_REQUEST, flags.to_bytes(4, "big")))
     elif isinstance(message, BindingSuccess):
         kind = _SUCCESS
         parts.append(_attribute(_XOR_MAPPED_ADDRESS, _pack(message.mapped, COOKIE + transaction)))
@@ -179,7 +179,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 
 def _request(transaction: bytes, attributes: dict[int, bytes]) -> BindingRequest:
-    change = attributes.pop(_CHANGE_REQUEST, b"\0\0\0\0")
+    change = attributes.pop(CHANGE_REQUEST, b"\0\0\0\0")
     if len(change) != 4:
         raise MalformedMessage("a STUN CHANGE-REQUEST of another size")
     known = (_USERNAME, _MESSAGE_INTEGRITY, _PRIORITY, _USE_CANDIDATE)

@@ -13,8 +13,8 @@ from meshd.errors import ConfigError, MalformedMessage
 from meshd.push.service import protocol
 from meshd.push.service.config import Limits, ServiceConfig, parse_listen, public_url_for, with_limits
 from meshd.push.service.faults import Fault, Refused
-from meshd.push.service.rates import RateLimiter
 from meshd.push.service.registry import Channel, Registry
+from meshd.rates import RateLimiter
 
 UAID = b"u" * 16
 CHANNEL = b"c" * 16

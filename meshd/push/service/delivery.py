@@ -15,9 +15,9 @@ import trio
 from meshd.crypto.base64url import encode_base64url
 from meshd.push.service.config import Limits
 from meshd.push.service.faults import Fault, Refused
-from meshd.push.service.rates import RateLimiter, source_key
 from meshd.push.service.registry import UAID_SIZE, Channel, Registration, Registry
 from meshd.push.service.store import Store, StoreFailed
+from meshd.rates import RateLimiter, source_key
 
 # Policy
 _VERSION_SIZE = 16  # 128 bits: whoever knows a message's name can cancel it

@@ -16,8 +16,8 @@ from meshd.push.service.delivery import Delivery, Push, log, pseudonym
 from meshd.push.service.faults import Fault, Refused
 from meshd.push.service.http import Request, Response
 from meshd.push.service.protocol import CONTENT_ENCODING
-from meshd.push.service.rates import RateLimiter, source_key
 from meshd.push.service.registry import Channel
+from meshd.rates import RateLimiter, source_key
 
 # Specification
 _URGENCIES = frozenset({"very-low", "low", "normal", "high"})  # RFC 8030 section 5.3

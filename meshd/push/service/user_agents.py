@@ -12,9 +12,9 @@ from meshd.errors import MalformedMessage
 from meshd.push.service import protocol
 from meshd.push.service.delivery import Delivery, log, pseudonym
 from meshd.push.service.protocol import Ack, Hello, Nack, Ping, Register, Unregister
-from meshd.push.service.rates import RateLimiter
 from meshd.push.service.registry import Channel, Stored
 from meshd.push.service.websocket import CLOSE_ERROR, WebSocket
+from meshd.rates import RateLimiter
 
 EndpointOf = Callable[[Channel], str]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Hashable
 
 
@@ -17,6 +18,10 @@ class RateLimiter:
         self._tolerance = burst / rate
         self._max_keys = max_keys
         self._due: dict[Hashable, float] = {}
+        self._pruned = -math.inf
+
+    def __len__(self) -> int:
+        return len(self._due)
 
     def take(self, key: Hashable, now: float) -> float:
         """0.0 when it may; else the seconds after which it may."""
@@ -25,7 +30,9 @@ class RateLimiter:
         if excess > 1e-9:
             return excess
         if key not in self._due and len(self._due) >= self._max_keys:
-            self.prune(now)
+            # Not for each of a million sources that somebody makes up: it looks at all of them.
+            if now - self._pruned >= self._tolerance:
+                self.prune(now)
             if len(self._due) >= self._max_keys:
                 del self._due[next(iter(self._due))]
         self._due[key] = due
@@ -33,6 +40,7 @@ class RateLimiter:
 
     def prune(self, now: float) -> None:
         """Forget whoever has its whole burst back."""
+        self._pruned = now
         self._due = {key: due for key, due in self._due.items() if due > now}
 
 
