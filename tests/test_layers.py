@@ -13,13 +13,21 @@ ROOT = Path(__file__).parent.parent
 
 # Lower first. A module may import its own room and those of a lower rank; rooms of one rank know nothing of each other.
 RANKS = (
-    ("meshd", "meshd.ids", "meshd.errors", "meshd.config", "meshd.config_toml", "meshd.rates"),
+    (
+        "meshd",
+        "meshd.ids",
+        "meshd.errors",
+        "meshd.config",
+        "meshd.config_toml",
+        "meshd.rates",
+        "meshd.special_addresses",
+    ),
     ("meshd.wire.codec",),
     ("meshd.crypto",),
     ("meshd.wire",),
     ("meshd.core",),
     ("meshd.systemd",),
-    ("meshd.control", "meshd.sim", "meshd.links", "meshd.push"),
+    ("meshd.control", "meshd.sim", "meshd.links", "meshd.push", "meshd.portmap", "meshd.netcheck"),
     ("meshd.daemon",),
     ("meshd.__main__",),
 )

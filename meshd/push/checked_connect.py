@@ -13,7 +13,7 @@ import httpcore
 import trio
 
 from meshd.errors import Rejected
-from meshd.push.endpoint_policy import forbidden_address
+from meshd.special_addresses import forbidden_address
 
 # Policy
 MAX_ADDRESSES = 8  # of one name; more would only be a way to make us knock at many doors

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from meshd.errors import Rejected
 from meshd.push.checked_connect import CheckedBackend, resolve_checked
-from meshd.push.endpoint_policy import MAX_ENDPOINT_SIZE, forbidden_address, forbidden_by, parse_endpoint
+from meshd.push.endpoint_policy import MAX_ENDPOINT_SIZE, parse_endpoint
+from meshd.special_addresses import forbidden_address, forbidden_by
 
 TRUSTED = ("http://127.0.0.1:8080", "https://push.home.example", "http://[::1]:9000")
 CARRIERS = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("2002::/16"))  # judged by what they carry
