@@ -25,7 +25,7 @@ RANKS = (
     ("meshd.wire.codec",),
     ("meshd.crypto",),
     ("meshd.wire",),
-    ("meshd.core",),
+    ("meshd.core", "meshd.transport"),
     ("meshd.systemd",),
     ("meshd.control", "meshd.sim", "meshd.links", "meshd.push", "meshd.portmap", "meshd.netcheck"),
     ("meshd.daemon",),
@@ -102,7 +102,10 @@ def ids(paths: list[Path]) -> list[str]:
 
 
 OURS = sources("meshd")
-PURE = [*sources("meshd/core", "meshd/wire"), ROOT / "meshd/ids.py", ROOT / "meshd/errors.py", ROOT / "meshd/config.py"]
+PURE = [
+    *sources("meshd/core", "meshd/wire", "meshd/transport"),
+    *(ROOT / "meshd" / name for name in ("ids.py", "errors.py", "config.py")),
+]
 
 
 @pytest.mark.parametrize("path", OURS, ids=ids(OURS))

@@ -1,0 +1,66 @@
+"""The pacer: a rate in bytes a second made into bursts that a timer of milliseconds can keep."""
+
+from __future__ import annotations
+
+import math
+
+from meshd.transport.congestion.controller import Controller
+
+# Policy
+MIN_BURST_INTERVAL = 0.001
+"""The event loop's timers count milliseconds: bursts are made as large as what may leave in one."""
+MAX_LATENESS = 0.002
+"""What a late wake-up has missed may be made up for, up to this: a busy loop must not cost throughput, and a long
+sleep must not become a flood."""
+UNPACED = 1 << 40
+
+
+class Pacer:
+    """Bytes gather at the controller's rate and leave when a burst has come together.
+
+    A packet may leave while the budget is above zero; what it takes too much is owed. An opened burst may be used
+    in parts: a sender with little to say never waits.
+    """
+
+    __slots__ = ("_controller", "_is_open", "_tokens", "_updated")
+
+    def __init__(self, controller: Controller, now: float) -> None:
+        self._controller = controller
+        self._tokens = float(controller.send_quantum)
+        self._updated = now
+        self._is_open = True
+
+    def budget(self, now: float) -> int:
+        """Bytes that may leave now; zero until a whole burst has come together."""
+        controller = self._controller
+        rate = controller.pacing_rate
+        if rate == math.inf:
+            return UNPACED
+        burst = controller.send_quantum
+        if burst < rate * MIN_BURST_INTERVAL:
+            burst = int(rate * MIN_BURST_INTERVAL)
+        tokens = self._tokens
+        if now > self._updated:
+            tokens = min(tokens + (now - self._updated) * rate, burst + rate * MAX_LATENESS)
+            self._tokens = tokens
+        self._updated = now
+        if tokens >= burst:
+            self._is_open = True
+        return int(tokens) if self._is_open and tokens >= 1 else 0
+
+    def on_sent(self, now: float, size: int) -> None:
+        """Take what has left from the budget."""
+        self._tokens -= size
+        if self._tokens < 1:
+            self._is_open = False
+
+    def next_time(self) -> float | None:
+        """When the next burst may leave, or None if something may leave at once."""
+        controller = self._controller
+        rate = controller.pacing_rate
+        if rate == math.inf or self._is_open:
+            return None
+        burst = max(controller.send_quantum, rate * MIN_BURST_INTERVAL)
+        missing = burst - self._tokens
+        # A hair late rather than early: rounding must not make the caller turn in circles.
+        return self._updated + max(missing / rate, 0.0) + 1e-6 if rate > 0 else None
