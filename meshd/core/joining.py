@@ -10,7 +10,8 @@ from meshd.core.membership import Membership, check_accepted
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import warnings_about, why_no_link
-from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Purpose, Session, SessionState, Signaling
+from meshd.core.session import Purpose, Session, SessionState
+from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
 from meshd.errors import Code, ControlError, Rejected
 from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
 from meshd.wire.envelope import Letter, open_envelope

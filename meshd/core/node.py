@@ -13,8 +13,9 @@ from meshd.config import Config
 from meshd.core import events as ev
 from meshd.core import facts as fa
 from meshd.core.admissions import Admissions
+from meshd.core.arrivals import Arrivals
 from meshd.core.channels import Channels
-from meshd.core.commands import AcknowledgePush, Command, UnregisterChannel
+from meshd.core.commands import Command
 from meshd.core.context import Context
 from meshd.core.delivery import Delivery
 from meshd.core.introductions import Introductions
@@ -24,6 +25,7 @@ from meshd.core.neighbors import Neighbors
 from meshd.core.peering import Peering
 from meshd.core.pinging import Pinging
 from meshd.core.post import Post
+from meshd.core.pushed import Pushed
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import Outlook
 from meshd.core.reconciliation import Reconciliation
@@ -31,21 +33,17 @@ from meshd.core.relay import Relay
 from meshd.core.replay import ReplayMemory
 from meshd.core.requests import Requests
 from meshd.core.routing import Routing
-from meshd.core.signaling import Purpose, Signaling
+from meshd.core.session import Purpose
+from meshd.core.signaling import Signaling
 from meshd.core.state import Stored
 from meshd.core.streams import Streams
 from meshd.core.topology import Topology
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
-from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import INSTANCE_SIZE, ChannelId, Instance, IntroductionId, LinkId, Now, PeerId, SessionId, Ticket
+from meshd.ids import INSTANCE_SIZE, ChannelId, Instance, LinkId, Now, PeerId, SessionId
 from meshd.wire.messages import Grant
 
-# Specification (autopush's codes of an acknowledgement)
-_HANDLED, _UNDECRYPTABLE = 100, 101
-
 # Policy
-MAX_HELD_PUSHES = 64  # that came while the store failed
 ROUTES_DELAY = 0.02  # seconds; many records that come together are looked at once
 TOP_UP_INTERVAL = 1800.0  # seconds between looks at what neighbors hold
 
@@ -74,8 +72,9 @@ class Node:
         )
         self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.pushing)
         self.outlook = Outlook(ctx)
-        self.introductions = Introductions(
-            ctx, stored, self.membership, self.channels, self.pushing, self.post, self.signaling, self.outlook
+        self.introductions = Introductions(ctx, stored, self.membership, self.channels, self.outlook)
+        self.arrivals = Arrivals(
+            ctx, self.membership, self.channels, self.pushing, self.post, self.signaling, self.introductions
         )
         self.joining = Joining(ctx, self.membership, self.channels, self.pushing, self.post, self.signaling)
         self.admissions = Admissions(ctx, self.membership, self.channels, self.routing, self.post)
@@ -83,9 +82,9 @@ class Node:
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
         self.streams = Streams(ctx, self.membership, self.neighbors)
         self.peering = Peering(self, ctx)
+        self.pushed = Pushed(self, ctx)
         self.requests = Requests(self, ctx)
         self._timers = self._timer_table()
-        self._held_pushes: list[ev.PushReceived] = []
 
     # -- the contract -------------------------------------------------------------------------------------------------
 
@@ -119,7 +118,7 @@ class Node:
                 self._on_timers()
             case ev.Persisted(ticket):
                 self._ctx.persisted(ticket)
-                self._take_held_pushes()
+                self.pushed.take_held()
             case ev.PersistFailed(ticket, reason):
                 self._ctx.persist_failed(ticket, reason)
             case ev.LinkPrepared():
@@ -143,7 +142,7 @@ class Node:
             case ev.ChannelRefused(channel, status):
                 self.channels.on_refused(channel, status)
             case ev.PushReceived():
-                self._on_push(event)
+                self.pushed.on_push(event)
             case ev.PushAnswered():
                 self.pushing.on_answer(event)
             case ev.Requested(request, method, params):
@@ -190,54 +189,6 @@ class Node:
             if not high:
                 self.delivery.flush(link.peer)
 
-    # -- pushes -------------------------------------------------------------------------------------------------------
-
-    def _on_push(self, event: ev.PushReceived) -> None:
-        """Whatever it is, it is acknowledged, or the service would send it for ever: but only once it is kept.
-
-        While nothing can be kept it waits here, or, beyond ``MAX_HELD_PUSHES``, at the service.
-        """
-        if self._ctx.store_failing:
-            if len(self._held_pushes) < MAX_HELD_PUSHES:
-                self._held_pushes.append(event)
-            return
-        self._ctx.count("pushes_received")
-        service, channel, version, body = event.service, event.channel, event.version, event.body
-        code, ticket = _HANDLED, None
-        holder = self.channels.holder(channel)
-        try:
-            if holder is None:
-                self._ctx.do(UnregisterChannel(service, channel))
-                raise Rejected("channel_unknown")
-            try:
-                plaintext = self.channels.decrypt(channel, body)
-            except MalformedMessage as error:
-                code = _UNDECRYPTABLE
-                raise Rejected("undecryptable", str(error)) from None
-            ticket = self._on_pushed_envelope(holder, plaintext)
-        except MalformedMessage as error:
-            self._drop_push(channel, "malformed", str(error))
-        except Rejected as rejected:
-            self._drop_push(channel, rejected.reason, rejected.detail)
-        self._ctx.after(ticket, AcknowledgePush(service, channel, version, code))
-
-    def _take_held_pushes(self) -> None:
-        if self._held_pushes and not self._ctx.store_failing:
-            held, self._held_pushes = self._held_pushes, []
-            for event in held:
-                self._on_push(event)
-
-    def _on_pushed_envelope(self, holder: bytes, envelope: bytes) -> Ticket | None:
-        if self.introductions.is_ours(holder):
-            return self.introductions.on_push(IntroductionId(holder), envelope)
-        if self.joining.is_introducer(PeerId(holder)):
-            return self.joining.on_push(envelope)
-        return self.peering.on_envelope(envelope)
-
-    def _drop_push(self, channel: ChannelId, reason: str, detail: str) -> None:
-        self._ctx.count("pushes_dropped")
-        self._ctx.notify("push_dropped", channel=channel[:4], reason=f"{reason}: {detail}" if detail else reason)
-
     # -- facts --------------------------------------------------------------------------------------------------------
 
     def _on_fact(self, fact: fa.Fact) -> None:
@@ -262,7 +213,7 @@ class Node:
                 self._on_description(session_id)
             case fa.SessionFailed(session_id, peer, reason, pushes):
                 self.joining.on_session_failed(session_id, reason)
-                self.introductions.on_session_over(session_id)
+                self.arrivals.on_session_over(session_id)
                 self.topology.on_failed(peer, reason, pushes)
             case fa.ChannelReady(channel):
                 self._on_channel_ready(channel)
@@ -280,7 +231,7 @@ class Node:
 
     def _on_neighbor_up(self, peer: PeerId) -> None:
         self.routing.changed()
-        self.introductions.on_neighbor_up(peer)
+        self.arrivals.on_neighbor_up(peer)
         self.signaling.on_neighbor_up(peer)
         self.topology.on_up(peer)
         self.joining.on_neighbor_up(peer)
@@ -341,13 +292,14 @@ class Node:
             case Purpose.JOIN:
                 self.joining.ready(session)
             case Purpose.ADMIT:
-                self.introductions.ready(session)
+                self.arrivals.ready(session)
 
     def _on_channel_ready(self, channel: ChannelId) -> None:
         holder = self.channels.holder(channel)
         if holder is None:
             return
         self.introductions.on_channel_ready(holder)
+        self.arrivals.on_channel_ready(holder)
         self.joining.on_channel_ready(holder)
         self.signaling.on_channel_ready(holder)
         self.grant(PeerId(holder))
@@ -373,7 +325,7 @@ class Node:
             "dial": self.topology.on_timer,
             "push": self.pushing.on_timer,
             "mint": self.introductions.on_mint_timeout,
-            "accept": self.introductions.on_grant_wait_over,
+            "accept": self.arrivals.on_grant_wait_over,
             "join": lambda _: self.joining.on_timer("join"),
             "join_push": lambda _: self.joining.on_timer("join_push"),
             "join_retry": lambda _: self.joining.on_timer("join_retry"),
@@ -415,6 +367,7 @@ class Node:
             if link is not None and not self.membership.is_member(peer):
                 self.neighbors.close(link, "admission_expired")
         self.introductions.sweep()
+        self.arrivals.sweep()
 
     def _top_up(self) -> None:
         self._ctx.timer("grants", b"", self._ctx.jitter(TOP_UP_INTERVAL))

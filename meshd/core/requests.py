@@ -128,6 +128,7 @@ class Requests:
             if link is not None:
                 node.neighbors.close(link, "leaving", ticket)
         node.introductions.forget_all(ticket)
+        node.arrivals.forget_all()
         node.pushing.forget_all()
         node.channels.deactivate(ticket)
         node.delivery.forget_outbox()

@@ -10,9 +10,6 @@ again, the other gives up its own and answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
-
 from meshd.core.boots import Boots
 from meshd.core.channels import Channels
 from meshd.core.commands import CloseLink, ConnectLink, PrepareLink
@@ -25,6 +22,7 @@ from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
+from meshd.core.session import Purpose, Session, SessionState
 from meshd.ids import SESSION_ID_SIZE, LinkId, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.envelope import Letter
 from meshd.wire.messages import Answer, Message, Offer, OfferDeclined
@@ -40,44 +38,6 @@ MAX_PUSHES_PER_SESSION = 3
 SESSION_TIMEOUT = 30.0  # seconds from the wish to the link, over others
 PUSH_SESSION_TIMEOUT = 120.0  # the same by push, which may wait at the service
 MAX_SESSIONS = 256
-
-
-class SessionState(Enum):
-    """RFC 9429 section 3.5.5, and the two ends of our own."""
-
-    GATHERING = "gathering"
-    HAVE_LOCAL_OFFER = "have-local-offer"
-    HAVE_REMOTE_OFFER = "have-remote-offer"
-    CONNECTING = "stable"
-
-
-class Purpose(Enum):
-    """Whose business the exchange is."""
-
-    MEMBER = "member"  # ours: offer and answer between members
-    JOIN = "join"  # core.joining
-    ADMIT = "admit"  # core.introductions
-
-
-@dataclass(slots=True)
-class Session:
-    """One attempt at a link with ``peer``."""
-
-    id: SessionId
-    peer: PeerId
-    link: LinkId
-    purpose: Purpose
-    offerer: bool
-    state: SessionState = SessionState.GATHERING
-    description: bytes = field(default=b"", repr=False)
-    remote: SessionDescription | None = field(default=None, repr=False)
-    ticket: Ticket | None = None  # what we say in it depends on this
-    waiting_for_grant: bool = False
-    sent: Message | None = field(default=None, repr=False)  # to be sent again
-    pushed: bool = False
-    pushes: int = 0
-    returned: int = 0  # how often what we said came back undeliverable
-    by_push: bool = False  # the offer came by push, so the answer goes that way first: the peer may have no other
 
 
 class Signaling:

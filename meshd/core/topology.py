@@ -13,7 +13,8 @@ from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
-from meshd.core.signaling import Purpose, Signaling
+from meshd.core.session import Purpose
+from meshd.core.signaling import Signaling
 from meshd.ids import PeerId
 from meshd.wire.record import Record
 

@@ -262,7 +262,7 @@ def nothing_is_left_over(history: History) -> Iterator[str]:
         if dialed:
             yield f"n{machine.index} has {len(dialed)} sessions"
         sizes = dict(containers(node))
-        for name in ("Context._unwritten", "Introductions._arrivals", "Peering._strangers", "Delivery._arriving"):
+        for name in ("Context._unwritten", "Arrivals._arrivals", "Peering._strangers", "Delivery._arriving"):
             if sizes.get(name):
                 yield f"n{machine.index}: {name} holds {sizes[name]}"
         timers, bound = node.timer_count(), TIMERS_BESIDE + TIMERS_PER_MEMBER * len(node.membership)

@@ -14,6 +14,7 @@ from meshd.core import (
     peering,
     pinging,
     post,
+    pushed,
     pushing,
     relay,
     replay,
@@ -91,8 +92,8 @@ LIMITS: dict[str, Limit] = {
     "Topology._out_of_reach": _members,
     "Topology._pushes": _members,
     "Outlook.warnings": _fixed(8),
-    "Introductions._arrivals": _fixed(signaling.MAX_SESSIONS),
-    "Introductions._clocks": _fixed(introductions.MAX_INTRODUCTIONS),
+    "Arrivals._arrivals": _fixed(signaling.MAX_SESSIONS),
+    "Arrivals._clocks": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._mints": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._rows": _fixed(introductions.MAX_INTRODUCTIONS),
     "Admissions._asked": _fixed(MAX_ASKED),
@@ -109,6 +110,7 @@ LIMITS: dict[str, Limit] = {
     "Streams._outcomes": _fixed(streams.MAX_OUTCOMES),
     "Streams._streams": _fixed(streams.MAX_STREAMS),
     "Peering._strangers": _fixed(peering.MAX_STRANGERS),
+    "Pushed._held": _fixed(pushed.MAX_HELD),
 }
 
 

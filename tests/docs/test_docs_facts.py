@@ -9,8 +9,8 @@ import pytest
 
 from meshd.config import Config
 from meshd.core import delivery, joining, membership, neighbors, peering, pushing, relay, replay, routing, signaling
+from meshd.core.arrivals import MAX_CLOCK_REFUSALS
 from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, TOP_UP_SPAN
-from meshd.core.introductions import MAX_CLOCK_REFUSALS
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.crypto import webpush
 from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH

@@ -10,7 +10,7 @@ import pytest
 import meshd.sim.stage as stage_module
 from meshd.core import commands as cm
 from meshd.core.node import Node
-from meshd.core.signaling import Purpose
+from meshd.core.session import Purpose
 from meshd.sim.invariants import AT_EVERY_STEP, AT_REST, NOW_AND_THEN, UNDISTURBED
 from meshd.sim.limits import LIMITS
 from meshd.sim.stage import Stage
@@ -166,7 +166,7 @@ def test_tokens_are_used_up(broken: Break) -> None:
     stage = Stage(1, 3)
     stage.start()
     stage.found()
-    broken(node_of(stage, 0).introductions, "_why_not", nothing)
+    broken(node_of(stage, 0).arrivals, "_why_not", nothing)
     token = stage.mint(0, uses=1)
     assert [stage.outcome(index, stage.join(index, token)) for index in (1, 2)] == [None, None]
     assert stage.rest()

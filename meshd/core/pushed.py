@@ -1,0 +1,80 @@
+"""What comes by push: opened with the channel's key, handed on by whose channel it is, and acknowledged once kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshd.core.commands import AcknowledgePush, UnregisterChannel
+from meshd.core.context import Context
+from meshd.core.events import PushReceived
+from meshd.errors import MalformedMessage, Rejected
+from meshd.ids import ChannelId, IntroductionId, PeerId, Ticket
+
+if TYPE_CHECKING:
+    from meshd.core.node import Node
+
+# Specification (autopush's codes of an acknowledgement)
+_HANDLED, _UNDECRYPTABLE = 100, 101
+
+# Policy
+MAX_HELD = 64  # pushes that came while the store failed
+
+
+class Pushed:
+    """The door for everything that push services bring."""
+
+    __slots__ = ("_ctx", "_held", "_node")
+
+    def __init__(self, node: Node, ctx: Context) -> None:
+        self._node = node
+        self._ctx = ctx
+        self._held: list[PushReceived] = []
+
+    def on_push(self, event: PushReceived) -> None:
+        """Whatever it is, it is acknowledged, or the service would send it for ever: but only once it is kept.
+
+        While nothing can be kept it waits here, or, beyond ``MAX_HELD``, at the service.
+        """
+        if self._ctx.store_failing:
+            if len(self._held) < MAX_HELD:
+                self._held.append(event)
+            return
+        self._ctx.count("pushes_received")
+        service, channel, version, body = event.service, event.channel, event.version, event.body
+        code, ticket = _HANDLED, None
+        channels = self._node.channels
+        holder = channels.holder(channel)
+        try:
+            if holder is None:
+                self._ctx.do(UnregisterChannel(service, channel))
+                raise Rejected("channel_unknown")
+            try:
+                plaintext = channels.decrypt(channel, body)
+            except MalformedMessage as error:
+                code = _UNDECRYPTABLE
+                raise Rejected("undecryptable", str(error)) from None
+            ticket = self._on_envelope(holder, plaintext)
+        except MalformedMessage as error:
+            self._drop(channel, "malformed", str(error))
+        except Rejected as rejected:
+            self._drop(channel, rejected.reason, rejected.detail)
+        self._ctx.after(ticket, AcknowledgePush(service, channel, version, code))
+
+    def take_held(self) -> None:
+        """Something has been written: perhaps the store works again."""
+        if self._held and not self._ctx.store_failing:
+            held, self._held = self._held, []
+            for event in held:
+                self.on_push(event)
+
+    def _on_envelope(self, holder: bytes, envelope: bytes) -> Ticket | None:
+        node = self._node
+        if node.introductions.is_ours(holder):
+            return node.arrivals.on_envelope(IntroductionId(holder), envelope)
+        if node.joining.is_introducer(PeerId(holder)):
+            return node.joining.on_push(envelope)
+        return node.peering.on_envelope(envelope)
+
+    def _drop(self, channel: ChannelId, reason: str, detail: str) -> None:
+        self._ctx.count("pushes_dropped")
+        self._ctx.notify("push_dropped", channel=channel[:4], reason=f"{reason}: {detail}" if detail else reason)
