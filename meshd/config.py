@@ -7,21 +7,27 @@ business. Each field carries its explanation, limits and whether SIGHUP is enoug
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, get_type_hints
-from urllib.parse import urlsplit
 
+from meshd.config_checks import (
+    PUSH_SERVICE_PRESETS,
+    check_address,
+    check_group,
+    check_name,
+    check_origin,
+    check_path,
+    check_service,
+    check_stun_server,
+    check_subject,
+    check_turn_server,
+)
 from meshd.ids import MAX_NAME_CHARS, is_name
 
 # Specification
 MAX_VAPID_LIFETIME = 86_400.0  # seconds; RFC 8292 section 2: exp at most 24 h after the request
-
-# Policy
-PUSH_SERVICE_PRESETS: Mapping[str, str] = {"mozilla": "wss://push.services.mozilla.com/"}
 
 T = TypeVar("T")
 
@@ -57,85 +63,6 @@ def _setting(
     return made
 
 
-# -- checks of single texts: '' or what to write instead -------------------------------------------------------------
-
-
-def _check_name(text: str) -> str:
-    if not text or is_name(text):
-        return ""
-    return f"1 to {MAX_NAME_CHARS} of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends, or \"\""
-
-
-def _check_path(text: str) -> str:
-    return "" if not text or text.startswith("/") else "an absolute path"
-
-
-def _check_group(text: str) -> str:
-    return "" if re.fullmatch(r"([A-Za-z_][A-Za-z0-9_.-]{0,31}|[0-9]{1,10})?", text) else "a group's name or number"
-
-
-def _check_address(text: str) -> str:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return "an IP address without port, as 192.0.2.7 or 2001:db8::7"
-    return ""
-
-
-def _check_stun(text: str) -> str:
-    wanted = "stun:host:port, as stun:192.0.2.7:3478 or stun:[2001:db8::7]:3478"
-    # RFC 7064 URIs have no "//"; put one in so that the standard library splits host and port
-    return "" if text.startswith("stun:") and _has_port(f"stun://{text[5:]}") else wanted
-
-
-def _check_service(text: str) -> str:
-    wanted = f"one of {', '.join(PUSH_SERVICE_PRESETS)}, or a URL that starts with wss:// or ws://"
-    if text in PUSH_SERVICE_PRESETS:
-        return ""
-    if "://" not in text:
-        near = difflib.get_close_matches(text, PUSH_SERVICE_PRESETS, 1)
-        return f"{wanted}; did you mean {near[0]!r}?" if near else wanted
-    return "" if _has_host(text, ("ws", "wss")) else wanted
-
-
-def _check_origin(text: str) -> str:
-    wanted = "scheme, host and port alone, as http://127.0.0.1:8080"
-    return "" if _has_host(text, ("http", "https")) and origin_of(text) == text else wanted
-
-
-def _check_subject(text: str) -> str:
-    return "" if re.fullmatch(r"mailto:[^@\s]+@[^@\s]+|https://[^\s]+", text) else "a mailto: or https: URL"
-
-
-def _has_host(url: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-
-
-def _has_port(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname and parts.port) and not (parts.path or parts.query or parts.fragment)
-    except ValueError:
-        return False
-
-
-def origin_of(url: str) -> str:
-    """The origin of a URL in its canonical form (RFC 6454 section 6.2): no default port, no path, lower case.
-
-    Raises ValueError for what is no URL.
-    """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    shown = f"[{host}]" if ":" in host else host
-    default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
-    port = "" if parts.port in (None, default) else f":{parts.port}"
-    return f"{parts.scheme}://{shown}{port}"
-
-
 # -- the sections -----------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +73,7 @@ class NodeConfig:
     name: str = _setting(
         "",
         "What this node asks to be called when it founds or joins a mesh and no other name is given.",
-        check=_check_name,
+        check=check_name,
         default_doc="the host name, made valid",
         reload=True,
     )
@@ -154,7 +81,7 @@ class NodeConfig:
         "",
         "Where identity, membership and the inbox are kept. Must belong to the daemon's user, with mode 0700. "
         "Two daemons cannot share one.",
-        check=_check_path,
+        check=check_path,
         default_doc="`$STATE_DIRECTORY` (set by systemd), else `/var/lib/meshd`",
     )
 
@@ -166,20 +93,20 @@ class ControlConfig:
     socket: str = _setting(
         "",
         "The path of the Unix socket.",
-        check=_check_path,
+        check=check_path,
         default_doc="`$MESHD_SOCKET`, else `$RUNTIME_DIRECTORY/meshd.sock`, else `$XDG_RUNTIME_DIR/meshd/meshd.sock`, "
         "else `/run/meshd/meshd.sock`",
     )
     admin_group: str = _setting(
         "meshd",
         "Members of this Unix group may do everything, as root and the daemon's own user may. Empty: nobody else.",
-        check=_check_group,
+        check=check_group,
     )
     write_group: str = _setting(
         "",
         "Members of this Unix group may send and read messages, but not change the mesh. Empty: no such group. "
         "Everybody else who can open the socket may only look.",
-        check=_check_group,
+        check=check_group,
     )
 
 
@@ -193,19 +120,54 @@ class LinksConfig:
     addresses: tuple[str, ...] = _setting(
         (),
         "Local addresses to use. Naming some keeps the others (a VPN's, a container bridge's) out of descriptions.",
-        check=_check_address,
+        check=check_address,
         default_doc="all addresses of this machine",
+    )
+    ice: str = _setting(
+        "mesh",
+        "How far links may go to get through NAT routers. `none`: this machine's own addresses only, no server is "
+        "asked. `mesh`: members with a public address, your own push services and the addresses in a token are asked "
+        "(STUN) what this machine looks like from outside. `stun`: those and `stun_servers`. `turn`: those and "
+        "`turn_servers`, which carry the data of pairs that cannot connect otherwise. `relay_only`: nothing but "
+        "`turn_servers`, so that peers do not learn this machine's addresses. With `none` and `mesh` no packet of ICE "
+        "goes to anyone outside the mesh.",
+        choices=("none", "mesh", "stun", "turn", "relay_only"),
     )
     stun_servers: tuple[str, ...] = _setting(
         (),
-        "STUN servers that tell this node its public address. They see that address and when it connects, nothing "
-        "else. Without any, peers behind two different NATs can seldom connect directly.",
-        check=_check_stun,
+        "STUN servers of others that tell this node its public address; all are asked at once. They see that address "
+        'and when it is asked for, nothing else. Used with `ice = "stun"` and `"turn"`.',
+        check=check_stun_server,
         default_doc="none; no server is ever asked that is not named here",
+    )
+    turn_servers: tuple[str, ...] = _setting(
+        (),
+        "TURN servers: `turn:HOST:PORT` (UDP), `turn:HOST:PORT?transport=tcp` or `turns:HOST:PORT` (TLS). All are "
+        'tried at once, the first to answer is used. For `ice = "turn"` and `"relay_only"`.',
+        check=check_turn_server,
+        default_doc="none",
+    )
+    turn_credentials: str = _setting(
+        "",
+        "A file with what the TURN servers ask for: the user name on its first line, the password on its second. "
+        "Nobody but its owner may be able to read it (mode 0600).",
+        check=check_path,
+        default_doc="none",
+    )
+    turn_ca_file: str = _setting(
+        "",
+        "Certificates (PEM) that `turns:` servers are checked against, where a private authority signed theirs.",
+        check=check_path,
+        default_doc="the system's",
+    )
+    stun_respond: bool = _setting(
+        True,
+        "Whether this node, where it has a public address, tells other machines what theirs looks like (STUN), and "
+        "members that it does. A few packets a minute for each member; strangers get few answers.",
     )
     gather_timeout: float = _setting(
         2.0,
-        "How long to wait for a STUN server before going on without its answer.",
+        "How long a link waits for the first answer of STUN and TURN servers before it goes on without.",
         unit="seconds",
         low=0.1,
         high=30,
@@ -234,14 +196,14 @@ class PushConfig:
         "Push services to receive by, in order of preference: a preset (`mozilla`) or the ws:// or wss:// URL of a "
         "service that speaks autopush's protocol, such as `meshd-push`. Empty: this node cannot be reached by push "
         "and mints no tokens.",
-        check=_check_service,
+        check=check_service,
     )
     trusted_origins: tuple[str, ...] = _setting(
         (),
         "Origins of your own push services. Only for these may an endpoint be plain http, loopback or in a private "
         "network; any other such endpoint in a token or message is refused, lest a peer make this node call into "
         "your network.",
-        check=_check_origin,
+        check=check_origin,
     )
     request_timeout: float = _setting(
         10.0, "How long a push service may take to answer one request.", unit="seconds", low=1, high=120
@@ -250,7 +212,7 @@ class PushConfig:
         "https://meshd.invalid",
         "Whom an operator of a push service may write to about this node's pushes (VAPID `sub`, RFC 8292). "
         "Some services refuse one that is not a real address.",
-        check=_check_subject,
+        check=check_subject,
         reload=True,
     )
 

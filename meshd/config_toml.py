@@ -11,7 +11,7 @@ import math
 import tomllib
 from typing import Any
 
-from meshd.config import SECTIONS, Config, Setting, settings_of
+from meshd.config import SECTIONS, Config, LinksConfig, Setting, settings_of
 from meshd.errors import ConfigError
 
 # Policy
@@ -50,10 +50,25 @@ def parse(text: str, file: str = "configuration") -> Config:
             f"{config.mesh.heartbeat_interval:g} s: links would die for no reason; "
             f"write link_timeout = {4 * config.mesh.heartbeat_interval:g}"
         )
+    problems += [f"{file}: [links] {line}" for line in _check_ice(config.links)]
     if problems:
         more = [f"{file}: … and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
         raise ConfigError("\n".join(problems[:MAX_PROBLEMS] + more))
     return config
+
+
+def _check_ice(links: LinksConfig) -> list[str]:
+    """What does not go together: a server that would never be asked is a mistake, and not to be found out at night."""
+    problems = []
+    if links.stun_servers and links.ice not in ("stun", "turn"):
+        problems.append(f'stun_servers = … and ice = "{links.ice}": they are not asked then; write ice = "stun"')
+    if links.turn_servers and links.ice not in ("turn", "relay_only"):
+        problems.append(f'turn_servers = … and ice = "{links.ice}": they are not used then; write ice = "turn"')
+    if links.ice in ("turn", "relay_only") and not links.turn_servers:
+        problems.append(f'ice = "{links.ice}" without turn_servers: name one of them, or write ice = "stun"')
+    if links.turn_servers and not links.turn_credentials:
+        problems.append("turn_servers = … without turn_credentials: name a file of two lines, user and password")
+    return problems
 
 
 def _unknown_top(name: str, table: object) -> str:

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from meshd.config import PUSH_SERVICE_PRESETS, PushConfig, service_url
+from meshd.config import PushConfig, service_url
+from meshd.config_checks import PUSH_SERVICE_PRESETS
 from meshd.core.commands import AcknowledgePush, CloseUserAgent, OpenUserAgent, RegisterChannel, UnregisterChannel
 from meshd.core.events import (
     ChannelRefused,

@@ -14,12 +14,12 @@ from meshd.config import (
     Config,
     changes_between,
     name_from_host,
-    origin_of,
     reloaded,
     resolve,
     service_url,
     settings_of,
 )
+from meshd.config_checks import origin_of
 from meshd.config_toml import MAX_CONFIG_SIZE, parse, toml_of
 from meshd.daemon.document_config import FILES
 from meshd.errors import ConfigError
@@ -49,7 +49,8 @@ def test_defaults_are_themselves_allowed() -> None:
 
 def test_values_arrive() -> None:
     config = parse(
-        '[links]\naddresses = ["::1", "192.0.2.1"]\nstun_servers = ["stun:[2001:db8::1]:3478"]\ngather_timeout = 1\n'
+        '[links]\naddresses = ["::1", "192.0.2.1"]\nice = "stun"\n'
+        'stun_servers = ["stun:[2001:db8::1]:3478"]\ngather_timeout = 1\n'
         '[push]\nservices = ["ws://127.0.0.1:80/x", "mozilla"]\ntrusted_origins = ["http://[::1]:8080"]'
     )
     assert config.links.addresses == ("::1", "192.0.2.1")
@@ -81,6 +82,17 @@ def test_values_arrive() -> None:
         ('[links]\naddresses = ["localhost"]', "an IP address without port"),
         ('[links]\nstun_servers = ["stun.example.org"]', "stun:host:port"),
         ('[links]\nstun_servers = ["stun:h:99999"]', "stun:host:port"),
+        ('[links]\nstun_servers = ["stun://192.0.2.7"]', "without //"),
+        ('[links]\nstun_servers = ["stuns:h:5349"]', "stun: instead of stuns:"),
+        ('[links]\nstun_servers = ["turn:h:3478"]', "stun:host:port"),
+        ('[links]\nstun_servers = ["stun:2001:db8::7:3478"]', "stun:[2001:db8::7]:3478"),
+        ('[links]\nturn_servers = ["turn:h:3478?transport=sctp"]', "?transport=udp or ?transport=tcp"),
+        ('[links]\nturn_servers = ["turns:h?transport=udp"]', "DTLS is not supported"),
+        ('[links]\nstun_servers = ["stun:h:3478"]', 'they are not asked then; write ice = "stun"'),
+        ('[links]\nturn_servers = ["turn:h:3478"]', 'they are not used then; write ice = "turn"'),
+        ('[links]\nice = "relay_only"', "without turn_servers"),
+        ('[links]\nice = "turn"\nturn_servers = ["turn:h"]', "without turn_credentials"),
+        ('[links]\nice = "relay"', 'one of "none", "mesh", "stun", "turn", "relay_only"'),
         ('[push]\nservices = ["mozila"]', "did you mean 'mozilla'?"),
         ('[push]\nservices = ["https://push.example.org"]', "wss:// or ws://"),
         ('[push]\ntrusted_origins = ["http://127.0.0.1:80/"]', "scheme, host and port alone"),

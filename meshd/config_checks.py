@@ -1,0 +1,102 @@
+"""Checks of single texts of the configuration. Each gives what to write instead, or ''. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from meshd.ice_servers import parse_ice_server
+from meshd.ids import MAX_NAME_CHARS, is_name
+
+# Policy
+PUSH_SERVICE_PRESETS: Mapping[str, str] = {"mozilla": "wss://push.services.mozilla.com/"}
+
+
+def check_name(text: str) -> str:
+    """A member's name, or nothing."""
+    if not text or is_name(text):
+        return ""
+    return f"1 to {MAX_NAME_CHARS} of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends, or \"\""
+
+
+def check_path(text: str) -> str:
+    """An absolute path, or nothing."""
+    return "" if not text or text.startswith("/") else "an absolute path"
+
+
+def check_group(text: str) -> str:
+    """A Unix group, or nothing."""
+    return "" if re.fullmatch(r"([A-Za-z_][A-Za-z0-9_.-]{0,31}|[0-9]{1,10})?", text) else "a group's name or number"
+
+
+def check_address(text: str) -> str:
+    """An IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return "an IP address without port, as 192.0.2.7 or 2001:db8::7"
+    return ""
+
+
+def check_stun_server(text: str) -> str:
+    """A STUN server (RFC 7064)."""
+    return _server_problem(text, "stun")
+
+
+def check_turn_server(text: str) -> str:
+    """A TURN server (RFC 7065)."""
+    return _server_problem(text, "turn", "turns")
+
+
+def _server_problem(text: str, *schemes: str) -> str:
+    try:
+        parse_ice_server(text, *schemes)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def check_service(text: str) -> str:
+    """A push service to receive by."""
+    wanted = f"one of {', '.join(PUSH_SERVICE_PRESETS)}, or a URL that starts with wss:// or ws://"
+    if text in PUSH_SERVICE_PRESETS:
+        return ""
+    if "://" not in text:
+        near = difflib.get_close_matches(text, PUSH_SERVICE_PRESETS, 1)
+        return f"{wanted}; did you mean {near[0]!r}?" if near else wanted
+    return "" if _has_host(text, ("ws", "wss")) else wanted
+
+
+def check_origin(text: str) -> str:
+    """An origin (RFC 6454)."""
+    wanted = "scheme, host and port alone, as http://127.0.0.1:8080"
+    return "" if _has_host(text, ("http", "https")) and origin_of(text) == text else wanted
+
+
+def check_subject(text: str) -> str:
+    """VAPID's ``sub`` (RFC 8292)."""
+    return "" if re.fullmatch(r"mailto:[^@\s]+@[^@\s]+|https://[^\s]+", text) else "a mailto: or https: URL"
+
+
+def _has_host(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def origin_of(url: str) -> str:
+    """The origin of a URL in its canonical form (RFC 6454 section 6.2): no default port, no path, lower case.
+
+    Raises ValueError for what is no URL.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    shown = f"[{host}]" if ":" in host else host
+    default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
+    port = "" if parts.port in (None, default) else f":{parts.port}"
+    return f"{parts.scheme}://{shown}{port}"
