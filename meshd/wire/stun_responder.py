@@ -20,10 +20,10 @@ MAX_SOURCES = 4_096  # whose rate is remembered
 
 
 class StunResponder:
-    """``counters`` says what became of the requests: ``answered``, ``limited``, ``ignored``."""
+    """``counters`` gets what became of the requests: ``stun_answered``, ``stun_limited``, ``stun_ignored``."""
 
-    def __init__(self) -> None:
-        self.counters: Counter[str] = Counter()
+    def __init__(self, counters: Counter[str]) -> None:
+        self.counters = counters
         self._by_source = RateLimiter(SOURCE_RATE, SOURCE_BURST, MAX_SOURCES)
         self._total = RateLimiter(TOTAL_RATE, TOTAL_BURST, 1)
 
@@ -43,12 +43,12 @@ class StunResponder:
         except MalformedMessage:
             request = None
         if not isinstance(request, stun.BindingRequest) or request.is_check or not port:
-            self.counters["ignored"] += 1
+            self.counters["stun_ignored"] += 1
             return None
         if self._by_source.take(source_key(host), now) or self._total.take("", now):
-            self.counters["limited"] += 1
+            self.counters["stun_limited"] += 1
             return None
-        self.counters["answered"] += 1
+        self.counters["stun_answered"] += 1
         if request.change_address or request.change_port:
             # There is no second socket to answer from, and RFC 5780 section 6.1 wants to hear that.
             refused = (stun.CHANGE_REQUEST, *request.unknown)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ ASKER = ("203.0.113.7", 40_000)
 
 
 def test_whoever_asks_learns_the_address_it_came_from() -> None:
-    responder = StunResponder()
+    responder = StunResponder(Counter())
     for source in (ASKER, ("2001:db8::7", 1)):
         answer = responder.answer(PLAIN, source, 0.0)
         assert answer is not None
@@ -23,25 +25,25 @@ def test_whoever_asks_learns_the_address_it_came_from() -> None:
     mapped = responder.answer(PLAIN, ("::ffff:203.0.113.9", 9), 0.0)
     assert mapped is not None
     assert stun.decode(mapped) == BindingSuccess(TRANSACTION, ("203.0.113.9", 9)), "seen by a socket of both families"
-    assert responder.counters == {"answered": 3}
+    assert responder.counters == {"stun_answered": 3}
 
 
 def test_what_it_cannot_do_it_refuses() -> None:
-    answer = StunResponder().answer(stun.encode(BindingRequest(TRANSACTION, change_port=True)), ASKER, 0.0)
+    answer = StunResponder(Counter()).answer(stun.encode(BindingRequest(TRANSACTION, change_port=True)), ASKER, 0.0)
     assert answer is not None
     assert stun.decode(answer) == BindingError(TRANSACTION, 420, unknown=(stun.CHANGE_REQUEST,))
 
 
 def test_checks_and_answers_are_not_answered() -> None:
-    responder = StunResponder()
+    responder = StunResponder(Counter())
     check = PLAIN[:2] + b"\0\x08" + PLAIN[4:] + b"\x00\x06\x00\x04ab:c"
     for data in (check, stun.encode(BindingSuccess(TRANSACTION, ASKER)), b"", b"\x16\xfe\xfd" + bytes(40)):
         assert responder.answer(data, ASKER, 0.0) is None
-    assert responder.counters == {"ignored": 4}
+    assert responder.counters == {"stun_ignored": 4}
 
 
 def test_a_household_gets_a_burst_and_then_a_trickle() -> None:
-    responder = StunResponder()
+    responder = StunResponder(Counter())
 
     def answers(host: str, now: float, asked: int = 200) -> int:
         return sum(responder.answer(PLAIN, (host, 1_024 + i), now) is not None for i in range(asked))
@@ -54,7 +56,7 @@ def test_a_household_gets_a_burst_and_then_a_trickle() -> None:
 
 
 def test_a_flood_from_everywhere_is_bounded_in_answers_and_memory() -> None:
-    responder = StunResponder()
+    responder = StunResponder(Counter())
     sources = ((f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", 5_000) for i in range(3 * MAX_SOURCES))
     assert sum(responder.answer(PLAIN, source, 0.0) is not None for source in sources) == TOTAL_BURST
     assert responder.remembered <= MAX_SOURCES
@@ -75,5 +77,5 @@ def test_a_flood_from_everywhere_is_bounded_in_answers_and_memory() -> None:
     st.integers(0, 65_535),
 )
 def test_no_answer_is_much_longer_than_its_request(data: bytes, host: str, port: int) -> None:
-    answer = StunResponder().answer(data, (host, port), 0.0)
+    answer = StunResponder(Counter()).answer(data, (host, port), 0.0)
     assert answer is None or len(answer) <= len(data) + 24

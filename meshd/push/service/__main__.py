@@ -36,6 +36,7 @@ def main() -> None:
             state_dir=Path(state),
             listen=arguments.listen,
             public_url=arguments.public_url,
+            stun=arguments.stun,
             limits=with_limits(Limits(), arguments.limit),
         )
         trio.run(_run, config)
@@ -44,7 +45,8 @@ def main() -> None:
     except StoreError as error:
         _fail(str(error), _EXIT_REFUSED)
     except OSError as error:
-        _fail(f"cannot listen on {arguments.listen}: {error.strerror or error}", _EXIT_REFUSED)
+        where = " or ".join(filter(None, (arguments.listen, arguments.stun)))
+        _fail(f"cannot listen on {where}: {error.strerror or error}", _EXIT_REFUSED)
 
 
 async def _run(config: ServiceConfig) -> None:
@@ -97,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="default %(default)s")
     parser.add_argument("--state", metavar="DIR", help="where it keeps its database; default $STATE_DIRECTORY")
     parser.add_argument("--public-url", metavar="URL", help="the origin that others reach it at; default http://LISTEN")
+    parser.add_argument(
+        "--stun", metavar="HOST:PORT", help='where STUN is answered (UDP), or "off"; default: the port of --listen'
+    )
     parser.add_argument("--log", choices=("json", "console"), default="console", help="form of the log, on stderr")
     parser.add_argument("--verbose", action="store_true", help="log every accepted push")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=NUMBER", help="change a limit")

@@ -10,15 +10,17 @@ from functools import partial
 
 import trio
 
-from meshd.errors import StoreError
+from meshd.errors import ConfigError, StoreError
 from meshd.push.service.config import ServiceConfig, parse_listen, public_url_for
 from meshd.push.service.delivery import Delivery, log
 from meshd.push.service.endpoints import Endpoints
 from meshd.push.service.http import HttpConnection
 from meshd.push.service.registry import Registry
 from meshd.push.service.store import Store
+from meshd.push.service.stun import OFF, answer_stun, bind_stun
 from meshd.push.service.user_agents import Conversation
 from meshd.push.service.websocket import Stream, WebSocket
+from meshd.wire.stun_responder import StunResponder
 
 # Policy
 _BACKLOG = 512  # connections that wait to be taken: all daemons come back at once after a restart
@@ -32,6 +34,8 @@ class PushService:
         self.public_url = public_url
         self.websocket_url = f"ws{public_url.removeprefix('http')}/"
         self.port = port
+        self.stun_port = 0  # 0: STUN is not answered
+        self.responder = StunResponder(delivery.counters)
         self._limits = config.limits
         self._delivery = delivery
         self._endpoints = Endpoints(delivery, public_url)
@@ -95,11 +99,13 @@ async def serve(
     StoreError, and OSError when the address cannot be had.
     """
     listeners = list(listeners) or await _listen(config.listen)
+    udp: list[trio.socket.SocketType] = []
     try:
+        udp = await _stun_sockets(config, *_address_listened_on(listeners[0]))
         store = await trio.to_thread.run_sync(Store.open, config.state_dir, config.limits)
-    except StoreError:
-        for listener in listeners:
-            listener.socket.close()
+    except (StoreError, ConfigError, OSError):
+        for opened in (*(listener.socket for listener in listeners), *udp):
+            opened.close()
         raise
     try:
         snapshot = await trio.to_thread.run_sync(store.load)
@@ -111,15 +117,31 @@ async def serve(
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
             nursery.start_soon(service.keep_house)
+            for socket in udp:
+                service.stun_port = socket.getsockname()[1]
+                nursery.start_soon(answer_stun, socket, service.responder)
             await nursery.start(partial(trio.serve_listeners, service.serve_stream, listeners))
-            log.info("push_service_ready", url=service.public_url, port=port)
+            log.info("push_service_ready", url=service.public_url, port=port, stun_port=service.stun_port)
             task_status.started(service)
     finally:
         # Blocking, but bounded: what a moment's requests have queued. It must not be skipped by a second cancellation.
         store.close()
-        for listener in listeners:
-            listener.socket.close()
+        for opened in (*(listener.socket for listener in listeners), *udp):
+            opened.close()
         log.info("push_service_stopped")
+
+
+async def _stun_sockets(config: ServiceConfig, host: str, port: int) -> list[trio.socket.SocketType]:
+    """Where STUN is answered. What was asked for by name must be had; the port beside TCP's is a convenience."""
+    if config.stun == OFF or (config.stun is None and not host):
+        return []
+    if config.stun is not None:
+        return await bind_stun(config.stun)
+    try:
+        return await bind_stun(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except OSError as error:
+        log.warning("stun_unavailable", host=host, port=port, reason=error.strerror or str(error))
+        return []
 
 
 async def _listen(listen: str) -> list[trio.SocketListener]:

@@ -63,12 +63,14 @@ class ServiceConfig:
     """``listen`` is ``host:port`` or ``[v6]:port``; port 0 lets the system choose.
 
     ``public_url`` (origin only) is how senders and user agents reach the service, where a proxy stands before it or
-    ``listen`` names no address; without it the address listened on is used.
+    ``listen`` names no address; without it the address listened on is used. ``stun`` is where STUN is answered, over
+    UDP: ``host:port``, ``off``, or None for where ``listen`` is.
     """
 
     state_dir: Path
     listen: str = DEFAULT_LISTEN
     public_url: str | None = None
+    stun: str | None = None
     limits: Limits = field(default_factory=Limits)
 
 
