@@ -133,6 +133,14 @@ class LinksConfig:
         "goes to anyone outside the mesh.",
         choices=("none", "mesh", "stun", "turn", "relay_only"),
     )
+    port: int = _setting(
+        0,
+        "The UDP port of all links, for a firewall or a router that is to let them in. One port serves any number of "
+        "links; several daemons on one machine need one each.",
+        low=0,
+        high=65_535,
+        default_doc="any that is free",
+    )
     stun_servers: tuple[str, ...] = _setting(
         (),
         "STUN servers of others that tell this node its public address; all are asked at once. They see that address "
@@ -181,7 +189,7 @@ class LinksConfig:
     )
     max_links: int = _setting(
         256,
-        "Links at one time, those being opened included. Each takes about 160 KB of memory and one UDP port.",
+        "Links at one time, those being opened included. Each takes about 160 KB of memory.",
         low=2,
         high=4_096,
     )

@@ -1,7 +1,7 @@
 """Gathering (RFC 8445 section 5.1): which addresses of this machine a link may be reached at.
 
 Of our own rather than aioice's, because that leaves out loopback, asks only the first STUN server, waits 5 s for a
-silent one, and binds sockets whose owner is not known until all is over.
+silent one, and binds sockets of each link's own.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from aioice import stun
 from aioice.candidate import candidate_foundation
 from aioice.ice import get_host_addresses
 
-from meshd.links.ice import IceConnection, LinkProtocol
+from meshd.links.ice import IceConnection, LinkPath
 from meshd.wire.session_description import MAX_CANDIDATES, Candidate, candidate_priority
 
 # Policy
-SOCKET_BUFFER_SIZE = 1_048_576  # asked for; the kernel's default (208 KiB) overflows while one burst is decrypted
 LOOPBACK_ADDRESS = "127.0.0.1"
 
 
@@ -60,12 +59,12 @@ def host_addresses(config: GatheringConfig, found: Sequence[str] | None = None) 
 
 
 async def gather(connection: IceConnection, config: GatheringConfig) -> tuple[Candidate, ...]:
-    """Bind a socket on each address and ask the STUN servers; our candidates in order of preference."""
-    sockets = [p for p in [await _bind(connection, a) for a in host_addresses(config)] if p is not None]
-    candidates = [Candidate("host", *_name_of(protocol)) for protocol in sockets]
-    bases = dict(zip(candidates, sockets, strict=True))
-    if config.stun_servers and sockets:
-        for protocol, mapped in await _server_reflexive(sockets, config):
+    """Take a path on each address and ask the STUN servers; our candidates in order of preference."""
+    paths = [path for a in host_addresses(config) if (path := connection.add_path(a)) is not None]
+    candidates = [Candidate("host", *path.address) for path in paths]
+    bases = dict(zip(candidates, paths, strict=True))
+    if config.stun_servers and paths:
+        for protocol, mapped in await _server_reflexive(paths, config):
             candidate = Candidate("srflx", *mapped)
             if not any((c.host, c.port) == mapped for c in candidates):
                 candidates.append(candidate)
@@ -74,7 +73,7 @@ async def gather(connection: IceConnection, config: GatheringConfig) -> tuple[Ca
     for index, candidate in enumerate(candidates):
         base = bases[candidate]
         listed = IceCandidate(
-            foundation=candidate_foundation(candidate.kind, "udp", _name_of(base)[0]),
+            foundation=candidate_foundation(candidate.kind, "udp", base.address[0]),
             component=1,
             transport="udp",
             priority=candidate_priority(candidate.kind, index),
@@ -93,54 +92,30 @@ def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-def _name_of(protocol: LinkProtocol) -> tuple[str, int]:
-    name = protocol.transport.get_extra_info("sockname")
-    return name[0], name[1]
-
-
-async def _bind(connection: IceConnection, address: str) -> LinkProtocol | None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    try:
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            bound.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_SIZE)
-        bound.bind((address, 0))
-        _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: LinkProtocol(connection), sock=bound
-        )
-    except OSError:  # the address has just gone, or is still tentative: the others will do
-        bound.close()
-        connection.counters["address_unusable"] += 1
-        return None
-    return protocol
-
-
-async def _server_reflexive(
-    sockets: list[LinkProtocol], config: GatheringConfig
-) -> list[tuple[LinkProtocol, tuple[str, int]]]:
-    """Ask every server from every IPv4 socket; the first answer counts, so that a silent server costs nothing.
+async def _server_reflexive(paths: list[LinkPath], config: GatheringConfig) -> list[tuple[LinkPath, tuple[str, int]]]:
+    """Ask every server from every IPv4 address; the first answer counts, so that a silent server costs nothing.
 
     IPv6 is left out: where it is translated at all, host candidates do not work anyway.
     """
-    counters = sockets[0].receiver.counters
+    counters = paths[0].receiver.counters
 
-    async def ask(protocol: LinkProtocol, server: str) -> tuple[str, int] | None:
+    async def ask(protocol: LinkPath, server: str) -> tuple[str, int] | None:
         host, _, port = server.removeprefix("stun:").rpartition(":")
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_DGRAM)
             address = (str(found[0][4][0]), int(port))
-            if _is_loopback(_name_of(protocol)[0]) != _is_loopback(address[0]):
+            if _is_loopback(protocol.address[0]) != _is_loopback(address[0]):
                 return None  # there is no way between the two
             request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
-            response, _ = await protocol.request(request, address)
+            response = await protocol.shared.request(request, address, protocol.address[0])
             mapped: tuple[str, int] = response.attributes["XOR-MAPPED-ADDRESS"]
         except (OSError, KeyError, stun.TransactionError):
             counters["stun_server_failed"] += 1
             return None
         return mapped
 
-    async def first_answer(protocol: LinkProtocol) -> tuple[LinkProtocol, tuple[str, int]] | None:
+    async def first_answer(protocol: LinkPath) -> tuple[LinkPath, tuple[str, int]] | None:
         asking = {asyncio.create_task(ask(protocol, server), name="stun-server") for server in config.stun_servers}
         try:
             for answer in asyncio.as_completed(asking):
@@ -151,9 +126,7 @@ async def _server_reflexive(
             for task in asking:
                 task.cancel()
 
-    waiting = {
-        asyncio.create_task(first_answer(p), name="server-reflexive") for p in sockets if ":" not in _name_of(p)[0]
-    }
+    waiting = {asyncio.create_task(first_answer(p), name="server-reflexive") for p in paths if ":" not in p.address[0]}
     try:
         done, silent = await asyncio.wait(waiting, timeout=config.gather_timeout) if waiting else (set(), set())
     finally:

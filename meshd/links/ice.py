@@ -9,79 +9,148 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
 
 from aioice import Candidate, Connection, ConnectionClosed, stun
 from aioice import ice as aioice_ice
 
+from meshd.links.demux import Address
+from meshd.links.socket import LinkSockets, SharedSocket
 from meshd.links.webrtc import RTCIceGatherer
 
 # Specification
-MAX_STUN_FIRST_BYTE = 3  # RFC 7983 section 7: what the first byte of a datagram says
-DTLS_FIRST_BYTES = range(20, 64)
 CONSENT_TIMEOUT = 30.0  # RFC 7675 section 5.1
 CONSENT_INTERVAL = 5.0  # the same; drawn anew each time between 0.8 and 1.2 of it
 
 # Policy
 CHECK_INTERVAL = 0.02  # Ta, between two connectivity checks of one link (RFC 8445 section 14.2 allows 5 ms and more)
 CONSENT_RETRANSMISSIONS = 3  # 0.5 + 1 + 2 + 4 s: answers count that take up to 7.5 s
-MAX_RECEIVE_QUEUE = 1_024  # datagrams that wait for DTLS; beyond it they are dropped, as a full socket would
+MAX_EARLY_RECORDS = 16  # datagrams of DTLS that come before ICE is done here; further ones are dropped, and sent again
+MAX_PAIRS = 256  # candidate pairs of one link; aioice learns peer-reflexive candidates without end (RFC 8445 6.1.2.5)
 
 
-class LinkProtocol(aioice_ice.StunProtocol):
-    """One UDP socket of a link. Takes STUN from anyone, DTLS from known addresses, and nothing else."""
+class LinkPath(aioice_ice.StunProtocol):
+    """One local address of a link, on a socket that all links share: what aioice takes for a socket of its own."""
 
     receiver: IceConnection
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Know the socket from its first moment, so that a cancelled gathering cannot lose it."""
-        super().connection_made(transport)
-        self.receiver.adopt(self)
+    def __init__(self, connection: IceConnection, shared: SharedSocket, address: str) -> None:
+        super().__init__(connection)
+        self.transactions = shared.transactions  # responses are found by their transaction id alone
+        self.address: Address = (address, shared.port)
+        self.shared = shared
 
-    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        """Sort a datagram by its first byte (RFC 7983).
+    def send_stun(self, message: stun.Message, addr: Address) -> None:
+        """Send a STUN message. Nothing here can fail: retransmissions come due after the end, too."""
+        self.shared.send(bytes(message), addr, self.address[0])
 
-        Upstream parses everything as STUN first, hands whatever is not STUN to DTLS from any source (so that anyone
-        can race the peer's ClientHello), dies of an empty datagram in DTLS and of some malformed STUN right here.
-        """
-        assert isinstance(data, bytes)
-        receiver = self.receiver
-        if not data:
-            receiver.counters["datagram_empty"] += 1
-        elif data[0] in DTLS_FIRST_BYTES:
-            if receiver.knows(self, (addr[0], addr[1])):
-                receiver.data_received(data, 1)
-            else:
-                receiver.counters["datagram_foreign"] += 1
-        elif data[0] > MAX_STUN_FIRST_BYTE:
-            receiver.counters["datagram_unknown"] += 1
-        else:
-            try:
-                stun.parse_message(data)
-                super().datagram_received(data, addr)
-            except Exception:  # struct.error, KeyError, UnicodeError, AssertionError: whatever the sender thought of
-                receiver.counters["stun_malformed"] += 1
+    async def send_data(self, data: bytes, addr: Address) -> None:
+        """Send one datagram."""
+        self.shared.send(data, addr, self.address[0])
 
-    def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
-        """Send, unless the socket is closing: a retransmission may come due after that."""
-        if not self.transport.is_closing():
-            super().send_stun(message, addr)
+    def send_batch(self, batch: bytes, size: int, addr: Address) -> None:
+        """Send datagrams of ``size`` bytes, the last one perhaps shorter."""
+        self.shared.send_batch(batch, size, addr, self.address[0])
+
+    async def close(self) -> None:
+        """The socket stays: it is everybody's."""
 
 
 class IceConnection(Connection):
-    """aioice's connection for exactly one component; its candidates come from ``meshd.links.gathering``."""
+    """aioice's connection for exactly one component; its candidates come from ``meshd.links.gathering``.
 
-    def __init__(self, *, controlling: bool, ufrag: str, pwd: str, counters: Counter[str]) -> None:
+    ``on_record(datagram)`` gets DTLS records, and says whether they were meant for this link; ``on_flush()`` is called
+    when no more come for now, ``on_lost()`` when the peer has taken its consent back by silence.
+    """
+
+    def __init__(
+        self, *, controlling: bool, ufrag: str, pwd: str, sockets: LinkSockets, counters: Counter[str]
+    ) -> None:
         super().__init__(ice_controlling=controlling, local_username=ufrag, local_password=pwd)
         self.counters = counters
         self.consent_expired = False
+        self.is_handshaking = True
+        self.on_record: Callable[[bytes], bool] = self._keep_record
+        self.on_flush: Callable[[], None] = _nothing
+        self.on_lost: Callable[[], None] = _nothing
+        self._early_records: list[bytes] = []
+        self._paths: dict[str, LinkPath] = {}
+        self._sockets = sockets
+        sockets.demux.add(ufrag, self)
 
-    def adopt(self, protocol: LinkProtocol) -> None:
-        """Own a socket from now on: ``close()`` closes it."""
-        if self._closing:
-            protocol.transport.abort()
+    # -- paths --------------------------------------------------------------------------------------------------------
+
+    def add_path(self, address: str) -> LinkPath | None:
+        """Use that local address from now on; None: there is no socket for it."""
+        shared = self._sockets.for_address(address)
+        if shared is None or self._closing:
+            return None
+        path = self._paths[address] = LinkPath(self, shared, address)
+        self._protocols.append(path)
+        return path
+
+    def receive_request(self, request: stun.Message, source: Address, local_address: str) -> None:
+        """Answer a connectivity check of the peer."""
+        path = self._paths.get(local_address)
+        if path is None or not hasattr(path, "local_candidate"):
+            self.counters["stun_elsewhere"] += 1  # an address that we have not offered
+            return
+        try:
+            self.request_received(request, source, path)
+        except Exception:  # an attribute is missing that aioice takes for granted
+            self.counters["stun_malformed"] += 1
+
+    def receive_record(self, datagram: bytes) -> bool:
+        """Take DTLS records from an address that this link claims."""
+        return self.on_record(datagram)
+
+    def flush(self) -> None:
+        """No more for now."""
+        self.on_flush()
+
+    def check_incoming(self, message: stun.Message, addr: Address, protocol: aioice_ice.StunProtocol) -> None:
+        """An authentic check of the peer: where it came from is the peer's address, for DTLS too."""
+        if len(self._check_list) >= MAX_PAIRS and not self._is_paired(protocol, addr):
+            self.counters["candidate_overflow"] += 1
+            return
+        super().check_incoming(message, addr, protocol)
+        self._sockets.demux.claim(self, addr, proven=True)
+
+    def _is_paired(self, protocol: aioice_ice.StunProtocol, address: Address) -> bool:
+        return any(pair.protocol is protocol and pair.remote_addr == address for pair in self._check_list)
+
+    def _pair_remote_candidate(self, remote_candidate: Candidate) -> None:
+        """The description names that address, or a name that has been resolved to it."""
+        super()._pair_remote_candidate(remote_candidate)
+        if not self._closing:
+            address = (remote_candidate._network_host, remote_candidate.port)
+            self._sockets.demux.claim(self, address, proven=False)
+
+    def _keep_record(self, datagram: bytes) -> bool:
+        """Keep it until DTLS begins here. Upstream's queue has no end."""
+        if len(self._early_records) >= MAX_EARLY_RECORDS:
+            self.counters["datagram_overflow"] += 1
         else:
-            self._protocols.append(protocol)
+            self._early_records.append(datagram)
+        return True
+
+    def take_early_records(self) -> list[bytes]:
+        """What came before DTLS began."""
+        early, self._early_records = self._early_records, []
+        return early
+
+    def send_batch(self, batch: bytes, size: int) -> None:
+        """Send datagrams of ``size`` bytes to the peer, the last one perhaps shorter; nowhere before ICE is done."""
+        pair = self._nominated.get(1)
+        if pair is not None:
+            path = pair.protocol
+            assert isinstance(path, LinkPath)
+            path.send_batch(batch, size, pair.remote_addr)
+
+    async def close(self) -> None:
+        """End it; nothing comes any more from the next datagram on."""
+        self._sockets.demux.remove(self.local_username, self)
+        await super().close()
 
     def gathered(self) -> None:
         """All local candidates there will be are known: connecting may begin."""
@@ -91,24 +160,10 @@ class IceConnection(Connection):
         """List a candidate of ours."""
         self._local_candidates.append(candidate)
 
-    def knows(self, protocol: LinkProtocol, address: tuple[str, int]) -> bool:
-        """Whether that remote address was named in the description or has proved that it knows our password."""
-        active = self._nominated.get(1)
-        if active is not None and active.protocol is protocol and active.remote_addr == address:
-            return True
-        return any(pair.protocol is protocol and pair.remote_addr == address for pair in self._check_list)
-
     @property
     def selected(self) -> aioice_ice.CandidatePair | None:
         """The pair that carries data, once there is one."""
         return self._nominated.get(1)
-
-    def data_received(self, data: bytes, component: int) -> None:
-        """Queue a datagram for DTLS. Upstream's queue has no end."""
-        if self._queue.qsize() >= MAX_RECEIVE_QUEUE:
-            self.counters["datagram_overflow"] += 1
-        else:
-            super().data_received(data, component)
 
     async def get_event(self) -> aioice_ice.ConnectionEvent | None:
         """The next event. After the end upstream answers None at once, for which aiortc asks again, for ever."""
@@ -180,6 +235,7 @@ class IceConnection(Connection):
             self.consent_expired = True
             self._query_consent_task = None  # close() would wait for this very task
             await self.close()
+            self.on_lost()
         finally:
             for task in asking:
                 task.cancel()
@@ -192,3 +248,6 @@ class LinkGatherer(RTCIceGatherer):
         super().__init__(iceServers=[])
         self._connection = connection
 
+
+def _nothing() -> None:
+    pass

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from OpenSSL import SSL
-
 from meshd.core.events import (
     Event,
     LinkClosed,
@@ -26,19 +24,18 @@ from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.certificate import LinkCertificate, fingerprint_of
 from meshd.links.descriptor import Lent
+from meshd.links.dtls import LinkDtls
 from meshd.links.gathering import GatheringConfig, gather
 from meshd.links.guest import Tasks
 from meshd.links.ice import IceConnection, LinkGatherer
 from meshd.links.outbox import Outbox
 from meshd.links.remote import add_addresses, add_names, dtls_role
 from meshd.links.sctp import CHANNEL_ID, GuardedSctp
+from meshd.links.socket import LinkSockets
 from meshd.links.streams import BULK, LinkStreams
 from meshd.links.webrtc import (
     RTCDataChannel,
     RTCDataChannelParameters,
-    RTCDtlsFingerprint,
-    RTCDtlsParameters,
-    RTCDtlsTransport,
     RTCIceParameters,
     RTCIceTransport,
     RTCSctpCapabilities,
@@ -72,6 +69,7 @@ class Surroundings:
     on_fault: Callable[[LinkId, BaseException], None]
     on_gone: Callable[[LinkId], None]
     tasks: Tasks
+    sockets: LinkSockets
     counters: Counter[str]
 
 
@@ -93,12 +91,13 @@ class Link:
         self._around = around
         self._connection = IceConnection(
             controlling=offerer,
-            ufrag=base64.b64encode(secrets.token_bytes(3)).decode(),
+            ufrag=around.sockets.new_ufrag(),
             pwd=base64.b64encode(secrets.token_bytes(18)).decode(),
+            sockets=around.sockets,
             counters=around.counters,
         )
         self._ice = RTCIceTransport(LinkGatherer(self._connection))
-        self._dtls = RTCDtlsTransport(self._ice, [certificate])
+        self._dtls = LinkDtls(self._ice, self._connection, certificate, self._packet)
         self._sctp = GuardedSctp(self._dtls, self._misbehaved, self._sent_all)
         self._channel: RTCDataChannel | None = None
         self._outbox = Outbox()
@@ -208,7 +207,6 @@ class Link:
         role = dtls_role(self._offerer, remote.setup)
         if role is None:
             raise _LinkFailed("bad_description")
-        self._dtls._set_role(role)  # aiortc would follow the ICE role, which is not what the description says
         names = await add_addresses(self._ice, remote, self._around.config)
         self._around.tasks.start(add_names(self._ice, names), f"link-{self._link}-names")
         await self._ice.start(RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd))
@@ -216,12 +214,10 @@ class Link:
             raise _LinkFailed("ice_failed")
 
         self._dtls.on("statechange", self._dtls_changed)
-        await self._dtls.start(RTCDtlsParameters([RTCDtlsFingerprint("sha-256", remote.fingerprint.hex(":").upper())]))
+        self._connection.on_lost = self._dtls.end
+        await self._dtls.handshake(role, remote.fingerprint)
         if self._dtls.state != "connected":
-            await self._alert()
             raise _LinkFailed("dtls_failed")
-        if self._dtls._task is not None:
-            self._dtls._task.add_done_callback(self._dtls_ended)
 
         channel = RTCDataChannel(
             self._sctp, RTCDataChannelParameters(label=CHANNEL_LABEL, negotiated=True, id=CHANNEL_ID)
@@ -234,13 +230,6 @@ class Link:
         self._channel = channel
         await self._sctp.start(RTCSctpCapabilities(maxMessageSize=remote.max_message_size), remote.sctp_port)
         await self._up.wait()
-
-    async def _alert(self) -> None:
-        """Tell the peer that DTLS is over: aiortc does not after a failure, and the peer would wait for a timer."""
-        if self._dtls._ssl is not None:
-            with contextlib.suppress(SSL.Error, ConnectionError):
-                self._dtls._ssl.shutdown()
-                await self._dtls._write_ssl()
 
     async def _linger(self) -> None:
         """Let what is queued reach the peer."""
@@ -289,8 +278,7 @@ class Link:
 
     def _opened(self) -> None:
         selected = self._connection.selected
-        tls = self._dtls._ssl
-        peer_certificate = None if tls is None else tls.get_peer_certificate(as_cryptography=True)
+        peer_certificate = self._dtls.peer_certificate
         if selected is None or peer_certificate is None:
             self._end("fault")
             return
@@ -334,10 +322,11 @@ class Link:
         if self._dtls.state == "closed":
             self._channel_closed()
 
-    def _dtls_ended(self, task: asyncio.Future[None]) -> None:
-        # Nobody else looks at what aiortc's reading task died of.
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._around.on_fault(self._link, error)
+    def _packet(self, packet: bytes) -> None:
+        if self._dtls._data_receiver is None:
+            return  # we shall send an INIT ourselves, in a moment
+        with contextlib.suppress(StopIteration):
+            self._sctp._handle_data(packet).send(None)  # a coroutine that waits for nothing
 
     def _misbehaved(self, error: Exception) -> None:
         self._around.counters["peer_misbehaved"] += 1

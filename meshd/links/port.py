@@ -19,6 +19,7 @@ from meshd.links.certificate import DailyCertificate
 from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
 from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
+from meshd.links.socket import LinkSockets, SocketsConfig
 
 # Policy
 CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
@@ -28,7 +29,7 @@ OnFault = Callable[[LinkId | None, BaseException], None]
 TakeDescriptor = Callable[[int], Lent | None]  # what is kept under that number, and no more afterwards
 
 
-class LinksConfig(LinkConfig, Protocol):
+class LinksConfig(LinkConfig, SocketsConfig, Protocol):
     """What this room reads of ``meshd.config.LinksConfig``."""
 
     @property
@@ -38,6 +39,8 @@ class LinksConfig(LinkConfig, Protocol):
 
 class LinkPort:
     """All links of this node. ``submit`` never waits, and never delivers an event before it has returned.
+
+    Raises ConfigError at once if the configured UDP port cannot be had.
 
     ``counters`` counts what the network and the peers did wrong, by a short name each.
     """
@@ -56,6 +59,7 @@ class LinkPort:
         self._links: dict[LinkId, Link] = {}
         self._leaving: dict[LinkId, Link] = {}  # closed by us, not gone yet
         self._certificate = DailyCertificate()
+        self.sockets = LinkSockets(config, self.counters)
         self._tasks = Tasks(lambda error, name: on_fault(None, error))
         self._around = Surroundings(
             config=config,
@@ -63,6 +67,7 @@ class LinkPort:
             on_fault=on_fault,
             on_gone=self._gone,
             tasks=self._tasks,
+            sockets=self.sockets,
             counters=self.counters,
         )
         self._stopping = False
@@ -97,7 +102,7 @@ class LinkPort:
     def _prepare(self, command: PrepareLink) -> None:
         if command.link in self._links or command.link in self._leaving:
             raise LocalMisuse(f"there is a link {command.link} already")
-        # Links that are still saying goodbye count too: they hold sockets.
+        # Links that are still saying goodbye count too: they hold memory.
         if self._stopping or len(self) >= self._config.max_links:
             self.counters["link_limit"] += 1
             asyncio.get_running_loop().call_soon(self._deliver, LinkClosed(command.link, "link_limit"))
@@ -116,6 +121,7 @@ class LinkPort:
         for link in list(self._links):
             self.submit(CloseLink(link))
         await from_asyncio(self._tasks.end(CLOSE_TIMEOUT), "links-close")
+        self.sockets.close()
 
 
 @asynccontextmanager

@@ -71,6 +71,7 @@ with _without_media():
         RTCSctpCapabilities,
         RTCSctpTransport,
     )
+    from aiortc.rtcdtlstransport import State as DtlsState
     from aiortc.rtcsctptransport import (
         AbortChunk,
         Chunk,
@@ -85,6 +86,7 @@ __all__ = [
     "AbortChunk",
     "Chunk",
     "DataChunk",
+    "DtlsState",
     "ForwardTsnChunk",
     "InitChunk",
     "RTCCertificate",

@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import pytest
@@ -19,6 +21,7 @@ from meshd.links.gathering import gather, host_addresses
 from meshd.links.guest import from_asyncio
 from meshd.links.ice import IceConnection
 from meshd.links.remote import dtls_role, usable
+from meshd.links.socket import LinkSockets
 from meshd.wire.session_description import Candidate
 
 
@@ -50,7 +53,7 @@ def test_round_trips_longer_than_a_retransmission_keep_consent(monkeypatch):
     async def main() -> None:
         async with two_ends() as (a, b):
             await link_up(a, b)
-            prompt = ice.LinkProtocol.send_stun
+            prompt = ice.LinkPath.send_stun
             late = 0
 
             def delayed(self, message, addr) -> None:
@@ -61,7 +64,7 @@ def test_round_trips_longer_than_a_retransmission_keep_consent(monkeypatch):
                 else:
                     prompt(self, message, addr)
 
-            monkeypatch.setattr(ice.LinkProtocol, "send_stun", delayed)
+            monkeypatch.setattr(ice.LinkPath, "send_stun", delayed)
             await trio.sleep(0.6)  # twice what it takes without consent
             assert late > 4
             assert a.of(LinkClosed) == b.of(LinkClosed) == []
@@ -74,7 +77,7 @@ def test_without_any_answer_consent_expires(monkeypatch):
     async def main() -> None:
         async with two_ends() as (a, b):
             await link_up(a, b)
-            monkeypatch.setattr(ice.LinkProtocol, "send_stun", lambda self, message, addr: None)
+            monkeypatch.setattr(ice.LinkPath, "send_stun", lambda self, message, addr: None)
             assert (await a.wait(LinkClosed)).reason == "consent_expired"
 
     run_clean(main)
@@ -82,9 +85,12 @@ def test_without_any_answer_consent_expires(monkeypatch):
 
 def test_a_closed_connection_says_so_instead_of_spinning():
     async def main() -> None:
-        connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, counters=Counter())
-        await from_asyncio(connection.close())
-        assert await from_asyncio(connection.get_event()) is not None
+        async def work() -> None:
+            async with connection_of(Config(), Counter()) as connection:
+                await connection.close()
+                assert await connection.get_event() is not None
+
+        await from_asyncio(work())
 
     run_clean(main)
 
@@ -98,6 +104,17 @@ class Config:
     addresses: tuple[str, ...] = ()
     stun_servers: tuple[str, ...] = ()
     gather_timeout: float = 5.0
+    port: int = 0
+
+
+@asynccontextmanager
+async def connection_of(config: Config, counters: Counter[str]) -> AsyncIterator[IceConnection]:
+    """A connection on sockets of its own."""
+    sockets = LinkSockets(config, counters)
+    connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, sockets=sockets, counters=counters)
+    yield connection
+    await connection.close()
+    sockets.close()
 
 
 FOUND = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "127.0.0.2", "::1"]
@@ -152,12 +169,11 @@ def test_stun_servers_are_raced_and_a_silent_one_costs_nothing():
         names = [f"127.0.0.1:{s.getsockname()[1]}" for s in (silent, transport.get_extra_info("socket"))]
         counters: Counter[str] = Counter()
         for servers, timeout, expected in ((names, 60.0, mapped), (names[:1], 0.02, None)):
-            connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, counters=counters)
             config = Config(True, ("127.0.0.1",), tuple(servers), timeout)
-            host, *rest = await gather(connection, config)
-            assert host.kind == "host"
-            assert [(c.kind, (c.host, c.port)) for c in rest] == ([("srflx", expected)] if expected else [])
-            await connection.close()
+            async with connection_of(config, counters) as connection:
+                host, *rest = await gather(connection, config)
+                assert host.kind == "host"
+                assert [(c.kind, (c.host, c.port)) for c in rest] == ([("srflx", expected)] if expected else [])
         assert counters == {"stun_server_silent": 1}
         transport.close()
         silent.close()
@@ -176,11 +192,11 @@ def test_an_address_that_is_gone_is_left_out():
             prepared = await a.wait(LinkPrepared)
             assert [c.host for c in prepared.description.candidates] == ["127.0.0.1", "127.99.99.99"]
         counters: Counter[str] = Counter()
-        connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, counters=counters)
+        config = Config(True, ("127.0.0.1", "::ffff:127.0.0.9"))
 
         async def work() -> None:
-            assert await gather(connection, Config(True, ("127.0.0.1", "::ffff:127.0.0.9"))) != ()
-            await connection.close()
+            async with connection_of(config, counters) as connection:
+                assert await gather(connection, config) != ()
 
         await from_asyncio(work())
 
