@@ -43,8 +43,12 @@ e2e: $(VENV)/.dev ## real daemons end to end
 check: $(VENV)/.dev ## the tests that need root and Debian packages: real systemd, namespaces
 	@$(BIN)/python -m pytest -q -m root
 
-bench: $(VENV)/.dev ## print the figures
-	@$(BIN)/python -m bench.figures
+bench: $(VENV)/.bench build/emulator ## the figures, side by side with others; FULL=1: five seeds of 60 s; ONLY="NAME ..."
+	@$(BIN)/python -m bench $(if $(FULL),--full) $(if $(PAGE),--page) $(if $(ONLY),--only $(ONLY))
+
+build/emulator: bench/emulator/emulator.c
+	@mkdir -p build
+	@cc -O2 -Wall -Wextra -o $@ $< || echo "cc is missing: apt install gcc libc6-dev; the rows with delay and loss are left out" >&2
 
 docs: $(VENV)/.runtime ## write the generated pages anew
 	@$(BIN)/python -m meshd.control.document > docs/control-api.md
@@ -59,8 +63,19 @@ uninstall: ## as root: take all that away; PURGE=1 removes state, configuration 
 	@systemd/install.sh uninstall
 
 clean: ## remove the virtual environment and what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench bench/node/node_modules build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# What the bench compares with. None of it is needed: who is missing is a row that says so.
+$(VENV)/.bench: $(VENV)/.dev bench/node/package-lock.json
+	@echo "Installing what the bench compares with ..."
+	@$(PIP) $(EDITABLE) '.[dev,bench]' || true
+	@command -v npm >/dev/null && npm --prefix bench/node ci --silent --no-audit --no-fund || true
+	@for python in python3.14 python3.13 python3.12 $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3; do \
+		$$python -c '' 2>/dev/null && $$python -m venv .venv-bench 2>/dev/null && \
+		.venv-bench/bin/python -m pip --quiet --quiet --disable-pip-version-check install 'aiolibdatachannel>=2026.10' && break; \
+	done || true
+	@touch $@
 
 $(VENV)/.python:
 	@command -v git >/dev/null || { echo "git is missing: apt install git" >&2; exit 1; }

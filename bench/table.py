@@ -1,0 +1,88 @@
+"""One table for all figures: as text while the bench runs, as a generated section of docs/performance.md on request."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# Policy
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+BUSY_LOAD = 1.0  # of others, for each core: above it wall times say little
+WIDTHS = (50, 12, 22)  # of the columns but the last, as text
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. ``met``: whether the aim is reached; None where there is no aim or no figure."""
+
+    what: str
+    measured: str
+    aim: str = ""
+    ratio: str = ""
+    met: bool | None = None
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """In the order of the columns."""
+        verdict = {True: "met", False: "MISSED", None: ""}[self.met]
+        return self.what, self.aim, " ".join(filter(None, (self.ratio, verdict))), self.measured
+
+
+HEADS = ("measure", "aim", "ratio", "measured")
+
+
+def text_line(cells: tuple[str, ...]) -> str:
+    """One line for a terminal."""
+    padded = [cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=False)]
+    return "  ".join([*padded, cells[-1]]).rstrip()
+
+
+def median(values: Iterable[float]) -> float:
+    """The median; 0 of nothing, so that a run that delivered nothing shows as that."""
+    return statistics.median(list(values) or [0.0])
+
+
+def machine() -> str:
+    """What was measured on, and when: no name, no address."""
+    with open("/proc/cpuinfo") as lines:
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    kernel = platform.release().partition("-")[0]
+    day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return f"{day}; {os.cpu_count()} cores of {model}; Linux {kernel}, Python {platform.python_version()}"
+
+
+class Strangers:
+    """How busy others keep this machine meanwhile: CPU time that neither this process nor its children used."""
+
+    def __init__(self) -> None:
+        self._began = (time.monotonic(), *self._used())
+
+    @staticmethod
+    def _used() -> tuple[float, float]:
+        with open("/proc/stat") as lines:
+            fields = [int(field) for field in lines.readline().split()[1:]]
+        ticks = sum(fields) - fields[3] - fields[4]  # without idle and iowait
+        own = os.times()
+        return ticks / os.sysconf("SC_CLK_TCK"), own.user + own.system + own.children_user + own.children_system
+
+    def load(self) -> float:
+        """Share of all cores, 0 to 1, that went to others since this was made."""
+        began, all_then, own_then = self._began
+        all_now, own_now = self._used()
+        wall = max(time.monotonic() - began, 0.001)
+        return max(0.0, (all_now - all_then) - (own_now - own_then)) / wall / (os.cpu_count() or 1)
+
+
+def write_page(figures: list[Figure], remarks: list[str], page: Path = PAGE) -> None:
+    """Put the table into the generated section of the page."""
+    rows = [HEADS, ("---",) * len(HEADS), *(figure.cells() for figure in figures)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    section = "\n".join([BEGIN, "", *(f"{remark}  " for remark in remarks), "", *lines, "", END])
+    text = page.read_text()
+    page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: section, text, flags=re.DOTALL))
