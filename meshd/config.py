@@ -245,8 +245,9 @@ class MeshConfig:
         reload=True,
     )
     link_timeout: float = _setting(
-        8.0,
-        "Silence after which a link is taken for dead and replaced. At least two heartbeat intervals.",
+        4.5,
+        "Silence after which a link is taken for dead and replaced; on a path with a round trip above half a second, "
+        "somewhat later. At least two heartbeat intervals.",
         unit="seconds",
         low=1,
         high=300,

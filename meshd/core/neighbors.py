@@ -7,7 +7,7 @@ comes up takes its place (make before break).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from meshd import VERSION
@@ -16,13 +16,12 @@ from meshd.core.context import Context
 from meshd.core.events import LinkConnected
 from meshd.core.facts import LinkEnded, LinkProved, NeighborDown, NeighborUp
 from meshd.core.membership import Membership
+from meshd.core.pulse import Pulse
 from meshd.ids import LinkId, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.messages import (
     MIN_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
     Goodbye,
-    Heartbeat,
-    HeartbeatAnswer,
     Hello,
     Message,
     encode_message,
@@ -34,7 +33,6 @@ _BINDING = b"meshd link binding 1\0"
 # Policy
 HELLO_TIMEOUT = 10.0  # seconds from connected to verified
 SAME_MOMENT = 10.0  # seconds; two links of one pair that come up this close together are a race
-RTT_INTERVAL = 10.0  # seconds; also a link that is never idle is measured now and then
 AGENT = f"meshd {VERSION}"
 
 
@@ -48,7 +46,7 @@ class LinkState(Enum):
 
 @dataclass(slots=True)
 class Link:
-    """One link. ``heard`` is when anything last came (monotonic seconds); ``rtt`` in seconds."""
+    """One link."""
 
     id: LinkId
     peer: PeerId
@@ -62,11 +60,7 @@ class Link:
     features: int = 0
     up_since: float = 0.0  # Unix seconds
     up_mono: float = 0.0
-    heard: float = 0.0
-    rtt: float | None = None
-    probe: int = 0  # number of the last heartbeat
-    probed: float | None = None  # when it was sent, while unanswered
-    tried: float = 0.0  # when it was sent
+    pulse: Pulse = field(default_factory=Pulse)
     congested: bool = False
 
 
@@ -118,7 +112,8 @@ class Neighbors:
         link = self._links.get(event.link)
         if link is None:
             return
-        link.connected, link.state, link.heard = event, LinkState.CONNECTED, self._ctx.now.mono
+        link.connected, link.state = event, LinkState.CONNECTED
+        link.pulse.hear(self._ctx.now.mono)
         self._ctx.timer("hello", event.link.to_bytes(8, "big"), HELLO_TIMEOUT)
         signature = self._ctx.suite.sign(
             self._binding(link, self._ctx.own_id, link.peer, event.local_fingerprint, event.remote_fingerprint)
@@ -176,7 +171,6 @@ class Neighbors:
             replaced=old is not None,
         )
         self._ctx.count("links_opened")
-        self._try(link)
         self._ctx.state(NeighborUp(link.peer, old is not None))
 
     def on_closed(self, event_link: LinkId, reason: str) -> Link | None:
@@ -200,6 +194,11 @@ class Neighbors:
     def dismiss(self, link: Link, reason: str) -> None:
         """The other side has said goodbye, or has started again."""
         self._drop(link, reason)
+
+    def give_up(self, link: Link) -> None:
+        """The other side is silent."""
+        self._ctx.count("links_silent")
+        self._drop(link, "silent")
 
     def fail(self, link: Link, reason: str) -> None:
         """End it because of what the other side did."""
@@ -244,36 +243,3 @@ class Neighbors:
             return False
         self._ctx.after(ticket, SendMessage(link.id, encode_message(message), priority))
         return True
-
-    # -- liveness -----------------------------------------------------------------------------------------------------
-
-    def on_heartbeat_timer(self, lateness: float) -> None:
-        """Try idle links, give up silent ones. ``lateness``: how long we ourselves were held up (seconds).
-
-        A node whose own loop was blocked has heard nobody, and blames nobody: it gives everyone the time back.
-        """
-        mesh = self._ctx.config.mesh
-        self._ctx.timer("heartbeat", b"", mesh.heartbeat_interval)
-        for link in list(self._current.values()):
-            if lateness > mesh.heartbeat_interval / 2:
-                link.heard += lateness
-            silence = self._ctx.now.mono - link.heard
-            if silence > mesh.link_timeout:
-                self._ctx.count("links_silent")
-                self._drop(link, "silent")
-            elif silence >= mesh.heartbeat_interval * 0.9 or self._ctx.now.mono - link.tried > RTT_INTERVAL:
-                self._try(link)
-
-    def _try(self, link: Link) -> None:
-        link.probe = (link.probe + 1) & 0xFFFFFFFF
-        link.probed = link.tried = self._ctx.now.mono
-        self.send(link, Heartbeat(link.probe))
-
-    def on_heartbeat(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
-        """Answer, or measure."""
-        if isinstance(message, Heartbeat):
-            self.send(link, HeartbeatAnswer(message.number))
-        elif message.number == link.probe and link.probed is not None:
-            sample = self._ctx.now.mono - link.probed
-            link.rtt = sample if link.rtt is None else link.rtt * 0.875 + sample * 0.125  # RFC 6298's smoothing
-            link.probed = None

@@ -20,6 +20,7 @@ from meshd.core.context import Context
 from meshd.core.delivery import Delivery
 from meshd.core.introductions import Introductions
 from meshd.core.joining import Joining
+from meshd.core.liveness import Liveness
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.peering import Peering
@@ -60,6 +61,7 @@ class Node:
         ctx = self._ctx = Context(config, identity, rng, Instance(rng.randbytes(INSTANCE_SIZE)))
         self.membership = Membership(ctx, stored)
         self.neighbors = Neighbors(ctx, self.membership)
+        self.liveness = Liveness(ctx, self.neighbors)
         self.reconciliation = Reconciliation(ctx, self.membership, self.neighbors)
         self.routing = Routing(ctx, self.membership, self.neighbors)
         self.relay = Relay(ctx, self.membership, self.neighbors, self.routing)
@@ -167,11 +169,11 @@ class Node:
         self.outlook.refresh()
         self.membership.neighbors_changed(self.neighbors.peers())
         mono = self._ctx.now.mono
-        for name in ("heartbeat", "compare", "sweep", "messages", "renewal", "grants"):
+        for name in ("compare", "sweep", "messages", "renewal", "grants"):
             self._ctx.timers.set_at_latest((name, b""), mono + self._ctx.jitter(1.0))
 
     def _end_membership(self) -> None:
-        for name in ("heartbeat", "compare", "renewal", "grants"):
+        for name in ("compare", "renewal", "grants"):
             self._ctx.cancel_timer(name, b"")
         self.outlook.stop()
         self.topology.clear()
@@ -230,6 +232,7 @@ class Node:
                 self.delivery.on_durable(key)
 
     def _on_neighbor_up(self, peer: PeerId) -> None:
+        self.liveness.on_up(peer)
         self.routing.changed()
         self.arrivals.on_neighbor_up(peer)
         self.signaling.on_neighbor_up(peer)
@@ -317,6 +320,7 @@ class Node:
     def _timer_table(self) -> dict[str, Callable[[bytes], None]]:
         return {
             "hello": self.neighbors.on_hello_timeout,
+            "heartbeat": lambda _: self.liveness.on_timer(),
             "record": lambda _: self.membership.on_timer(),
             "compare": lambda _: self.reconciliation.on_timer(),
             "session": self.signaling.on_timeout,
@@ -349,11 +353,8 @@ class Node:
     def _on_timers(self) -> None:
         """All that are due. Each sets its next one later than now, so this ends."""
         while (due := self._ctx.timers.pop_due(self._ctx.now.mono)) is not None:
-            (name, about), deadline = due
-            if name == "heartbeat":
-                self.neighbors.on_heartbeat_timer(self._ctx.now.mono - deadline)
-            else:
-                self._timers[name](about)
+            name, about = due[0]
+            self._timers[name](about)
 
     def _on_routes(self) -> None:
         """Records have changed the graph: members that were out of reach may be in it now."""

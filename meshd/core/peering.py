@@ -36,10 +36,12 @@ class Peering:
         link = self._node.neighbors.link(link_id)
         if link is None:
             return  # its last words, while we were closing it
-        link.heard = self._ctx.now.mono
+        self._node.liveness.on_heard(link)
         try:
             message = ms.decode_message(data, ms.LINK_MESSAGES)
             if link.state is not LinkState.UP:
+                if isinstance(message, ms.Heartbeat | ms.HeartbeatAnswer):
+                    return  # it has overtaken the hello
                 if not isinstance(message, ms.Hello):
                     self._node.neighbors.fail(link, "hello_missing")
                     return
@@ -60,7 +62,7 @@ class Peering:
         node, peer = self._node, link.peer
         match message:
             case ms.Heartbeat() | ms.HeartbeatAnswer():
-                node.neighbors.on_heartbeat(link, message)
+                node.liveness.on_heartbeat(link, message)
             case ms.Records():
                 node.reconciliation.on_records(peer, message)
             case ms.Digest():

@@ -1,4 +1,7 @@
-"""``python -m meshd.sim SCENARIO [--seed N | --seeds A..B] [--nodes N] [--counters]``; without a scenario: the list."""
+"""``python -m meshd.sim SCENARIO [--seed N | --seeds A..B] [--nodes N] [--counters]``; without a scenario: the list.
+
+``python -m meshd.sim liveness [--hours N]`` prints the tables of ``docs/liveness.md``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 
 import meshd.sim.joining_scenarios
 import meshd.sim.trouble_scenarios  # noqa: F401  both enter their scenarios into the table
+from meshd.sim import liveness_study
 from meshd.sim.report import Report
 from meshd.sim.scenarios import SCENARIOS, run
 
@@ -19,11 +23,16 @@ def _seeds(text: str) -> range:
 def main(arguments: list[str] | None = None) -> int:
     """Play; 1 if an invariant did not hold."""
     parser = argparse.ArgumentParser(prog="python -m meshd.sim", description="Play scenarios against the core.")
-    parser.add_argument("scenario", nargs="*", help="names, or `all`; none: list them")
+    parser.add_argument("scenario", nargs="*", help="names, or `all`; none: list them; `liveness`: that study")
     parser.add_argument("--seed", "--seeds", dest="seeds", type=_seeds, default=range(1, 2), help="N or A..B")
     parser.add_argument("--nodes", type=int, help="machines (each scenario has a number of its own)")
     parser.add_argument("--counters", action="store_true", help="show what the nodes have counted")
+    parser.add_argument("--hours", type=float, default=30_000, help="of a link, for the liveness study (%(default)s)")
     parsed = parser.parse_args(arguments)
+    if parsed.scenario == ["liveness"]:
+        for line in liveness_study.report(parsed.hours, parsed.seeds[0]):
+            print(line, flush=True)
+        return 0
     if not parsed.scenario:
         for chosen in SCENARIOS.values():
             print(f"{chosen.name:28} {chosen.doc.splitlines()[0]}")

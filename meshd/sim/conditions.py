@@ -10,7 +10,7 @@ class Conditions:
     """Delays are spans of seconds to draw from; shares lie between 0 and 1."""
 
     latency: tuple[float, float] = (0.01, 0.06)  # of a message on a link, one way
-    loss: float = 0.0  # of link messages: a link is reliable, so each loss costs a retransmission's delay
+    loss: float = 0.0  # of link messages: most are sent again, so a loss costs a delay; heartbeats are just lost
     retransmission: float = 0.3
     reordering: float = 0.0  # of relayed envelopes: they go by many ways, so nothing keeps them in order
     reordered: tuple[float, float] = (0.1, 2.0)

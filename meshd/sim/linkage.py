@@ -18,7 +18,10 @@ _FORWARD = encode_message(Forward(1, b"x"))[:2]  # how every relayed envelope be
 
 
 class Linkage:
-    """All links of all machines. A link is reliable; within it, only relayed envelopes may overtake each other."""
+    """All links of all machines. A link is reliable; within it, only relayed envelopes may overtake each other.
+
+    What is sent to go only once is lost by ``Conditions.loss``, and overtakes what waits for a retransmission.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -104,17 +107,22 @@ class Linkage:
 
     # -- carrying -----------------------------------------------------------------------------------------------------
 
-    def transmit(self, machine: Machine, link: LinkId, data: bytes) -> None:
+    def transmit(self, machine: Machine, link: LinkId, data: bytes, reliable: bool = True) -> None:
         """See ``SendMessage``."""
         network = self._network
         end = machine.ends.get(link)
         if end is None or end.other is None or not end.other.open:
             return
         if self._side and self._severed(end.machine, end.other.machine):
-            end.held.append(data)
+            if reliable:
+                end.held.append(data)
             return
         conditions = network.conditions
         delay = network.between(conditions.latency)
+        if not reliable:
+            if network.rng.random() >= conditions.loss:
+                network.schedule(delay, network.machines[end.other.machine], ev.MessageReceived(end.other.link, data))
+            return
         while conditions.loss and network.rng.random() < conditions.loss:
             delay += conditions.retransmission
         other = network.machines[end.other.machine]

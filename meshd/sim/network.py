@@ -210,8 +210,8 @@ class Network:
 
     def _carry_out(self, machine: Machine, command: cm.Command) -> None:
         match command:
-            case cm.SendMessage(link, data):
-                self.links.transmit(machine, link, data)
+            case cm.SendMessage(link, data, reliable=reliable):
+                self.links.transmit(machine, link, data, reliable)
             case cm.Notify(name, fields):
                 machine.notices.append((self.now, name, dict(fields)))
             case cm.Persist(ticket, changes):

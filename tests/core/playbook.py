@@ -73,6 +73,7 @@ class Player:
     answers: dict[int, dict[str, Any] | Refused] = field(default_factory=dict)
     inbox: list[dict[str, Any]] = field(default_factory=list)
     writes: int = 0
+    wakings: list[float] = field(default_factory=list)  # when its timers fired
 
     @property
     def id(self) -> PeerId:
@@ -274,6 +275,7 @@ class Stage:
                 break
             deadline, _, player = min(due)
             self._pass(max(0.0, deadline - self.mono))
+            player.wakings.append(self.mono)
             player.give(ev.TimerFired())
         self._pass(target - self.mono)
 

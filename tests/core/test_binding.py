@@ -15,7 +15,6 @@ from meshd.wire.messages import (
     LINK_MESSAGES,
     ApplicationMessage,
     Goodbye,
-    Heartbeat,
     Hello,
     Records,
     decode_message,
@@ -74,7 +73,7 @@ def test_the_first_thing_sent_on_a_link_is_the_hello_alone() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [Heartbeat(1), Goodbye("stopping"), Records(()), ApplicationMessage(bytes(16), "x", 0, 2**39, b"early")],
+    [Goodbye("stopping"), Records(()), ApplicationMessage(bytes(16), "x", 0, 2**39, b"early")],
     ids=lambda message: type(message).__name__,
 )
 def test_anything_before_the_hello_ends_the_link(message: Any) -> None:

@@ -12,6 +12,7 @@ from meshd.core import delivery, joining, membership, neighbors, peering, pushin
 from meshd.core.arrivals import MAX_CLOCK_REFUSALS
 from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, TOP_UP_SPAN
 from meshd.core.notifications import NOTIFICATIONS
+from meshd.core.pulse import RTT_INTERVAL
 from meshd.crypto import webpush
 from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES
@@ -37,8 +38,8 @@ SAID = (
     f"A peer message has at most {messages.MAX_PEER_MESSAGE_SIZE:,} bytes; reassembly gives up at "
     f"{frame.MAX_MESSAGE_SIZE:,}",
     f"came up less than {neighbors.SAME_MOMENT:.0f} s ago",
-    f"after {Config().mesh.heartbeat_interval:.0f} s of silence, and every {neighbors.RTT_INTERVAL:.0f} s in any case, "
-    f"and takes a link for dead after {Config().mesh.link_timeout:.0f} s",
+    f"after {Config().mesh.heartbeat_interval:.0f} s of silence, and every {RTT_INTERVAL:.0f} s in any case, "
+    f"and takes a link for dead after {Config().mesh.link_timeout:.1f} s",
     f"A **chain** is 1 to {MAX_CHAIN_LENGTH} certificates",
     f"At most {MAX_CERTIFICATE_SIZE} bytes. Rights",
     f"for {membership.MEMBER_LIFETIME // 86_400} days as an admin, for {membership.INTRODUCED_LIFETIME // 86_400} days",

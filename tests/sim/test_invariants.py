@@ -80,7 +80,7 @@ def deaf_to_departures(node: Node, broken: Break) -> None:
     broken(node, "_forget_member", nothing)
     broken(node.neighbors, "dismiss", nothing)
     broken(node.neighbors, "on_closed", nothing)
-    broken(node.neighbors, "on_heartbeat_timer", nothing)
+    broken(node.liveness, "on_timer", nothing)
     broken(node.reconciliation, "on_timer", nothing)
 
 
@@ -90,6 +90,7 @@ def test_strangers_are_told_nothing(broken: Break, monkeypatch: pytest.MonkeyPat
     stage = a_mesh()
     deaf_to_departures(node_of(stage, 0), broken)
     broken(node_of(stage, 1).neighbors, "close", nothing)
+    broken(node_of(stage, 1).liveness, "on_timer", nothing)
     broken(node_of(stage, 1).peering, "on_message", nothing)
     stage.network.ask(1, "mesh.leave")
     stage.wait(40.0)

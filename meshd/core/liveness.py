@@ -1,0 +1,107 @@
+"""Heartbeats on all links: whom to ask, whom to give up, and when we were not listening ourselves.
+
+One timer serves all links. A node whose own loop was blocked, or whose machine slept, has heard nobody, and blames
+nobody: it gives everyone the time back and asks anew.
+"""
+
+from __future__ import annotations
+
+import math
+
+from meshd.core.commands import SendMessage
+from meshd.core.context import Context
+from meshd.core.neighbors import Link, Neighbors
+from meshd.core.pulse import Pace, Step
+from meshd.ids import PeerId
+from meshd.wire.messages import Heartbeat, HeartbeatAnswer, encode_message
+
+# Policy
+LATE = 0.1  # seconds; later than this a timer tells that we were held up
+MAX_CLOCK_STEP = 5.0  # seconds the wall clock may gain on the other; more means that the machine has slept
+MIN_LOOK_INTERVAL = 0.05  # seconds; what is due sooner waits, so that one waking does for many links
+
+
+class Liveness:
+    """Asks idle links, gives up silent ones."""
+
+    __slots__ = ("_ctx", "_due", "_neighbors", "_offset")
+
+    def __init__(self, ctx: Context, neighbors: Neighbors) -> None:
+        self._ctx = ctx
+        self._neighbors = neighbors
+        self._due = math.inf  # when we meant to look next
+        self._offset = math.inf  # of the wall clock against the monotonic one, when we looked last
+
+    @property
+    def _pace(self) -> Pace:
+        mesh = self._ctx.config.mesh
+        return Pace(mesh.heartbeat_interval, mesh.link_timeout)
+
+    def on_up(self, peer: PeerId) -> None:
+        """There is a new link: ask at once, so that its round trip is known."""
+        link = self._neighbors.current(peer)
+        if link is not None:
+            link.pulse.polite = self._ctx.own_id > peer
+            number = link.pulse.ask(self._ctx.now.mono)
+            self._neighbors.send(link, Heartbeat(number))  # in order, so that it does not overtake our hello
+            self._arm()
+
+    def on_heard(self, link: Link) -> None:
+        """Anything at all has come on it: the peer lives."""
+        self._look_back()  # first: what waited while we were held up must not look like a slow path
+        link.pulse.hear(self._ctx.now.mono)
+
+    def on_heartbeat(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
+        """Answer, or measure."""
+        if isinstance(message, Heartbeat):
+            self._send(link, HeartbeatAnswer(message.number))
+        else:
+            link.pulse.answer(message.number, self._ctx.now.mono)
+
+    def on_timer(self) -> None:
+        """Look after all links that are up."""
+        self._look_back()
+        now, pace = self._ctx.now.mono, self._pace
+        for link in self._links():
+            match link.pulse.look(now, pace):
+                case Step.ASK:
+                    self._send(link, Heartbeat(link.pulse.number))
+                case Step.GIVE_UP:
+                    self._neighbors.give_up(link)
+        self._arm()
+
+    def _look_back(self) -> None:
+        """Were we there all the time since the last look?"""
+        now = self._ctx.now
+        lateness = now.mono - self._due
+        slept = now.unix - now.mono - self._offset
+        self._offset = now.unix - now.mono
+        if lateness <= LATE and slept <= MAX_CLOCK_STEP:
+            return
+        has_slept = slept > MAX_CLOCK_STEP
+        self._ctx.count("slept" if has_slept else "held_up")
+        self._due = now.mono
+        self._ctx.timers.set_at_latest(("heartbeat", b""), now.mono)
+        pace = self._pace
+        for link in self._links():
+            if has_slept:
+                link.pulse.wake(now.mono, pace)
+            else:
+                link.pulse.give_back(lateness, now.mono, pace)
+
+    def _arm(self) -> None:
+        """Links that are heard are due later than this thinks, never sooner; so nothing is done when they are."""
+        now, pace = self._ctx.now.mono, self._pace
+        looks = (link.pulse.next_look(pace) for link in self._links())
+        self._due = max(now + MIN_LOOK_INTERVAL, min(looks, default=math.inf))
+        if math.isinf(self._due):
+            self._ctx.cancel_timer("heartbeat", b"")
+        else:
+            self._ctx.timers.set(("heartbeat", b""), self._due)
+
+    def _links(self) -> list[Link]:
+        return [link for peer in self._neighbors.peers() if (link := self._neighbors.current(peer)) is not None]
+
+    def _send(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
+        """Once, and past whatever waits: a heartbeat that comes late says nothing."""
+        self._ctx.do(SendMessage(link.id, encode_message(message), reliable=False))
