@@ -1,4 +1,4 @@
-"""Checks of single texts of the configuration. Each gives what to write instead, or ''. Pure."""
+"""Single texts of the configuration: what is wrong with them (what to write instead, or ''), what they mean. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from meshd.ice_servers import parse_ice_server
+from meshd.ice_servers import DEFAULT_PORTS, parse_ice_server
 from meshd.ids import MAX_NAME_CHARS, is_name
 
 # Policy
@@ -100,3 +100,15 @@ def origin_of(url: str) -> str:
     default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
     port = "" if parts.port in (None, default) else f":{parts.port}"
     return f"{parts.scheme}://{shown}{port}"
+
+
+def stun_beside(service: str) -> str:
+    """``host:port`` where a push service that is somebody's own answers STUN too; '' for a preset, which is not.
+
+    TLS is a proxy's business, and what stands beside a proxy has the port of its standard (RFC 8489 section 18.6).
+    """
+    if service in PUSH_SERVICE_PRESETS:
+        return ""
+    parts = urlsplit(service)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{(parts.port or 80) if parts.scheme == 'ws' else DEFAULT_PORTS['stun']}"

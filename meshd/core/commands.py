@@ -68,6 +68,16 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class UseStunServers:
+    """Links may ask these (``host:port``) what our address is from outside, if they ask anybody of the mesh.
+
+    Replaces what was named before. The first one begins the watch on our own addresses: ``AddressesChanged``.
+    """
+
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PrepareLink:
     """Gather for a new link; answered by ``LinkPrepared`` or ``LinkClosed``. The offerer is ICE-controlling."""
 
@@ -230,6 +240,7 @@ class DeliverMessage:
 
 Command = (
     Persist
+    | UseStunServers
     | PrepareLink
     | ConnectLink
     | SendMessage

@@ -91,6 +91,19 @@ class LinkClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """This machine's addresses are these now; the first comes soon after the first ``UseStunServers``.
+
+    ``addresses`` are local ones, without port. ``reflexive`` are what servers and routers say we look like from
+    outside, ``answering`` where strangers can reach us and STUN is answered, both as ``host:port``.
+    """
+
+    addresses: tuple[str, ...]
+    reflexive: tuple[str, ...] = ()
+    answering: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MessageReceived:
     """One whole peer message, put together from its frames."""
 
@@ -217,6 +230,7 @@ Event = (
     | LinkPrepared
     | LinkConnected
     | LinkClosed
+    | AddressesChanged
     | MessageReceived
     | SendBufferHigh
     | SendBufferLow

@@ -10,6 +10,7 @@ from meshd.core.context import Context
 from meshd.core.membership import Membership
 from meshd.core.reachability import Outlook
 from meshd.core.state import IntroductionRow, Stored, rows
+from meshd.core.stun_servers import StunServers
 from meshd.crypto.admission import Rights
 from meshd.errors import Code
 from meshd.ids import CLOCK_SKEW, IntroductionId, PeerId, RequestId, Ticket, text_of
@@ -26,15 +27,22 @@ EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the li
 class Introductions:
     """All tokens of this node."""
 
-    __slots__ = ("_channels", "_ctx", "_membership", "_mints", "_outlook", "_rows")
+    __slots__ = ("_channels", "_ctx", "_membership", "_mints", "_outlook", "_rows", "_stun_servers")
 
     def __init__(
-        self, ctx: Context, stored: Stored, membership: Membership, channels: Channels, outlook: Outlook
+        self,
+        ctx: Context,
+        stored: Stored,
+        membership: Membership,
+        channels: Channels,
+        outlook: Outlook,
+        stun_servers: StunServers,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
         self._channels = channels
         self._outlook = outlook
+        self._stun_servers = stun_servers
         self._rows = {IntroductionId(k): row for k, row in rows(stored, "introductions", IntroductionRow).items()}
         self._mints: dict[IntroductionId, RequestId] = {}  # waiting for their channel
 
@@ -95,6 +103,7 @@ class Introductions:
                 row.secret,
                 row.expires,
                 grant.subscriptions,
+                self._stun_servers.in_token(),
             )
         )
         self._ctx.notify("introduction_minted", introduction=identifier, label=row.label, uses=row.uses)

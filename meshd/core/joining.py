@@ -12,6 +12,7 @@ from meshd.core.pushing import Pushing
 from meshd.core.reachability import warnings_about, why_no_link
 from meshd.core.session import Purpose, Session, SessionState
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
+from meshd.core.stun_servers import StunServers
 from meshd.errors import Code, ControlError, Rejected
 from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
 from meshd.wire.envelope import Letter, open_envelope
@@ -58,7 +59,7 @@ class _Join:
 class Joining:
     """At most one join at a time, by a node without a mesh."""
 
-    __slots__ = ("_channels", "_ctx", "_join", "_membership", "_post", "_pushing", "_signaling")
+    __slots__ = ("_channels", "_ctx", "_join", "_membership", "_post", "_pushing", "_signaling", "_stun_servers")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Joining:
         pushing: Pushing,
         post: Post,
         signaling: Signaling,
+        stun_servers: StunServers,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
@@ -75,6 +77,7 @@ class Joining:
         self._pushing = pushing
         self._post = post
         self._signaling = signaling
+        self._stun_servers = stun_servers
         self._join: _Join | None = None
 
     @property
@@ -98,6 +101,7 @@ class Joining:
             return
         self._join = _Join(request, introduction, name, self._ctx.now.mono)
         self._ctx.notify("join_began", introduction=introduction.id, introducer=introduction.introducer)
+        self._stun_servers.join_begins(introduction.stun_servers)
         self._channels.activate()
         self._channels.ensure(introduction.introducer)
         self._ctx.timer("join", b"", min(timeout, MAX_JOIN_TIMEOUT))
@@ -307,10 +311,8 @@ class Joining:
             return
         join.sessions.remove(session_id)
         if join.accepted and not join.sessions:
-            self._fail(
-                Code.LINK_FAILED,
-                f"{why_no_link(join.local, join.remote)} This node is a member and keeps trying. ({reason})",
-            )
+            why = why_no_link(join.local, join.remote, self._ctx.config.links)
+            self._fail(Code.LINK_FAILED, f"{why} This node is a member and keeps trying. ({reason})")
 
     def on_timer(self, name: str) -> None:
         """The join's own deadlines."""
@@ -322,7 +324,7 @@ class Joining:
         elif name == "join_retry":
             self.on_retry()
         elif join.accepted:
-            self._fail(Code.LINK_FAILED, why_no_link(join.local, join.remote))
+            self._fail(Code.LINK_FAILED, why_no_link(join.local, join.remote, self._ctx.config.links))
         else:
             self._fail(Code.JOIN_TIMEOUT, join.trouble or "Is it running, and online?")
 
@@ -344,6 +346,7 @@ class Joining:
                 session = self._signaling.session(session_id)
                 if session is not None:
                     self._signaling.end(session, "join_failed")
+            self._stun_servers.join_ended()
             self._channels.deactivate()
             self._pushing.forget_all()
 

@@ -40,6 +40,7 @@ class Membership:
     __slots__ = (
         "_admitted",
         "_allowances",
+        "_answering",
         "_ctx",
         "_encodings",
         "_floor",
@@ -59,6 +60,7 @@ class Membership:
         self._encodings: set[bytes] = set()  # of the records that we have, to know them by sight
         self._prefixes: dict[bytes, PeerId] = {}
         self._neighbors: tuple[bytes, ...] = ()
+        self._answering: tuple[str, ...] = ()
         self._allowances: dict[PeerId, tuple[float, float]] = {}  # of members only, so as many as they
         self._promised: dict[str, tuple[PeerId, float]] = {}  # names given, not taken yet; until when they are kept
         self._floor = _number_of(stored.get("records", {}).get(ctx.own_id))
@@ -162,6 +164,13 @@ class Membership:
         if self.row is not None:
             self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
 
+    def answering_changed(self, answering: tuple[str, ...]) -> None:
+        """Where we answer STUN (``host:port``) is there now; a new record follows soon."""
+        if answering != self._answering:
+            self._answering = answering
+            if self.row is not None:
+                self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+
     def on_timer(self) -> None:
         """Time for a new record: something has changed, or the last one grows old."""
         if self.row is not None:
@@ -185,6 +194,7 @@ class Membership:
             instance=self._ctx.instance,
             issued=int(self._ctx.now.unix),
             flags=flags,
+            answering=() if flags & DEPARTED else self._answering,
         )
 
     def _publish(self, neighbors: tuple[bytes, ...], request: RequestId | None = None) -> Ticket:

@@ -38,6 +38,7 @@ from meshd.core.session import Purpose
 from meshd.core.signaling import Signaling
 from meshd.core.state import Stored
 from meshd.core.streams import Streams
+from meshd.core.stun_servers import StunServers
 from meshd.core.topology import Topology
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
@@ -74,11 +75,14 @@ class Node:
         )
         self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.pushing)
         self.outlook = Outlook(ctx)
-        self.introductions = Introductions(ctx, stored, self.membership, self.channels, self.outlook)
+        self.stun_servers = StunServers(ctx, self.membership)
+        self.introductions = Introductions(ctx, stored, self.membership, self.channels, self.outlook, self.stun_servers)
         self.arrivals = Arrivals(
             ctx, self.membership, self.channels, self.pushing, self.post, self.signaling, self.introductions
         )
-        self.joining = Joining(ctx, self.membership, self.channels, self.pushing, self.post, self.signaling)
+        self.joining = Joining(
+            ctx, self.membership, self.channels, self.pushing, self.post, self.signaling, self.stun_servers
+        )
         self.admissions = Admissions(ctx, self.membership, self.channels, self.routing, self.post)
         self.delivery = Delivery(ctx, stored, self.membership, self.neighbors, self.post)
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
@@ -130,6 +134,8 @@ class Node:
                 self.neighbors.on_connected(event)
             case ev.LinkClosed(link, reason):
                 self._on_link_closed(link, reason)
+            case ev.AddressesChanged():
+                self.stun_servers.on_addresses(event)
             case ev.StreamEnded():
                 self.streams.on_ended(event)
             case ev.SendBufferHigh(link) | ev.SendBufferLow(link):
@@ -159,6 +165,7 @@ class Node:
                 self.neighbors.close_all("stopping")
 
     def _on_started(self) -> None:
+        self.stun_servers.update()
         if self.membership.row is not None:
             self._begin_membership()
             self.topology.begin()
@@ -166,6 +173,7 @@ class Node:
     def _begin_membership(self) -> None:
         """Set going what a member does."""
         self.channels.activate()
+        self.stun_servers.join_ended()
         self.outlook.refresh()
         self.membership.neighbors_changed(self.neighbors.peers())
         mono = self._ctx.now.mono
@@ -176,6 +184,7 @@ class Node:
         for name in ("compare", "renewal", "grants"):
             self._ctx.cancel_timer(name, b"")
         self.outlook.stop()
+        self.stun_servers.update()
         self.topology.clear()
 
     def _on_link_closed(self, link: LinkId, reason: str) -> None:
@@ -359,6 +368,7 @@ class Node:
     def _on_routes(self) -> None:
         """Records have changed the graph: members that were out of reach may be in it now."""
         self.topology.on_routes()
+        self.stun_servers.update()
         self._flush_waiting()
 
     def _sweep(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 
 from meshd.config import LinksConfig
 from meshd.core.commands import CloseLink, PrepareLink
@@ -15,17 +16,49 @@ from meshd.wire.session_description import SessionDescription
 REFRESH_INTERVAL = 600.0  # seconds; networks change
 
 
-def _kinds(description: SessionDescription) -> tuple[bool, bool, bool, bool]:
-    """Has: any candidate, public IPv6 or IPv4 of its own, server-reflexive, relayed."""
-    public = reflexive = relayed = False
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What a description says of its machine. ``strict``: its router uses another port for each destination."""
+
+    some: bool
+    public: bool
+    reflexive: bool
+    relayed: bool
+    strict: bool
+
+    @property
+    def beyond(self) -> bool:
+        """Whether another network has an address to try."""
+        return self.public or self.reflexive or self.relayed
+
+
+def _reach_of(description: SessionDescription) -> _Reach:
+    public = False
+    own = 0  # addresses of IPv4, each of which a router may show under one port
+    seen: dict[str, int] = {}
     for candidate in description.candidates:
-        relayed = relayed or candidate.kind == "relay"
-        reflexive = reflexive or candidate.kind in ("srflx", "prflx")
-        try:
-            public = public or (candidate.kind == "host" and ipaddress.ip_address(candidate.host).is_global)
-        except ValueError:
-            continue  # an mDNS name: a browser that hides its address
-    return bool(description.candidates), public, reflexive, relayed
+        if candidate.kind in ("srflx", "prflx"):
+            seen[candidate.host] = seen.get(candidate.host, 0) + 1
+        elif candidate.kind == "host":
+            try:
+                address = ipaddress.ip_address(candidate.host)
+            except ValueError:
+                continue  # an mDNS name: a browser that hides its address
+            public = public or address.is_global
+            own += address.version == 4
+    relayed = any(candidate.kind == "relay" for candidate in description.candidates)
+    strict = any(count > own for count in seen.values()) if own else False
+    return _Reach(bool(description.candidates), public, bool(seen), relayed, strict)
+
+
+_HOW = {  # to get an address that other networks can try, by links.ice
+    "none": 'set links.ice to "mesh" or more',
+    "mesh": "give one machine of the mesh a public address or port mapping, run meshd-push on one, or name a STUN "
+    'server (links.stun_servers, links.ice = "stun")',
+    "stun": "look at links.stun_servers: none has answered",
+    "turn": "look at links.stun_servers and links.turn_servers: none has answered",
+    "relay_only": "look at links.turn_servers and their credentials: none has given a relay candidate",
+}
 
 
 def warnings_about(description: SessionDescription, links: LinksConfig) -> list[str]:
@@ -35,43 +68,72 @@ def warnings_about(description: SessionDescription, links: LinksConfig) -> list[
     """
     if links.allow_loopback:
         return []
-    some, public, reflexive, relayed = _kinds(description)
-    if not some:
+    reach = _reach_of(description)
+    if not reach.some:
+        if links.ice == "relay_only":
+            return [f'With links.ice = "relay_only" no link can be made at the moment: {_HOW[links.ice]}.']
         return ["This machine has no usable network address at the moment: no link can be made."]
-    if public or relayed:
+    if reach.public or reach.relayed:
         return []
-    if reflexive:
+    if reach.strict:
+        return [
+            "This machine is behind a strict (symmetric) NAT router: it connects to machines with a public address "
+            "and to those behind most home routers' more lenient kind, but not to all. A port mapping, IPv6 or a "
+            "TURN server (links.turn_servers) would."
+        ]
+    if reach.reflexive:
         return [
             "This machine is behind a NAT router. Most pairs of such machines can connect; when both routers are "
             "strict (symmetric), they cannot."
         ]
     return [
-        "This machine has only private addresses and no STUN server: machines on the same network will connect, "
-        "others most likely will not. Give it one in links.stun_servers, or a public IPv6 address."
+        "This machine has only private addresses: machines on the same network will connect, others most likely will "
+        f"not. Public IPv6 would do; or {_HOW[links.ice]}."
     ]
 
 
-def why_no_link(local: SessionDescription | None, remote: SessionDescription | None) -> str:
+def why_no_link(local: SessionDescription | None, remote: SessionDescription | None, links: LinksConfig) -> str:
     """A sentence on why these two did not connect, as far as their candidates tell."""
     if local is None or remote is None:
         return "The other side's description never came."
-    here, there = _kinds(local), _kinds(remote)
-    if not here[0]:
-        return "This machine has no usable network address."
-    if not there[0]:
+    here, there = _reach_of(local), _reach_of(remote)
+    if not here.some:
+        return f"This machine has no usable network address{_hint(links)}."
+    if not there.some:
         return "The other machine has no usable network address."
-    if not any(here[1:]) and not any(there[1:]):
+    if there.relayed and links.ice in ("none", "mesh") and not (there.public or there.reflexive):
         return (
-            "Both machines offered private addresses only, so they connect only on one network: give both a STUN "
-            "server (links.stun_servers) or IPv6."
+            f'The other machine offered a relay candidate, which links.ice = "{links.ice}" keeps this one from '
+            'using: set it to "stun" or "turn".'
         )
-    if not any(here[1:]) or not any(there[1:]):
-        which = "This" if not any(here[1:]) else "The other"
-        return f"{which} machine offered private addresses only: give it a STUN server (links.stun_servers) or IPv6."
+    if not here.beyond and not there.beyond:
+        return (
+            "Both machines offered private addresses only, so they connect only on one network: give both IPv6, or "
+            f"{_HOW[links.ice]}."
+        )
+    if not here.beyond:
+        return f"This machine offered private addresses only: give it IPv6, or {_HOW[links.ice]}."
+    if not there.beyond:
+        return "The other machine offered private addresses only: give it IPv6, or what STUN needs (see its status)."
+    if here.strict and (there.strict or not there.public):
+        which = "Both machines are" if there.strict else "This machine is"
+        return (
+            f"{which} behind a strict (symmetric) NAT router, and the other side's lets nobody in unasked: a port "
+            "mapping or IPv6 on one side, or a TURN server (links.turn_servers), would help."
+        )
+    if there.strict and not here.public:
+        return (
+            "The other machine is behind a strict (symmetric) NAT router, and this one's lets nobody in unasked: a "
+            "port mapping or IPv6 on one side, or a TURN server (links.turn_servers), would help."
+        )
     return (
         "Both offered addresses that should be reachable, yet no packet came through: a firewall that blocks UDP, or "
         "two strict (symmetric) NAT routers."
     )
+
+
+def _hint(links: LinksConfig) -> str:
+    return f": {_HOW[links.ice]}" if links.ice == "relay_only" else ""
 
 
 class Outlook:

@@ -21,12 +21,14 @@ from meshd.core import (
     routing,
     signaling,
     streams,
+    stun_servers,
 )
 from meshd.core.admissions import MAX_ASKED
 from meshd.core.channels import MAX_CHANNELS
 from meshd.core.node import Node
+from meshd.wire.introduction import MAX_STUN_SERVERS
 from meshd.wire.messages import MAX_SUBSCRIPTIONS
-from meshd.wire.record import MAX_NEIGHBORS
+from meshd.wire.record import MAX_ANSWERING, MAX_NEIGHBORS
 
 # Policy
 MAX_COUNTERS = 200  # names of counters are literals of the source
@@ -62,6 +64,7 @@ LIMITS: dict[str, Limit] = {
     "Boots._boots": _members,
     "Membership._admitted": _members,
     "Membership._allowances": _members,
+    "Membership._answering": _fixed(MAX_ANSWERING),
     "Membership._encodings": _members,
     "Membership._neighbors": _fixed(MAX_NEIGHBORS),
     "Membership._promised": _fixed(membership.MAX_PROMISED),
@@ -92,6 +95,9 @@ LIMITS: dict[str, Limit] = {
     "Topology._out_of_reach": _members,
     "Topology._pushes": _members,
     "Outlook.warnings": _fixed(8),
+    "StunServers._answering": _fixed(MAX_ANSWERING),
+    "StunServers._asked": _fixed(stun_servers.MAX_SERVERS),
+    "StunServers._of_token": _fixed(MAX_STUN_SERVERS),
     "Arrivals._arrivals": _fixed(signaling.MAX_SESSIONS),
     "Arrivals._clocks": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._mints": _fixed(introductions.MAX_INTRODUCTIONS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,9 +24,11 @@ from meshd.wire.messages import MAX_RECORD_SIZE
 _CONTEXT = b"meshd record 1\0"
 DEPARTED = 1  # flag: the member has left the mesh on purpose
 RELAYS = 2  # flag: forwards other members' envelopes
+_IPV4_SIZE, _IPV6_SIZE = 6, 18  # an address and a port
 
 # Policy
 MAX_NEIGHBORS = 256
+MAX_ANSWERING = 2  # of its addresses: one of each family
 RECORD_LIFETIME = 7 * 86400.0  # seconds; a member away for longer drops out of the graph, not out of the mesh
 
 
@@ -41,6 +44,7 @@ class _Body:
     issued: int
     expires: int
     flags: int
+    answering: tuple[bytes, ...] = ()  # address and port, 6 or 18 bytes
     WIRE: ClassVar[tuple[Kind, ...]] = (
         Uint(40),
         Many(Blob(1, MAX_CERTIFICATE_SIZE), MAX_CHAIN_LENGTH),
@@ -52,6 +56,7 @@ class _Body:
         Uint(40),
         Uint(40),
         Uint(16),
+        Many(Blob(_IPV4_SIZE, _IPV6_SIZE), MAX_ANSWERING),
     )
 
 
@@ -81,6 +86,7 @@ class Record:
     flags: int
     encoded: bytes
     admitted_until: int  # when the chain ends
+    answering: tuple[str, ...] = ()  # ``host:port`` where it answers STUN of whoever asks
 
     @property
     def peer(self) -> PeerId:
@@ -110,6 +116,7 @@ def make_record(
     instance: Instance,
     issued: int,
     flags: int,
+    answering: tuple[str, ...] = (),
 ) -> Record:
     """Our own record, signed."""
     expires = issued + int(RECORD_LIFETIME)
@@ -125,6 +132,7 @@ def make_record(
             issued,
             expires,
             flags,
+            tuple(_pack(server) for server in answering),
         )
     )
     return decode_record(encode(_Signed(body, suite.sign(_CONTEXT + mesh + body))))
@@ -150,7 +158,20 @@ def decode_record(data: bytes) -> Record:
         body.flags,
         data,
         expires_at(chain),
+        tuple(_text_of(packed) for packed in body.answering),
     )
+
+
+def _pack(server: str) -> bytes:
+    host, _, port = server.rpartition(":")
+    return ipaddress.ip_address(host.strip("[]")).packed + int(port).to_bytes(2, "big")
+
+
+def _text_of(packed: bytes) -> str:
+    if len(packed) not in (_IPV4_SIZE, _IPV6_SIZE):
+        raise MalformedMessage("an address of another size")
+    host, port = str(ipaddress.ip_address(packed[:-2])), int.from_bytes(packed[-2:], "big")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def verify_record(record: Record, suite: Suite, mesh: MeshId, now: float) -> None:
