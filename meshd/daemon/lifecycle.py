@@ -120,7 +120,7 @@ class Daemon:
         assert self._links is not None
         attach(self._store.submit, commands.Persist)
         attach(self._links.submit, commands.PrepareLink, commands.ConnectLink, commands.SendMessage, commands.CloseLink)
-        attach(self._links.submit, commands.OpenStream, commands.CloseStream)
+        attach(self._links.submit, commands.OpenStream, commands.CloseStream, commands.UseStunServers)
         attach(self._sender.submit, commands.SendPush)
         attach(
             self._agents.submit,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from meshd.core.commands import CloseLink, CloseStream, ConnectLink, OpenStream, PrepareLink, SendMessage
+from meshd.core.commands import CloseLink, CloseStream, ConnectLink, OpenStream, PrepareLink, SendMessage, UseStunServers
 from meshd.core.events import Event, LinkClosed
 from meshd.errors import LocalMisuse
 from meshd.ids import LinkId
@@ -24,7 +24,7 @@ from meshd.links.socket import LinkSockets, SocketsConfig
 # Policy
 CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
 
-LinkCommand = PrepareLink | ConnectLink | SendMessage | CloseLink | OpenStream | CloseStream
+LinkCommand = UseStunServers | PrepareLink | ConnectLink | SendMessage | CloseLink | OpenStream | CloseStream
 OnFault = Callable[[LinkId | None, BaseException], None]
 TakeDescriptor = Callable[[int], Lent | None]  # what is kept under that number, and no more afterwards
 
@@ -70,6 +70,7 @@ class LinkPort:
             sockets=self.sockets,
             counters=self.counters,
         )
+        self._stun_servers: tuple[str, ...] = ()
         self._stopping = False
 
     def __len__(self) -> int:
@@ -82,6 +83,9 @@ class LinkPort:
         """
         if isinstance(command, PrepareLink):
             self._prepare(command)
+            return
+        if isinstance(command, UseStunServers):
+            self._stun_servers = command.servers
             return
         link = self._links.get(command.link)
         if link is None:
