@@ -27,6 +27,7 @@ FIRST_RETRY_INTERVAL = 60.0  # seconds until a router that granted nothing is as
 MAX_RETRY_INTERVAL = 3_600.0  # an hour: somebody may turn it on in the router's menu
 MAX_GATEWAYS = 8  # asked at one time, both families together
 ANNOUNCEMENT_INTERVAL = 10.0  # seconds between announcements that are heeded: anybody in the network can forge them
+JUST_STARTED = 5  # of a router's seconds; an announcement so young is about a restart, whatever the arithmetic says
 
 Trouble: TypeAlias = Literal["double_nat", "carrier_nat", "not_public"]
 
@@ -299,7 +300,7 @@ class _Router:
         """It has restarted, if its seconds do not fit; then what it granted is gone. Or it has just learned to."""
         if now - self._heeded < ANNOUNCEMENT_INTERVAL or self._is_requesting:
             return
-        if self.grant is not None and not self._clock.agrees(epoch, now):
+        if self.grant is not None and (epoch < JUST_STARTED or not self._clock.agrees(epoch, now)):
             self._heeded = now
             self._renew()
         elif self.grant is None and self.deadline is not None:
