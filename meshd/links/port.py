@@ -11,7 +11,15 @@ from typing import Protocol
 
 import trio
 
-from meshd.core.commands import CloseLink, CloseStream, ConnectLink, OpenStream, PrepareLink, SendMessage, UseStunServers
+from meshd.core.commands import (
+    CloseLink,
+    CloseStream,
+    ConnectLink,
+    OpenStream,
+    PrepareLink,
+    SendMessage,
+    UseStunServers,
+)
 from meshd.core.events import Event, LinkClosed
 from meshd.errors import LocalMisuse
 from meshd.ids import LinkId
