@@ -141,6 +141,16 @@ class LinksConfig:
         high=65_535,
         default_doc="any that is free",
     )
+    port_mapping: bool = _setting(
+        True,
+        "Whether to ask this machine's own router (PCP, NAT-PMP, UPnP-IGD) to let UDP in to the port of links, so that "
+        "peers behind other routers find it without any server. Nobody else is asked; what comes in still has to prove "
+        'a link\'s password. Taken back at the end. Not done with `ice = "none"` and `"relay_only"`.',
+    )
+    lab_addresses: bool = _setting(
+        False,
+        "Take the addresses set aside for documentation (RFC 5737, RFC 3849) for public ones. For laboratories only.",
+    )
     stun_servers: tuple[str, ...] = _setting(
         (),
         "STUN servers of others that tell this node its public address; all are asked at once. They see that address "

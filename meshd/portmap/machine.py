@@ -8,7 +8,6 @@ and forgotten. Where nothing helps it is tried again later and later.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -96,7 +95,6 @@ class PortMapping:
     def __init__(self, *, allow_documentation: bool = False) -> None:
         self._allow_documentation = allow_documentation
         self._routers: dict[Gateway, _Router] = {}
-        self._ports: dict[bool, int] = {}  # by whether it is IPv6
         self._actions: list[Action] = []
 
     def take_actions(self) -> list[Action]:
@@ -117,23 +115,23 @@ class PortMapping:
         """When ``handle_timer`` wants to be called."""
         return min((router.deadline for router in self._routers.values() if router.deadline is not None), default=None)
 
-    def set_surroundings(self, gateways: Iterable[Gateway], ipv4_port: int, ipv6_port: int, now: float) -> None:
-        """The routers there are and the UDP ports that links use (0: none). The same again changes nothing.
+    def set_routers(self, ports: Table[Gateway, int], now: float) -> None:
+        """The routers there are, and the UDP port of links that each is to map. The same again changes nothing.
 
-        A router that has gone is forgotten: there is no way to it any more, and its leases are short.
+        A router that has gone is forgotten: there is no way to it any more, and its leases are short. Where our own
+        address is public there is nothing to map, and the router is a provider's that nobody at home may ask.
         """
-        ports = {False: ipv4_port, True: ipv6_port}
-        wanted = [gateway for gateway in dict.fromkeys(gateways) if ports[gateway.is_ipv6]][:MAX_GATEWAYS]
+        wanted = [gateway for gateway, port in ports.items() if port and _is_worth_asking(gateway)][:MAX_GATEWAYS]
         for gateway in [known for known in self._routers if known not in wanted]:
             del self._routers[gateway]
         for gateway in wanted:
-            port = ports[gateway.is_ipv6]
             router = self._routers.get(gateway)
-            if router is not None and router.port != port:
+            if router is not None and router.port != ports[gateway]:
                 router.release()
                 router = None
             if router is None:
-                router = self._routers[gateway] = _Router(gateway, port, self._actions, self._allow_documentation)
+                router = _Router(gateway, ports[gateway], self._actions, self._allow_documentation)
+                self._routers[gateway] = router
                 router.begin(now)
 
     def probed(self, gateway: Gateway, method: MethodName, answer: Found | Refusal, now: float) -> None:
@@ -330,6 +328,13 @@ class _Router:
         if rule is None or (rule == "documentation" and self._allow_documentation):
             return None
         return "carrier_nat" if rule == "cgnat" else "double_nat" if rule in ("private", "link_local") else "not_public"
+
+
+def _is_worth_asking(gateway: Gateway) -> bool:
+    rule = forbidden_by(ipaddress.ip_address(gateway.local_address))
+    if gateway.is_ipv6:  # a firewall that is to open, if it is about an address that peers can reach
+        return rule in (None, "documentation")
+    return rule is not None
 
 
 class _Epoch:

@@ -31,6 +31,10 @@ class PortMappingConfig(Protocol):
         """Whether to ask routers at all."""
 
     @property
+    def ice(self) -> str:
+        """How far links may go: with ``none`` and ``relay_only`` no router is asked."""
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """Use only these local addresses; empty: all."""
 
@@ -52,14 +56,14 @@ class Surroundings:
 class PortMapper:
     """Keeps the links' UDP ports mapped. ``counters`` counts what was asked of routers, by the kind of question.
 
-    ``ports`` gives the UDP ports of links for IPv4 and IPv6, 0 where there is none. ``deliver`` gets all mappings when
-    they have changed, from within ``run``. ``secret``, 16 to 64 bytes, stays the same from start to start.
+    ``port_of`` gives the UDP port of links at a local address, 0 where there is none. ``deliver`` gets all mappings
+    when they have changed, from within ``run``. ``secret``, 16 to 64 bytes, stays the same from start to start.
     """
 
     def __init__(
         self,
         config: PortMappingConfig,
-        ports: Callable[[], tuple[int, int]],
+        port_of: Callable[[str], int],
         deliver: Callable[[tuple[Mapping, ...]], None],
         secret: bytes,
         rng: random.Random,
@@ -67,7 +71,7 @@ class PortMapper:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._config = config
-        self._ports = ports
+        self._port_of = port_of
         self._deliver = deliver
         self._secret = secret
         self._rng = rng
@@ -77,6 +81,11 @@ class PortMapper:
         self._told: tuple[Mapping, ...] = ()
         self._wake = trio.Event()
         self._look_now = True
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether the configuration lets routers be asked."""
+        return self._config.port_mapping and self._config.ice not in ("none", "relay_only")
 
     def mappings(self) -> tuple[Mapping, ...]:
         """What may be advertised now."""
@@ -94,7 +103,7 @@ class PortMapper:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ask, renew and check until cancelled; then take back what was granted."""
         task_status.started()
-        if not self._config.port_mapping:
+        if not self.is_enabled:
             return
         try:
             async with trio.open_nursery() as nursery:
@@ -112,7 +121,8 @@ class PortMapper:
             now = trio.current_time()
             if self._look_now or now >= looked + LOOK_INTERVAL:
                 self._look_now, looked = False, now
-                self._machine.set_surroundings(self._around.find(self._config), *self._ports(), now)
+                found = self._around.find(self._config)
+                self._machine.set_routers({gateway: self._port_of(gateway.local_address) for gateway in found}, now)
             self._machine.handle_timer(now)
             self._carry_out(nursery)
             self._wake = trio.Event()

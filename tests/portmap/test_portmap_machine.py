@@ -21,14 +21,14 @@ from meshd.portmap.machine import (
 from meshd.portmap.values import METHODS, Found, Gateway, Grant, Mapping, Refusal
 
 ROUTER = Gateway("192.168.1.1", "192.168.1.2")
-SIXTH = Gateway("fe80::1", "2001:db9::2", 3)
+SIXTH = Gateway("fe80::1", "2600::2", 3)
 OUTSIDE = ("8.8.8.7", 4_242)
 SILENT = Refusal("silent")
 
 
 def started(*, gateways=(ROUTER,), port=4_242, **options) -> PortMapping:
     machine = PortMapping(**options)
-    machine.set_surroundings(gateways, port, port, 0.0)
+    machine.set_routers(dict.fromkeys(gateways, port), 0.0)
     return machine
 
 
@@ -236,19 +236,26 @@ def test_several_routers_are_asked_side_by_side_and_forgotten_when_they_go():
         machine.requested(gateway, "nat_pmp", 4_242, Grant(4_242, (address, 1), 600.0, 1), 0.0)
     assert [mapping.external[0] for mapping in machine.mappings()] == ["8.8.8.7", "9.9.9.9"]
     machine.take_actions()
-    machine.set_surroundings((other,), 4_242, 4_242, 1.0)
+    machine.set_routers({other: 4_242}, 1.0)
     assert [mapping.external[0] for mapping in machine.mappings()] == ["9.9.9.9"]
     assert machine.take_actions() == []
     many = tuple(Gateway(f"10.0.1.{n}", "10.0.1.200") for n in range(1, 30))
-    machine.set_surroundings(many, 4_242, 4_242, 2.0)
+    machine.set_routers(dict.fromkeys(many, 4_242), 2.0)
     assert len(machine.reports()) == MAX_GATEWAYS
+
+
+def test_nobody_is_asked_where_nothing_is_to_be_mapped():
+    hosted = Gateway("8.8.8.1", "8.8.8.20")
+    local = Gateway("fe80::1", "fd00::2")
+    assert started(gateways=(hosted, local)).take_actions() == []
+    assert started(port=0).take_actions() == []
 
 
 def test_another_port_is_asked_for_anew_and_the_old_one_closed():
     machine = leased()
-    machine.set_surroundings((ROUTER,), 4_242, 0, 1.0)
+    machine.set_routers({ROUTER: 4_242}, 1.0)
     assert machine.take_actions() == []
-    machine.set_surroundings((ROUTER,), 5_555, 0, 1.0)
+    machine.set_routers({ROUTER: 5_555}, 1.0)
     release, *probes = machine.take_actions()
     assert isinstance(release, Release)
     assert probes == [Probe(ROUTER, method) for method in METHODS]

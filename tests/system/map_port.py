@@ -26,6 +26,7 @@ from meshd.portmap.values import Grant, Mapping
 @dataclass
 class Wish:
     port_mapping: bool = True
+    ice: str = "mesh"
     addresses: tuple[str, ...] = ()
     lab_addresses: bool = False
 
@@ -70,7 +71,7 @@ async def main(secret: bytes, method: str) -> None:
                 def deliver(mappings: tuple[Mapping, ...]) -> None:
                     say(mapped=[[mapping.method, *mapping.external] for mapping in mappings])
 
-                mapper = PortMapper(Wish(), lambda: (4_242, 4_242), deliver, secret, random.Random(1))
+                mapper = PortMapper(Wish(), lambda address: 4_242, deliver, secret, random.Random(1))
                 nursery.start_soon(mapper.run)
                 async for _ in signals:
                     break
