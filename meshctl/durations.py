@@ -18,6 +18,16 @@ def parse(text: str) -> float:
     return seconds
 
 
+def tight(seconds: float) -> str:
+    """In one unit and without a space, for columns: ``0.6ms``, ``24ms``, ``1.5s``, ``12m``, ``3h``, ``2d``."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.{1 if seconds < 0.00995 else 0}f}ms"
+    if seconds < 59.5:
+        return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"
+    size, unit = next((size, unit) for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")) if round(seconds) >= size)
+    return f"{round(seconds) // size}{unit}"
+
+
 def show(seconds: float) -> str:
     """Short, in at most two units: ``12.3 ms``, ``5 s``, ``3 h 20 min``, ``2 d``."""
     if seconds < 0:

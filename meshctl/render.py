@@ -46,13 +46,23 @@ def painted(text: str, colour: str) -> str:
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if colour and is_coloured() else text
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], colour_of: dict[str, str] | None = None) -> None:
-    """Print columns, aligned by spaces. Cells are cleaned here; ``colour_of`` maps a cell's text to a colour."""
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    colour_of: dict[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Print columns, aligned by spaces. Cells are cleaned here; ``colour_of`` maps a cell's text to a colour.
+
+    ``notes``: for each row what to print below it, indented; nothing if empty.
+    """
     cleaned = [[clean(cell) or "-" for cell in row] for row in rows]
     widths = [max(_width(row[n]) for row in [head, *cleaned]) for n in range(len(head))]
     print(painted(_line(head, widths, {}), "bold"))
-    for row in cleaned:
+    for number, row in enumerate(cleaned):
         print(_line(row, widths, colour_of or {}))
+        if number < len(notes) and notes[number]:
+            print("    " + painted(clean(notes[number]), "dim"))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], colour_of: dict[str, str]) -> str:
@@ -71,12 +81,12 @@ def _width(text: str) -> int:
     return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def facts(pairs: Iterable[tuple[str, str]]) -> None:
+def facts(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
     """Print names and values, aligned; values are cleaned here."""
     shown = list(pairs)
     width = max(len(name) for name, _ in shown)
     for name, value in shown:
-        print(f"{painted(name.ljust(width), 'dim')}  {clean(value)}")
+        print(f"{' ' * indent}{painted(name.ljust(width), 'dim')}  {clean(value)}")
 
 
 def document(value: object) -> None:
@@ -96,9 +106,14 @@ def warnings(texts: Iterable[str]) -> None:
         note(f"Warning: {text}")
 
 
+def seconds_since(moment: str) -> float:
+    """How long ago a time of the control socket was; 0 for one that is still ahead of this clock."""
+    return max(0.0, time.time() - decode_time(moment))
+
+
 def ago(moment: str | None) -> str:
     """How long ago a time of the control socket was; empty for None."""
-    return "" if moment is None else durations.show(max(0.0, time.time() - decode_time(moment)))
+    return "" if moment is None else durations.show(seconds_since(moment))
 
 
 def ahead(moment: str | None) -> str:

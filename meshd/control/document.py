@@ -44,7 +44,7 @@ _KINDS = """\
 
 | kind | is |
 |---|---|
-| `string` `boolean` `integer` | as in JSON |
+| `string` `boolean` `integer` `number` | as in JSON |
 | `seconds` | a duration, a number |
 | `time` | RFC 3339 in UTC with milliseconds: `2025-03-01T12:00:00.000Z` |
 | `bytes` | base64url without padding (RFC 4648 section 5) |

@@ -107,6 +107,9 @@ def _problem_with_plain(kind: str, value: object) -> str:
         case "integer":
             fits = isinstance(value, int) and not isinstance(value, bool)
             return "" if fits else f"a whole number, not {_named(value)}"
+        case "number":
+            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+            return "" if fits else f"a number, not {_named(value)}"
         case "seconds":
             fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
             return "" if fits else f"a number of seconds, not {_named(value)}"

@@ -6,6 +6,7 @@ Kinds are short texts, since they stand in the document as they are:
 ``string``            text; for a parameter ``low`` and ``high`` bound its length in characters
 ``boolean``           true or false
 ``integer``           a whole number; ``low`` and ``high`` bound it
+``number``            a finite number
 ``seconds``           a duration, a finite number; ``low`` and ``high`` bound it
 ``time``              RFC 3339 in UTC with milliseconds: ``2025-03-01T12:00:00.000Z``
 ``bytes``             base64url without padding; ``low`` and ``high`` bound the decoded size
@@ -71,9 +72,26 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("counters", "{integer}", "Counts since the start, by name."),
     ),
     "path": (
-        Field("kind", "host|srflx|prflx|relay?", "Kind of the local ICE candidate in use."),
+        Field("kind", "host|srflx|prflx|relay?", "Kind of our ICE candidate in use."),
+        Field("remote_kind", "host|srflx|prflx|relay?", "Kind of theirs."),
         Field("local", "string", "Our address and port."),
         Field("remote", "string", "Theirs."),
+    ),
+    "traffic": (
+        Field("age", "seconds", "How long ago the link connected."),
+        Field("rtt", "seconds?", "Round trip of packets, if known; `rtt` of the peer is that of heartbeats."),
+        Field("min_rtt", "seconds?", "The shortest there was lately."),
+        Field("packets_sent", "integer", "Packets with data, those sent again among them."),
+        Field("packets_received", "integer", "Packets with data."),
+        Field("packets_lost", "integer", "Of those sent."),
+        Field("packets_retransmitted", "integer", "Sent again."),
+        Field("sent_size", "integer", "Bytes of messages and streams."),
+        Field("received_size", "integer", "Bytes of messages and streams."),
+        Field("send_rate", "number", "Bytes a second, over the last seconds."),
+        Field("receive_rate", "number", "Bytes a second, over the last seconds."),
+        Field("buffered_size", "integer", "Bytes that wait to be sent or acknowledged."),
+        Field("window_size", "integer", "Bytes that may be under way at a time, by congestion control."),
+        Field("packet_size", "integer", "Bytes of the largest packet that is sent now."),
     ),
     "peer": (
         Field("peer_id", "id", "The member's id."),
@@ -82,15 +100,19 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("admin", "boolean", "Whether it is an admin."),
         Field("may_introduce", "boolean", "Whether it may admit others."),
         Field("link", "up|connecting|none", "The direct link between us."),
+        Field("link_id", "integer?", "Its number in the log, if it is up."),
         Field("path", "path?", "How the link runs, if it is up."),
+        Field("traffic", "traffic?", "What the link carries, if it is up."),
         Field("via", "[string]", "Names of the relays on the way, if there is no direct link."),
         Field("reachable", "boolean", "Whether a message would find a way now."),
-        Field("rtt", "seconds?", "Round trip, if known."),
+        Field("rtt", "seconds?", "Round trip of heartbeats, if known."),
+        Field("loss", "number?", "Share of the last hundred or so heartbeats that were not answered: 0 to 1."),
         Field("since", "time?", "When the link came up."),
         Field("seen", "time?", "When it last gave a sign of life."),
         Field("push_until", "time?", "Until when we can push to it."),
         Field("version", "string?", "Of its daemon."),
-        Field("last_error", "string?", "Why the last attempt to link failed."),
+        Field("last_error", "string?", "Why the last link was lost, or the last attempt at one failed."),
+        Field("last_error_at", "time?", "When that was; there may have been a link since."),
     ),
     "message": (
         Field("message_id", "id", "Drawn by the sender, unique for ever."),

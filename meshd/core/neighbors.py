@@ -35,6 +35,27 @@ HELLO_TIMEOUT = 10.0  # seconds from connected to verified
 SAME_MOMENT = 10.0  # seconds; two links of one pair that come up this close together are a race
 AGENT = f"meshd {VERSION}"
 
+# Why links are lost, as counters name it; whatever else is said, also by the peer, counts as ``other``
+LOSS_REASONS = frozenset(
+    {
+        "admission_expired",
+        "closed_by_peer",
+        "connection_lost",
+        "consent_expired",
+        "departed",
+        "fault",
+        "hello_out_of_turn",
+        "leaving",
+        "malformed",
+        "peer_misbehaved",
+        "peer_restarted",
+        "send_overflow",
+        "silent",
+        "stopping",
+        "stream_number",
+    }
+)
+
 
 class LinkState(Enum):
     """How far a link is."""
@@ -197,7 +218,6 @@ class Neighbors:
 
     def give_up(self, link: Link) -> None:
         """The other side is silent."""
-        self._ctx.count("links_silent")
         self._drop(link, "silent")
 
     def fail(self, link: Link, reason: str) -> None:
@@ -216,11 +236,16 @@ class Neighbors:
         self._ctx.state(LinkEnded(link.id))
         if self._current.get(link.peer) is link:
             del self._current[link.peer]
-            self._ctx.count("links_lost")
+            self._count_loss(reason)
             self._ctx.notify(
                 "link_down", peer=link.peer, name=self._membership.name_of(link.peer) or "", link=link.id, reason=reason
             )
             self._ctx.state(NeighborDown(link.peer, reason))
+
+    def _count_loss(self, reason: str) -> None:
+        self._ctx.count("links_lost")
+        reason = reason if reason in LOSS_REASONS else "other"
+        self._ctx.count(f"links_lost_{reason}")
 
     def on_hello_timeout(self, about: bytes) -> None:
         """Connected, but silent about who it is."""

@@ -291,6 +291,7 @@ class Node:
         if link is not None:
             self.neighbors.close(link, "departed")
         self.signaling.forget(peer)
+        self.topology.forget(peer)
         self.pushing.forget(peer)
         self.channels.release(peer)
 

@@ -7,6 +7,8 @@ granted that.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from meshd.core.context import Context
 from meshd.core.degree import wanted_links
 from meshd.core.membership import Membership
@@ -29,12 +31,19 @@ ENOUGH_INTERVAL = 60.0  # seconds; with enough links up, a look at whether that 
 MAX_PUSHED_AT_ONCE = 3  # members; the first that answers brings the others
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a link was lost or did not come to be, and when (Unix seconds)."""
+
+    reason: str
+    when: float
+
+
 class Topology:
     """Keeps this node linked."""
 
     __slots__ = (
         "_ctx",
-        "_errors",
         "_failures",
         "_membership",
         "_neighbors",
@@ -43,6 +52,7 @@ class Topology:
         "_pushing",
         "_routing",
         "_signaling",
+        "_troubles",
     )
 
     def __init__(
@@ -62,12 +72,12 @@ class Topology:
         self._pushing = pushing
         self._failures: dict[PeerId, int] = {}
         self._pushes: dict[PeerId, int] = {}
-        self._errors: dict[PeerId, str] = {}
+        self._troubles: dict[PeerId, Trouble] = {}  # the last one with each member
         self._out_of_reach: dict[PeerId, None] = {}  # to be tried as soon as there is a way
 
-    def last_error(self, peer: PeerId) -> str | None:
-        """Why the last attempt at a link failed, if there is none."""
-        return self._errors.get(peer)
+    def last_trouble(self, peer: PeerId) -> Trouble | None:
+        """Why the last link was lost, or the last attempt at one failed. It stays until there is a new one."""
+        return self._troubles.get(peer)
 
     def begin(self) -> None:
         """After a start: call a few members; what is missing then is found through them."""
@@ -78,8 +88,13 @@ class Topology:
         """No mesh any more."""
         self._failures.clear()
         self._pushes.clear()
-        self._errors.clear()
+        self._troubles.clear()
         self._out_of_reach.clear()
+
+    def forget(self, peer: PeerId) -> None:
+        """It has left."""
+        for known in (self._failures, self._pushes, self._troubles, self._out_of_reach):
+            known.pop(peer, None)
 
     def want(self, record: Record, delay: float | None = None) -> None:
         """A member that we may want a link to has appeared, changed, or come loose."""
@@ -127,7 +142,6 @@ class Topology:
         """There is a link: past failures do not count."""
         self._failures.pop(peer, None)
         self._pushes.pop(peer, None)
-        self._errors.pop(peer, None)
         self._out_of_reach.pop(peer, None)
         self._ctx.cancel_timer("dial", peer)
 
@@ -136,6 +150,7 @@ class Topology:
         record = self._membership.record(peer)
         if record is None:
             return
+        self._troubles[peer] = Trouble(reason, self._ctx.now.unix)
         if reason in ("stopping", "leaving"):
             self.want(record, delay=self._ctx.jitter(FIRST_PUSH_INTERVAL))
         elif self._routing.next_hop(peer) is None:
@@ -148,7 +163,7 @@ class Topology:
         record = self._membership.record(peer)
         if record is None or self._neighbors.current(peer) is not None:
             return
-        self._errors[peer] = reason
+        self._troubles[peer] = Trouble(reason, self._ctx.now.unix)
         if pushes == 0 and self._routing.next_hop(peer) is not None:
             failures = self._failures.get(peer, 0)
             self._failures[peer] = min(failures + 1, 16)

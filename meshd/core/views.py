@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class NodeView(Protocol):
     """What the shell reads of a node. Each is the result of the control method it is named after, without what only
-    the shell knows (``version``, ``protocol``, ``started_at``, ``uptime`` of the status).
+    the shell knows (``version``, ``protocol``, ``started_at``, ``uptime`` of the status; ``traffic`` of a peer).
     """
 
     @property
@@ -102,10 +102,12 @@ def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
     link = node.neighbors.current(peer)
     session = node.signaling.with_peer(peer)
     connected = link.connected if link is not None else None
+    trouble = node.topology.last_trouble(peer)
     path = None
     if connected is not None:
         path = {
             "kind": connected.local_kind,
+            "remote_kind": connected.remote_kind,
             "local": connected.local_address,
             "remote": connected.remote_address,
         }
@@ -117,6 +119,7 @@ def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
         "admin": bool(record.chain[-1].rights & Rights.ADMIN),
         "may_introduce": bool(record.chain[-1].rights & (Rights.INTRODUCE | Rights.ADMIN)),
         "link": "up" if link is not None else "connecting" if session is not None else "none",
+        "link_id": link.id if link is not None else None,
         "path": path,
         "via": via,
         "reachable": node.routing.next_hop(peer) is not None,
@@ -126,5 +129,6 @@ def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
         "seen": ctx.now.unix - (ctx.now.mono - link.pulse.heard) if link is not None else None,
         "push_until": node.pushing.push_until(peer),
         "version": link.agent if link is not None else None,
-        "last_error": node.topology.last_error(peer),
+        "last_error": trouble.reason if trouble is not None else None,
+        "last_error_at": trouble.when if trouble is not None else None,
     }

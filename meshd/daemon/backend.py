@@ -18,8 +18,10 @@ from meshd.daemon import redaction
 from meshd.daemon.descriptors import Descriptors
 from meshd.daemon.driver import Driver, read_clocks
 from meshd.daemon.presentation import fields_to_json, params_from_json, to_json
+from meshd.daemon.traffic import with_traffic
 from meshd.errors import Code, ControlError
-from meshd.ids import Now, text_of
+from meshd.ids import LinkId, Now, text_of
+from meshd.links.statistics import LinkStatistics
 
 # Policy
 MAX_LISTED_SIZE = 1 << 20  # bytes of bodies in one messages.list; who wants the rest reads these first
@@ -28,7 +30,7 @@ EVENTS, MESSAGES = "events.subscribe", "messages.subscribe"
 
 
 class DaemonBackend:
-    """Implements ``meshd.control.backend.Backend``. ``counters`` gives those of the ports."""
+    """Implements ``meshd.control.backend.Backend``. ``counters`` gives those of the ports, ``links`` their traffic."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class DaemonBackend:
         file: str | None,
         *,
         counters: Callable[[], Mapping[str, int]] = lambda: {},
+        links: Callable[[], Mapping[LinkId, LinkStatistics]] = lambda: {},
         clocks: Callable[[], Now] = read_clocks,
     ) -> None:
         self.config = config
@@ -50,13 +53,14 @@ class DaemonBackend:
         self._peer_id = text_of(peer_id)
         self._file = file
         self._counters = counters
+        self._links = links
         self._clocks = clocks
         self._started = clocks()
         self._watchers: dict[str, list[Watcher]] = {EVENTS: [], MESSAGES: []}
         self._reads: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "node.status": lambda params: self.status(),
             "node.version": lambda params: {"version": VERSION, "protocol": PROTOCOL, "peer_id": self._peer_id},
-            "peers.list": lambda params: {"peers": self._view().peers},
+            "peers.list": lambda params: {"peers": self.peers()},
             "messages.list": self._messages,
             "introductions.list": lambda params: {"introductions": self._view().introductions},
             "config.show": lambda params: {"file": self._file, "values": asdict(self.config)},
@@ -88,7 +92,7 @@ class DaemonBackend:
         result: dict[str, Any] = {}
         view = self._view()
         if method == EVENTS:
-            snapshot = {"status": to_json("status", self.status(view)), "peers": to_json("[peer]", view.peers)}
+            snapshot = {"status": to_json("status", self.status(view)), "peers": to_json("[peer]", self.peers(view))}
             watcher.post("snapshot", snapshot)
         else:
             for message in view.messages:
@@ -129,6 +133,10 @@ class DaemonBackend:
             "uptime": round(now.mono - self._started.mono, 3),
         }
         return {**status, **shell, "counters": {**status.get("counters", {}), **self._counters()}}
+
+    def peers(self, view: NodeView | None = None) -> list[dict[str, Any]]:
+        """All fields of ``peers.list``, in the core's values."""
+        return with_traffic((view or self._view()).peers, self._links())
 
     def _messages(self, params: dict[str, Any]) -> dict[str, Any]:
         messages = self._view().messages

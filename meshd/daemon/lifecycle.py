@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from meshd.errors import ConfigError, MeshError
 from meshd.ids import LinkId, Now
 from meshd.links import guest
 from meshd.links.port import LinkPort, open_links
+from meshd.links.statistics import LinkStatistics
 from meshd.push.sender import PushSender
 from meshd.push.user_agent import UserAgents
 
@@ -75,7 +76,13 @@ class Daemon:
         self._agents = UserAgents(setup.config.push, self._driver.deliver, random.SystemRandom())
         self._links: LinkPort | None = None
         self._backend = DaemonBackend(
-            self._driver, self._node.view, self.peer_id, setup.config, setup.file, counters=self._counters
+            self._driver,
+            self._node.view,
+            self.peer_id,
+            setup.config,
+            setup.file,
+            counters=self._counters,
+            links=self._link_statistics,
         )
         self._status = StatusLine(self._notifier, self._backend.status)
 
@@ -163,6 +170,10 @@ class Daemon:
             getattr(_log, known.level if known else "info")(command.name, **fields)
             self._status.touch()
         self._backend.observe(command, now)
+
+    def _link_statistics(self) -> Mapping[LinkId, LinkStatistics]:
+        ask: Callable[[], Mapping[LinkId, LinkStatistics]] = getattr(self._links, "statistics", dict)
+        return ask()
 
     def _counters(self) -> dict[str, int]:
         ports = {

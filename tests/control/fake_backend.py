@@ -26,7 +26,27 @@ EVIL_ID = b"\x80" * 32
 MESH_ID = b"\x11" * 32
 STARTED = 1_700_000_000.0
 TOKEN = "mesh1" + "abcdefghij" * 50
+TROUBLE = {"last_error": "no\x1b[0mpath", "last_error_at": "2023-11-14T22:13:20.000Z"}
 EVIL_TEXT = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b5m \u202ereversed\r\x00 tab\there\nsecond line"
+
+
+PATH = {"kind": "host", "remote_kind": "srflx", "local": "127.0.0.1:4000", "remote": "127.0.0.1:5000"}
+TRAFFIC = {
+    "age": 7_260.0,
+    "rtt": 0.0121,
+    "min_rtt": 0.011,
+    "packets_sent": 81_233,
+    "packets_received": 212_222,
+    "packets_lost": 312,
+    "packets_retransmitted": 340,
+    "sent_size": 91_234_567,
+    "received_size": 1_234_567_890,
+    "send_rate": 300_000.0,
+    "receive_rate": 1_234_567.8,
+    "buffered_size": 16_384,
+    "window_size": 262_144,
+    "packet_size": 1_191,
+}
 
 
 def peer(peer_id: bytes, name: str, link: str = "up", **changes: Any) -> dict[str, Any]:
@@ -38,15 +58,19 @@ def peer(peer_id: bytes, name: str, link: str = "up", **changes: Any) -> dict[st
         "admin": up,
         "may_introduce": True,
         "link": link,
-        "path": {"kind": "host", "local": "127.0.0.1:4000", "remote": "127.0.0.1:5000"} if up else None,
+        "link_id": 7 if up else None,
+        "path": PATH if up else None,
+        "traffic": TRAFFIC if up else None,
         "via": [] if up else ["desk"],
         "reachable": True,
         "rtt": 0.0123 if up else None,
+        "loss": 0.02 if up else None,
         "since": encode_time(STARTED) if up else None,
         "seen": encode_time(STARTED + 5),
         "push_until": encode_time(STARTED + 129_600),
         "version": "0.1.0",
         "last_error": None,
+        "last_error_at": None,
     }
     return entry | changes
 
@@ -75,7 +99,7 @@ class FakeBackend:
         self.changed = trio.Event()
         self.stream_reason = "done"
         self.stream_size = 0
-        self.peers = [peer(DESK_ID, "desk"), peer(EVIL_ID, "x\x1b[31m\u202ey", "none", last_error="no\x1b[0mpath")]
+        self.peers = [peer(DESK_ID, "desk"), peer(EVIL_ID, "x\x1b[31m\u202ey", "none", **TROUBLE)]
 
     def identity(self) -> tuple[str, str]:
         return self.version, text_of(OWN_ID)

@@ -46,7 +46,7 @@ def test_a_silent_link_is_given_up() -> None:
     stage, anna, bert = two()
     bert.crash()
     assert TIMEOUT - 1.5 * INTERVAL <= silent_after(stage, anna) <= TIMEOUT + 0.2
-    assert anna.counters["links_silent"] == 1
+    assert anna.counters["links_lost_silent"] == 1
     assert isinstance(anna.did(cm.CloseLink)[-1], cm.CloseLink)
 
 

@@ -184,7 +184,7 @@ def on_a_terminal(daemon, *words, **env):
 
 
 def test_colour_is_for_terminals_that_want_it(daemon):
-    assert b"\x1b[32mup\x1b[0m" in on_a_terminal(daemon, "peers")
+    assert b"\x1b[32mhost-srflx\x1b[0m" in on_a_terminal(daemon, "peers")
     assert b"\x1b" not in on_a_terminal(daemon, "peers", NO_COLOR="1")
     assert b"\x1b" not in on_a_terminal(daemon, "peers", NO_COLOR="", TERM="dumb")
 

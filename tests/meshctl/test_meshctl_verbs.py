@@ -7,7 +7,7 @@ import stat
 import subprocess
 
 import pytest
-from fake_backend import DESK_ID, EVIL_TEXT, TOKEN, message
+from fake_backend import DESK_ID, EVIL_TEXT, PATH, TOKEN, message, peer
 
 from meshctl.table import LOCAL_VERBS, VERBS
 from meshd.control.encodings import decode_bytes
@@ -62,13 +62,40 @@ def test_status_without_a_mesh_says_what_to_do(daemon):
 
 
 def test_peers_is_an_aligned_table(daemon):
-    head, desk, other = daemon.run("peers").out.splitlines()
-    column = head.index("LINK")
+    daemon.backend.peers += [
+        peer(bytes(32), "attic", "none", via=[], reachable=False, last_error="ice_failed"),
+        peer(bytes(32), "a-name-that-is-as-long-as-it-may", path={**PATH, "kind": "relay"}),
+    ]
+    lines = daemon.run("peers").out.splitlines()
+    head, desk, other, why, attic, why_attic, long = lines
+    cells = {name: head.index(name) for name in head.split()}
     assert desk.startswith("desk *")
-    assert desk[column:].startswith("up ")
-    assert other[column:].startswith("relayed ")
+    assert desk[cells["LINK"] :].startswith("host-srflx ")
+    assert desk[cells["RTT"] :].startswith("12ms ")
+    assert desk[cells["LOSS"] :].startswith("2% ")
+    assert desk[cells["RECV/s"] :].startswith("1.2M ")
+    assert desk[cells["SEND/s"] :].startswith("300k ")
+    assert desk[cells["QUEUED"] :].startswith("16k ")
+    assert other[cells["LINK"] :].startswith("via desk ")
     assert other.startswith("xy ")
-    assert "via desk" in other
+    assert why.strip().endswith("ago: nopath")
+    assert attic[cells["LINK"] :].startswith("unreachable ")
+    assert "no direct path" in why_attic
+    assert long[cells["LINK"] :].startswith("relay candidate ")
+    assert max(map(len, lines)) <= 80
+
+
+def test_peers_in_detail(daemon):
+    out = daemon.run("peers", "-v").out
+    assert "host 127.0.0.1:4000 to srflx 127.0.0.1:5000, up " in out
+    assert "12.3 ms by heartbeats, 12.1 ms by packets, at best 11 ms; 2% of heartbeats lost" in out
+    assert "91 MB in 81,233 packets, now 300 kB/s; 312 lost, 340 sent again" in out
+    assert "1.2 GB in 212,222 packets, now 1.2 MB/s" in out
+    assert "16 kB, window 262 kB, packets of 1,191 bytes" in out
+    assert "ago: nopath" in out
+    assert "via desk" in out
+    assert out == daemon.run("peers", "--details").out
+    assert max(map(len, out.splitlines())) <= 110
 
 
 def test_no_peers_is_said_beside_the_output(daemon):
