@@ -192,13 +192,24 @@ class IceConnection(Connection):
                 async with asyncio.timeout(CHECK_INTERVAL):
                     verdict = await self._check_list_state.get()
         if verdict is None:
-            verdict = await self._check_list_state.get() if self._check_list else aioice_ice.ICE_FAILED
+            verdict = await self._check_list_state.get()
         for pair in self._check_list:
             if pair.task is not None:
                 pair.task.cancel()
         if verdict != aioice_ice.ICE_COMPLETED:
             raise ConnectionError("no candidate pair works")
         self._query_consent_task = asyncio.create_task(self.query_consent(), name="ice-consent")
+
+    def _check_list_maybe_fail(self) -> None:
+        """Fail when all checks have. Upstream fails with nothing to check, too.
+
+        A browser that hides its addresses names none that we could check, and will check ours.
+        """
+        if self._check_list:
+            super()._check_list_maybe_fail()
+
+    def _prune_components(self) -> None:
+        """Keep the one component there is: upstream gives it up when the description names nothing to check."""
 
     async def query_consent(self) -> None:
         """Keep asking the peer whether it wants our packets (RFC 7675); close when it has not said so for 30 s.

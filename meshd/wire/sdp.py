@@ -118,7 +118,7 @@ def from_sdp(sdp: str) -> SessionDescription:
         sctp_port=_parse_number(value_of("sctp-port", str(DEFAULT_SCTP_PORT))),
         max_message_size=_parse_number(value_of("max-message-size", str(DEFAULT_MAX_MESSAGE_SIZE))),
         mid=value_of("mid", "0"),
-        ice_options=tuple(value_of("ice-options", "").split()[:MAX_ICE_OPTIONS]),
+        ice_options=_ice_options(value_of("ice-options", "")),
     )
     if (problem := problem_of(description)) is not None:
         raise MalformedMessage(f"SDP of which {problem}")
@@ -146,6 +146,11 @@ def _attributes(sdp: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     if not found:
         raise MalformedMessage("SDP without a data channel (m=application … UDP/DTLS/SCTP)")
     return session, section
+
+
+def _ice_options(text: str) -> tuple[str, ...]:
+    """RFC 8839 section 5.6, and libdatachannel, which puts commas between them."""
+    return tuple(text.replace(",", " ").split()[:MAX_ICE_OPTIONS])
 
 
 def _parse_fingerprint(values: list[str]) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pytest
 import trio
 from aioice import stun
-from link_ends import LOOPBACK, link_up, run_clean, two_ends
+from link_ends import LOOPBACK, link_up, run_clean, spoil, two_ends
 
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
 from meshd.links import ice
@@ -265,5 +265,22 @@ def test_names_alone_wait_for_the_resolver_and_fail_with_it(monkeypatch):
             name = Candidate("host", "5f0b1c9e-0000-4000-8000-000000000001.local", 5_000)
             a.connect(replace((await b.wait(LinkPrepared)).description, candidates=(name,)))
             assert (await a.wait(LinkClosed)).reason == "ice_failed"
+
+    run_clean(main)
+
+
+@pytest.mark.parametrize("offerer", [True, False])
+def test_a_peer_that_names_no_address_is_learnt_from_its_checks(offerer):
+    """A browser that hides its addresses: it knows ours, and checks them."""
+
+    async def main() -> None:
+        async with two_ends() as (one, other):
+            one.prepare(offerer=offerer)
+            other.prepare(offerer=not offerer)
+            hidden = spoil((await other.wait(LinkPrepared)).description, candidates=())
+            one.connect(hidden)
+            other.connect((await one.wait(LinkPrepared)).description)
+            assert (await one.wait(LinkConnected)).remote_kind == "prflx"
+            await other.wait(LinkConnected)
 
     run_clean(main)

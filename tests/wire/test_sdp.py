@@ -127,6 +127,11 @@ def test_a_literal_offer_of_firefox():
     )
 
 
+def test_ice_options_with_the_comma_of_libdatachannel():
+    offer = CHROMIUM_OFFER.replace("a=ice-options:trickle", "a=ice-options:ice2,trickle")
+    assert from_sdp(offer).ice_options == ("ice2", "trickle")
+
+
 def test_the_data_channel_section_is_found_among_others():
     audio = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:audio\r\na=ice-ufrag:aaaa\r\na=setup:passive\r\n"
     head, section = CHROMIUM_OFFER.split("m=application")
