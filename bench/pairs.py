@@ -80,7 +80,7 @@ class Pair:
     """Both processes of a contestant, connected; killed at the end of the context."""
 
     def __init__(self, contestant: Contestant, path: EmulatedPath | None = None, *, local: Side | None = None) -> None:
-        """On both sides of ``path``; or, with ``local``, both on that host; or both here, on loopback."""
+        """On both sides of ``path``; or, with ``local``, both on that one; without a path both here, on loopback."""
         self.name = contestant.name
         self.open_time = 0.0
         self._said: dict[Side, dict[str, Any]] = {"a": {}, "b": {}}
@@ -169,6 +169,12 @@ class Pair:
                     self._write("b" if side == "a" else "a", said)
                 self._said[side].update(said)
 
+    def watch(self, seconds: float) -> None:
+        """Let it run for that long."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.attend(left)
+
     def transfer(self, seconds: float) -> Transfer:
         """Bulk from a to b for that long."""
         return self.finish(self.begin(), seconds)
@@ -182,8 +188,7 @@ class Pair:
     def finish(self, started: tuple[float, dict[Side, float]], seconds: float) -> Transfer:
         """Wait until ``seconds`` after the start, and ask what has come."""
         began, before = started
-        while (left := began + seconds - time.monotonic()) > 0:
-            self.attend(left)
+        self.watch(began + seconds - time.monotonic())
         after = self.cpu()
         self.do("b", "report")
         delivered = self.expect("b", "delivered")

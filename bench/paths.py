@@ -101,6 +101,19 @@ def why_not() -> str | None:
 
 
 @contextmanager
+def host() -> Iterator[EmulatedPath | None]:
+    """A host of its own for two processes that talk over loopback; without root, this one (None).
+
+    libwebrtc and libdatachannel want an address that is not loopback's, even to talk to themselves.
+    """
+    if why_not():
+        yield None
+    else:
+        with path(Conditions()) as emulated:
+            yield emulated
+
+
+@contextmanager
 def path(conditions: Conditions, seed: int = 1) -> Iterator[EmulatedPath]:
     """A path with these conditions, whose losses are those of ``seed``.
 

@@ -14,8 +14,8 @@ from pathlib import Path
 # Policy
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-BUSY_LOAD = 1.0  # of others, for each core: above it wall times say little
-WIDTHS = (50, 12, 22)  # of the columns but the last, as text
+BUSY_SHARE = 0.15  # of all cores used by others: above it wall times say little
+WIDTHS = (48, 14, 28)  # of the columns but the last, as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Strangers:
         own = os.times()
         return ticks / os.sysconf("SC_CLK_TCK"), own.user + own.system + own.children_user + own.children_system
 
-    def load(self) -> float:
+    def share(self) -> float:
         """Share of all cores, 0 to 1, that went to others since this was made."""
         began, all_then, own_then = self._began
         all_now, own_now = self._used()

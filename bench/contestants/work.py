@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 # Specification (of this bench)
 BULK_SIZE = 16_384  # bytes
@@ -134,7 +134,14 @@ class Work:
             self._loop.call_later(self._interval, self._ping)
 
 
-def listen(on_description: Callable[[Any], None], work: Callable[[], Work | None]) -> None:
+class Worker(Protocol):
+    """Whoever carries out the bench's commands."""
+
+    def do(self, command: dict[str, Any]) -> None:
+        """Carry out one."""
+
+
+def listen(on_description: Callable[[Any], None], work: Callable[[], Worker | None]) -> None:
     """Read the bench's lines on a thread of their own, act on them in this thread's loop; the end of them ends us."""
     loop = asyncio.get_running_loop()
 
