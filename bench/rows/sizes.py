@@ -11,7 +11,9 @@ from meshd.ids import INSTANCE_SIZE, SESSION_ID_SIZE, MeshId, Now, PeerId, Sessi
 from meshd.wire.endpoint import split_endpoint
 from meshd.wire.envelope import seal
 from meshd.wire.introduction import SECRET_SIZE, Introduction, encode_token, proof_of
-from meshd.wire.messages import CapabilityPart, Grant, JoinRequest, SubscriptionPart, encode_message
+from meshd.wire.joining import JoinRequest
+from meshd.wire.messages import encode_message
+from meshd.wire.parts import CapabilityPart, Grant, SubscriptionPart
 from meshd.wire.session_description import Candidate, SessionDescription, encode
 
 ENDPOINT_CHARS = 234  # of autopush's endpoints for subscriptions with a VAPID key

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from meshd.core.assisting import choose
 from meshd.core.channels import Channels
 from meshd.core.context import Context
 from meshd.core.introductions import Introductions
 from meshd.core.membership import Membership
+from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.session import Purpose, Session
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
 from meshd.core.state import IntroductionRow
 from meshd.crypto.admission import Chain
+from meshd.crypto.webpush import MAX_PLAINTEXT_SIZE
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import IntroductionId, PeerId, SessionId, Ticket, is_name
-from meshd.wire.envelope import Letter, open_envelope
+from meshd.wire.envelope import OVERHEAD_SIZE, Letter, open_envelope
 from meshd.wire.introduction import proof_of
-from meshd.wire.messages import JOINING, JoinAccepted, JoinRefused, JoinRequest, decode_message
+from meshd.wire.joining import AnswerGiven, AnswerWanted, JoinAccepted, JoinRefused, JoinRequest
+from meshd.wire.messages import JOINING, decode_message, encode_message
+from meshd.wire.record import Record
+from meshd.wire.session_description import SessionDescription
 from meshd.wire.session_description import decode as decode_description
+from meshd.wire.session_description import encode as encode_description
 
 # Policy
 MAX_CLOCK_REFUSALS = 3  # for one token
 CHANNEL_WAIT = 2.0  # seconds an acceptance waits for a channel to grant in it
+HELP_WAIT = 1.0  # seconds it waits for the answers of other members: a round trip in the mesh, and gathering
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Arrival:
     """A joiner that has been admitted and is to be answered."""
 
-    introduction: IntroductionId
     peer: PeerId
     chain: Chain
+    asked: dict[SessionId, PeerId]  # who has still to answer which of its further offers
+    answers: list[bytes] = field(default_factory=list)  # of those who have
+    granting: bool = False  # whether the channel for it is still waited for
 
 
 class Arrivals:
@@ -46,6 +56,7 @@ class Arrivals:
         "_ctx",
         "_introductions",
         "_membership",
+        "_neighbors",
         "_post",
         "_pushing",
         "_signaling",
@@ -55,6 +66,7 @@ class Arrivals:
         self,
         ctx: Context,
         membership: Membership,
+        neighbors: Neighbors,
         channels: Channels,
         pushing: Pushing,
         post: Post,
@@ -63,6 +75,7 @@ class Arrivals:
     ) -> None:
         self._ctx = ctx
         self._membership = membership
+        self._neighbors = neighbors
         self._channels = channels
         self._pushing = pushing
         self._post = post
@@ -75,7 +88,7 @@ class Arrivals:
         """A joiner's channel is there: its answer can go."""
         for session_id, arrival in list(self._arrivals.items()):
             if arrival.peer == holder:
-                self.on_grant_wait_over(session_id)
+                self._go_on(session_id)
 
     def sweep(self) -> None:
         """Forget what nobody waits for any more."""
@@ -213,38 +226,79 @@ class Arrivals:
         )
         if session is not None:
             session.remote = remote
-            self._arrivals[session_id] = _Arrival(identifier, joiner, chain)
+            arrival = self._arrivals[session_id] = _Arrival(joiner, chain, {})
             self._channels.ensure(joiner)
+            self._ask(session_id, arrival, request, remote, ticket)
+
+    # -- other members ------------------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        session_id: SessionId,
+        arrival: _Arrival,
+        request: JoinRequest,
+        first: SessionDescription,
+        ticket: Ticket,
+    ) -> None:
+        """Have neighbors answer the joiner's further offers: we two may be unable to connect, and it costs no push."""
+        links = [link for link in map(self._neighbors.current, self._neighbors.peers()) if link is not None]
+        for offer, link in zip(request.further, choose(links, arrival.peer, self._ctx.rng), strict=False):
+            description = encode_description(decode_description(offer.description, first))
+            chain = tuple(certificate.encoded for certificate in arrival.chain)
+            wanted = AnswerWanted(offer.session, chain, request.sealing_key, description)
+            self._neighbors.send_to(link.peer, wanted, ticket=ticket)
+            arrival.asked[SessionId(offer.session)] = link.peer
+        if arrival.asked:
+            self._ctx.timer("help", session_id, HELP_WAIT)
+
+    def on_answer(self, peer: PeerId, message: AnswerGiven) -> None:
+        """A neighbor has answered for us, or will not."""
+        for session_id, arrival in list(self._arrivals.items()):
+            if arrival.asked.get(SessionId(message.session)) == peer:
+                del arrival.asked[SessionId(message.session)]
+                if message.envelope:
+                    arrival.answers.append(message.envelope)
+                self._go_on(session_id)
+                return
+        self._ctx.count("answers_stale")
+
+    def on_help_wait_over(self, about: bytes) -> None:
+        """Who has not answered by now answers too late."""
+        arrival = self._arrivals.get(SessionId(about))
+        if arrival is not None:
+            arrival.asked.clear()
+            self._go_on(SessionId(about))
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
     def ready(self, session: Session) -> None:
         """Our description is there: answer, with a grant if the channel for it is there soon."""
-        if self._channels.receiving and not self._channels.is_ready(session.peer):
+        arrival = self._arrivals.get(session.id)
+        if arrival is not None and self._channels.receiving and not self._channels.is_ready(session.peer):
+            arrival.granting = True
             self._ctx.timer("accept", session.id, CHANNEL_WAIT)
-        else:
-            self.on_grant_wait_over(session.id)
+        self._go_on(session.id)
 
     def on_grant_wait_over(self, about: bytes) -> None:
-        """Answer now."""
-        session = self._signaling.session(SessionId(about))
+        """Then without a grant."""
         arrival = self._arrivals.get(SessionId(about))
+        if arrival is not None:
+            arrival.granting = False
+            self._go_on(SessionId(about))
+
+    def _go_on(self, session_id: SessionId) -> None:
+        """Answer, if all is there or has been waited for."""
+        session, arrival = self._signaling.session(session_id), self._arrivals.get(session_id)
         own = self._membership.own_record
         if session is None or arrival is None or own is None or not session.description or session.pushed:
             return
-        self._ctx.cancel_timer("accept", about)
-        row = self._membership.row
-        generation = row.generation if row is not None else 0
-        accepted = JoinAccepted(
-            session.description,
-            tuple(c.encoded for c in arrival.chain),
-            row.mesh_name if row is not None else "",
-            own.encoded,
-            self._channels.grant(arrival.peer, generation),
-        )
+        if arrival.asked or (arrival.granting and not self._channels.is_ready(arrival.peer)):
+            return
+        self._ctx.cancel_timer("accept", session_id)
+        self._ctx.cancel_timer("help", session_id)
         session.pushed = self._post.push_in_session(
             arrival.peer,
-            accepted,
+            self._acceptance(session, arrival, own),
             session.id,
             name=session.id,
             topic=b"accept" + self._ctx.own_id[:12],
@@ -254,6 +308,22 @@ class Arrivals:
         if not session.pushed:
             self._ctx.count("joins_unanswerable")
             self._signaling.end(session, "no_capability")
+
+    def _acceptance(self, session: Session, arrival: _Arrival, own: Record) -> JoinAccepted:
+        """What a joiner is told; with as many of the others' answers as fit into a push."""
+        row = self._membership.row
+        accepted = JoinAccepted(
+            session.description,
+            tuple(certificate.encoded for certificate in arrival.chain),
+            row.mesh_name if row is not None else "",
+            own.encoded,
+            self._channels.grant(arrival.peer, row.generation if row is not None else 0),
+        )
+        for answer in arrival.answers:
+            longer = replace(accepted, answers=(*accepted.answers, answer))
+            if len(encode_message(longer)) + OVERHEAD_SIZE <= MAX_PLAINTEXT_SIZE:
+                accepted = longer
+        return accepted
 
     def _later(self, admission: Ticket | None) -> Ticket | None:
         """What is durable last of the admission and the record that goes with it: that covers both."""
@@ -269,4 +339,5 @@ class Arrivals:
     def on_session_over(self, session: SessionId) -> None:
         """It has succeeded or failed."""
         self._ctx.cancel_timer("accept", session)
+        self._ctx.cancel_timer("help", session)
         self._arrivals.pop(session, None)

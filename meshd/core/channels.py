@@ -18,7 +18,7 @@ from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, ChannelId, Ticket
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import split_endpoint
-from meshd.wire.messages import MAX_SUBSCRIPTIONS, CapabilityPart, Grant, SubscriptionPart
+from meshd.wire.parts import MAX_SUBSCRIPTIONS, CapabilityPart, Grant, SubscriptionPart
 
 # Policy
 MAX_CHANNELS = 512  # per node; a service forgets nobody for that, but each costs a row and a registration

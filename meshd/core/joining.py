@@ -6,24 +6,28 @@ from dataclasses import dataclass, field
 
 from meshd.core.channels import Channels
 from meshd.core.context import Context
-from meshd.core.membership import Membership, check_accepted
+from meshd.core.membership import Membership
+from meshd.core.newcomer import check_accepted, check_answered
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import warnings_about, why_no_link
-from meshd.core.session import Purpose, Session, SessionState
+from meshd.core.session import NOBODY, Session, SessionState
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
 from meshd.core.stun_servers import StunServers
-from meshd.errors import Code, ControlError, Rejected
+from meshd.core.tries import Tries, Try
+from meshd.errors import Code, ControlError, MalformedMessage, Rejected
 from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
 from meshd.wire.envelope import Letter, open_envelope
 from meshd.wire.introduction import Introduction, decode_token, proof_of
-from meshd.wire.messages import JOINING, JoinAccepted, JoinRefused, JoinRequest, decode_message
+from meshd.wire.joining import JoinAccepted, JoinAnswered, JoinRefused, JoinRequest
+from meshd.wire.messages import JOINING, decode_message
 from meshd.wire.session_description import SessionDescription
 from meshd.wire.session_description import decode as decode_description
 
 # Policy
 RETRY_INTERVAL = 20.0  # seconds without an answer, after which a fresh description is pushed
-MAX_TRIES = 5  # descriptions pushed in one join; two are kept alive at once
+MAX_TRIES = 5  # requests pushed in one join; two are kept alive at once
+FURTHER_WAIT = 0.5  # seconds a request waits for the descriptions of its further offers
 PUSH_WAIT = 10.0  # seconds for a push service to take us as a user agent
 MAX_JOIN_TIMEOUT = 600.0
 
@@ -44,8 +48,8 @@ class _Join:
     introduction: Introduction
     name: str
     began: float
-    sessions: list[SessionId] = field(default_factory=list)
-    tries: int = 0
+    tries: Tries
+    attempts: int = 0
     pushes_sent: int = 0
     pushes_received: int = 0
     accepted: bool = False
@@ -99,7 +103,7 @@ class Joining:
         except ControlError as error:
             self._ctx.refuse(request, error.code, error.detail)
             return
-        self._join = _Join(request, introduction, name, self._ctx.now.mono)
+        self._join = _Join(request, introduction, name, self._ctx.now.mono, Tries(self._ctx, self._signaling))
         self._ctx.notify("join_began", introduction=introduction.id, introducer=introduction.introducer)
         self._stun_servers.join_begins(introduction.stun_servers)
         self._channels.activate()
@@ -130,44 +134,43 @@ class Joining:
     def _gather(self) -> None:
         join = self._join
         assert join is not None
-        if len(join.sessions) >= 2:  # the answer to the try before last may still come; older ones are given up
-            oldest = self._signaling.session(join.sessions.pop(0))
-            if oldest is not None:
-                self._signaling.end(oldest, "superseded")
-        session = self._signaling.begin(
-            join.introduction.introducer,
-            join.introduction.mesh,
-            Purpose.JOIN,
-            offerer=True,
-            timeout=PUSH_SESSION_TIMEOUT,
-        )
-        if session is not None:
-            join.sessions.append(session.id)
+        join.tries.begin(join.introduction.introducer, join.introduction.mesh)
 
     # -- pushing the request ------------------------------------------------------------------------------------------
 
     def ready(self, session: Session) -> None:
-        """Our description is there."""
+        """The description of one of our offers is there."""
         join = self._join
-        if join is not None:
+        this = None if join is None else join.tries.of(session.id)
+        if join is None or this is None:
+            return
+        if session.id == this.session:
             join.local = decode_description(session.description)
             join.warnings = warnings_about(join.local, self._ctx.config.links)
-            self._request(session)
+            self._ctx.timer("further", session.id, FURTHER_WAIT)
+        self._request(this)
+
+    def on_further_wait_over(self, about: bytes) -> None:
+        """Go with those further offers that are ready."""
+        this = None if self._join is None else self._join.tries.of(SessionId(about))
+        if this is not None:
+            this.waited = True
+            self._request(this)
 
     def on_channel_ready(self, holder: bytes) -> None:
         """The introducer can answer us by push now."""
         join = self._join
         if join is not None and holder == join.introduction.introducer:
             self._ctx.cancel_timer("join_push", b"")
-            for session_id in join.sessions:
-                session = self._signaling.session(session_id)
-                if session is not None:
-                    self._request(session)
+            for this in join.tries.all():
+                self._request(this)
 
-    def _request(self, session: Session) -> None:
-        """Needs both the description and the channel; comes when the later of them is there."""
-        join = self._join
-        if join is None or not session.description or session.sent is not None or join.accepted:
+    def _request(self, this: Try) -> None:
+        """Needs the descriptions and the channel; comes when the last of them is there."""
+        join, session = self._join, self._signaling.session(this.session)
+        if join is None or session is None or not session.description or session.sent is not None or join.accepted:
+            return
+        if not this.waited and not all(offer.description for offer in join.tries.offers(this)):
             return
         introduction = join.introduction
         grant = self._channels.grant(introduction.introducer, 0)
@@ -182,12 +185,14 @@ class Joining:
             session.description,
             grant,
         )
+        message = join.tries.with_further(message, this)
         envelope = self._post.envelope_to(
             introduction.mesh, introduction.sealing_key, introduction.sealing_key, message, session.id
         )
         if envelope is None:
             self._fail(Code.TOKEN_MANGLED, "Its key is none.")
             return
+        self._ctx.cancel_timer("further", session.id)
         session.sent, session.state = message, SessionState.HAVE_LOCAL_OFFER
         sent = self._pushing.send(
             session.id,
@@ -199,10 +204,10 @@ class Joining:
         if not sent:
             self._fail(Code.TOKEN_EXPIRED, "Or this machine's clock is wrong: its capability cannot be used now.")
             return
-        join.tries += 1
+        join.attempts += 1
         join.pushes_sent += 1
-        self._ctx.notify("join_requested", introducer=introduction.introducer, attempt=join.tries)
-        if join.tries < MAX_TRIES:
+        self._ctx.notify("join_requested", introducer=introduction.introducer, attempt=join.attempts)
+        if join.attempts < MAX_TRIES:
             self._ctx.timer("join_retry", b"", RETRY_INTERVAL)
 
     def on_retry(self) -> None:
@@ -213,16 +218,14 @@ class Joining:
     def on_push_outcome(self, name: bytes, outcome: str, detail: str) -> bool:
         """Of one of our requests; True if it was."""
         join = self._join
-        if join is None or SessionId(name) not in join.sessions:
+        this = None if join is None else join.tries.of(SessionId(name))
+        if join is None or this is None:
             return False
         if outcome == "gone":
             self._fail(Code.TOKEN_REVOKED, "Its push subscription is gone.")
         elif outcome == "failed":
             join.trouble = detail
-            session = self._signaling.session(SessionId(name))
-            if session is not None:  # a later try, with what the retry timer gathers, may fare better
-                join.sessions.remove(session.id)
-                self._signaling.end(session, "push_failed")
+            join.tries.give_up(this)  # a later one, with what the retry timer gathers, may fare better
         return True
 
     # -- the answer ---------------------------------------------------------------------------------------------------
@@ -242,8 +245,8 @@ class Joining:
             raise Rejected("stranger")
         message = decode_message(letter.body, JOINING)
         ticket = self._post.remember(letter)
-        session = self._signaling.session(letter.session)
-        if session is None or letter.session not in join.sessions:
+        session, this = self._signaling.session(letter.session), join.tries.of(letter.session)
+        if session is None or this is None or this.session != session.id:
             raise Rejected("no_session")
         join.pushes_received += 1
         if isinstance(message, JoinRefused):
@@ -251,14 +254,39 @@ class Joining:
             self._fail(code, "" if code is not Code.JOIN_REFUSED else f"It says: {message.reason[:32]}.")
         elif isinstance(message, JoinAccepted):
             self._accept(join, session, letter, message)
+            for answer in message.answers:
+                self._take_answer(join, this, answer)
+            join.tries.give_up_unanswered(this)
         return ticket
+
+    def _take_answer(self, join: _Join, this: Try, envelope: bytes) -> None:
+        """Another member's answer, to one of our further offers. What is wrong with it does no harm to the others."""
+        try:
+            letter = self._post.open(envelope, self._membership.mesh)
+            message = decode_message(letter.body, JOINING)
+            session = self._signaling.session(letter.session)
+            if not isinstance(message, JoinAnswered) or session is None or letter.session not in this.further:
+                raise Rejected("no_session")
+            if session.peer != NOBODY or letter.sender in (*join.tries.peers(this), self._ctx.own_id):
+                raise Rejected("answered_already")
+            chain = check_answered(message, letter.sender, self._membership.chain, self._membership.mesh, self._ctx)
+            remote = decode_description(message.description)
+            self._post.remember(letter)
+        except (MalformedMessage, Rejected) as error:
+            self._ctx.count("join_answers_rejected")
+            self._ctx.notify("envelope_rejected", peer=join.introduction.introducer, reason=str(error))
+            return
+        self._ctx.persist(self._membership.remember_admitted(letter.sender, chain, message.sealing_key))
+        self._signaling.address(session, letter.sender)
+        self._signaling.depend(session, self._membership.own_ticket)
+        self._signaling.connect(session, remote)
 
     def _blame_clock(self, envelope: bytes, rejected: Rejected) -> None:
         """The answer to our own request cannot be old: if it looks so, one of the clocks is wrong."""
         join = self._join
         if join is not None and rejected.reason in ("clock", "expired"):
             letter = open_envelope(self._ctx.suite, join.introduction.mesh, envelope)
-            if letter.sender == join.introduction.introducer and letter.session in join.sessions:
+            if letter.sender == join.introduction.introducer and join.tries.of(letter.session) is not None:
                 off = self._ctx.now.unix - letter.issued
                 ahead = "ahead of" if off > 0 else "behind"
                 self._fail(Code.CLOCK_WRONG, f"This one is {abs(off):.0f} s {ahead} the introducer's.")
@@ -284,10 +312,13 @@ class Joining:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def on_neighbor_up(self, peer: PeerId) -> None:
-        """The first link: done."""
+        """The first link, to whomever: done."""
         join = self._join
-        if join is None or peer != join.introduction.introducer or self._membership.row is None:
+        if join is None or self._membership.row is None:
             return
+        for this in join.tries.all():
+            self._ctx.cancel_timer("further", this.session)
+            join.tries.give_up_unanswered(this)
         self._join = None
         self._stop_timers()
         row = self._membership.row
@@ -297,7 +328,7 @@ class Joining:
             mesh_name=row.mesh_name,
             peer_id=self._ctx.own_id,
             name=self._membership.name,
-            introducer={"peer_id": peer, "name": join.introducer_name},
+            introducer={"peer_id": join.introduction.introducer, "name": join.introducer_name},
             elapsed=self._ctx.now.mono - join.began,
             pushes_sent=join.pushes_sent,
             pushes_received=join.pushes_received,
@@ -305,12 +336,11 @@ class Joining:
         )
 
     def on_session_failed(self, session_id: SessionId, reason: str) -> None:
-        """The link to the introducer could not be made. We may be a member all the same: others will be tried."""
+        """A link could not be made. We may be a member all the same: others will be tried."""
         join = self._join
-        if join is None or session_id not in join.sessions:
+        if join is None or join.tries.of(session_id) is None:
             return
-        join.sessions.remove(session_id)
-        if join.accepted and not join.sessions:
+        if join.accepted and join.tries.is_over():
             why = why_no_link(join.local, join.remote, self._ctx.config.links)
             self._fail(Code.LINK_FAILED, f"{why} This node is a member and keeps trying. ({reason})")
 
@@ -342,10 +372,8 @@ class Joining:
         self._ctx.notify("join_failed", introducer=join.introduction.introducer, reason=code.symbol)
         self._ctx.refuse(join.request, code, detail)
         if self._membership.row is None:
-            for session_id in join.sessions:
-                session = self._signaling.session(session_id)
-                if session is not None:
-                    self._signaling.end(session, "join_failed")
+            for this in join.tries.all():
+                join.tries.give_up(this)
             self._stun_servers.join_ended()
             self._channels.deactivate()
             self._pushing.forget_all()

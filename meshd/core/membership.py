@@ -17,7 +17,6 @@ from meshd.crypto.admission import MAX_CHAIN_LENGTH, Chain, Rights, decode_chain
 from meshd.errors import LocalMisuse, MalformedMessage, Rejected
 from meshd.ids import PREFIX_SIZE, MeshId, PeerId, RequestId, Ticket, is_name
 from meshd.wire.codec import encode
-from meshd.wire.messages import JoinAccepted
 from meshd.wire.record import DEPARTED, MAX_NEIGHBORS, RELAYS, Record, decode_record, make_record, verify_record
 
 # Policy
@@ -241,7 +240,7 @@ class Membership:
         return None if peer is None else self._records[peer]
 
     def is_member(self, peer: PeerId) -> bool:
-        """Whether that peer is a member, or has just been admitted by us."""
+        """Whether that peer is a member, or has just been admitted."""
         return self.record(peer) is not None or peer in self._admitted
 
     def sealing_key(self, peer: PeerId) -> bytes | None:
@@ -409,8 +408,16 @@ class Membership:
         )
         return (*self._issuing_chain, certificate)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for one more."""
+        return len(self._records) + len(self._admitted) >= self._ctx.config.mesh.max_members
+
     def remember_admitted(self, peer: PeerId, chain: Chain, sealing_key: bytes) -> Put:
-        """Somebody has been admitted by us: known from now on, record or not. Gives the change to persist."""
+        """Somebody has been admitted, by us or before our eyes: known from now on, record or not.
+
+        Gives the change to persist.
+        """
         row = AdmittedRow(tuple(c.encoded for c in chain), sealing_key)
         if self.record(peer) is None:
             self._admitted[peer] = row
@@ -423,17 +430,3 @@ def _number_of(data: bytes | None) -> int:
         return 0 if data is None else decode_record(data).number
     except MalformedMessage:
         return 0
-
-
-def check_accepted(accepted: JoinAccepted, own: PeerId, mesh: MeshId, ctx: Context) -> tuple[Chain, Record]:
-    """What an introducer has sent a joiner, verified: its chain, the introducer's record.
-
-    Raises MalformedMessage and Rejected.
-    """
-    chain = decode_chain(accepted.chain)
-    if chain[-1].subject != own:
-        raise Rejected("not_our_admission")
-    verify_chain(chain, mesh, ctx.now.unix, ctx.suite.verify)
-    record = decode_record(accepted.record)
-    verify_record(record, ctx.suite, mesh, ctx.now.unix)
-    return chain, record

@@ -14,6 +14,7 @@ from meshd.core import events as ev
 from meshd.core import facts as fa
 from meshd.core.admissions import Admissions
 from meshd.core.arrivals import Arrivals
+from meshd.core.assisting import Assisting
 from meshd.core.channels import Channels
 from meshd.core.commands import Command
 from meshd.core.context import Context
@@ -43,7 +44,7 @@ from meshd.core.topology import Topology
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
 from meshd.ids import INSTANCE_SIZE, ChannelId, Instance, LinkId, Now, PeerId, SessionId
-from meshd.wire.messages import Grant
+from meshd.wire.parts import Grant
 
 # Policy
 ROUTES_DELAY = 0.02  # seconds; many records that come together are looked at once
@@ -78,8 +79,16 @@ class Node:
         self.stun_servers = StunServers(ctx, self.membership)
         self.introductions = Introductions(ctx, stored, self.membership, self.channels, self.outlook, self.stun_servers)
         self.arrivals = Arrivals(
-            ctx, self.membership, self.channels, self.pushing, self.post, self.signaling, self.introductions
+            ctx,
+            self.membership,
+            self.neighbors,
+            self.channels,
+            self.pushing,
+            self.post,
+            self.signaling,
+            self.introductions,
         )
+        self.assisting = Assisting(ctx, self.membership, self.post, self.signaling)
         self.joining = Joining(
             ctx, self.membership, self.channels, self.pushing, self.post, self.signaling, self.stun_servers
         )
@@ -225,6 +234,7 @@ class Node:
             case fa.SessionFailed(session_id, peer, reason, pushes):
                 self.joining.on_session_failed(session_id, reason)
                 self.arrivals.on_session_over(session_id)
+                self.assisting.on_session_over(session_id)
                 self.topology.on_failed(peer, reason, pushes)
             case fa.ChannelReady(channel):
                 self._on_channel_ready(channel)
@@ -306,6 +316,8 @@ class Node:
                 self.joining.ready(session)
             case Purpose.ADMIT:
                 self.arrivals.ready(session)
+            case Purpose.ASSIST:
+                self.assisting.ready(session)
 
     def _on_channel_ready(self, channel: ChannelId) -> None:
         holder = self.channels.holder(channel)
@@ -340,6 +352,8 @@ class Node:
             "push": self.pushing.on_timer,
             "mint": self.introductions.on_mint_timeout,
             "accept": self.arrivals.on_grant_wait_over,
+            "help": self.arrivals.on_help_wait_over,
+            "further": self.joining.on_further_wait_over,
             "join": lambda _: self.joining.on_timer("join"),
             "join_push": lambda _: self.joining.on_timer("join_push"),
             "join_retry": lambda _: self.joining.on_timer("join_retry"),
@@ -380,6 +394,7 @@ class Node:
                 self.neighbors.close(link, "admission_expired")
         self.introductions.sweep()
         self.arrivals.sweep()
+        self.assisting.sweep()
 
     def _top_up(self) -> None:
         self._ctx.timer("grants", b"", self._ctx.jitter(TOP_UP_INTERVAL))

@@ -107,6 +107,10 @@ class Peering:
                 node.pinging.on_ping(peer, message)
             case ms.PingAnswer():
                 node.pinging.on_answer(peer, message)
+            case ms.AnswerWanted():
+                node.assisting.on_wanted(peer, message)
+            case ms.AnswerGiven():
+                node.arrivals.on_answer(peer, message)
             case ms.AdmissionWanted():
                 node.admissions.on_wanted(peer, message)
             case ms.AdmissionIssued():

@@ -20,7 +20,7 @@ from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.ids import PeerId, PushId, Ticket
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import join_endpoint
-from meshd.wire.messages import MAX_CAPABILITIES, CapabilityPart, Grant, SubscriptionPart
+from meshd.wire.parts import MAX_CAPABILITIES, CapabilityPart, Grant, SubscriptionPart
 
 # Specification (ours: docs/protocol.md)
 _TOPIC_CONTEXT = b"meshd topic 1\0"

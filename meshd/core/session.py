@@ -9,6 +9,8 @@ from meshd.ids import LinkId, PeerId, SessionId, Ticket
 from meshd.wire.messages import Message
 from meshd.wire.session_description import SessionDescription
 
+NOBODY = PeerId(b"")  # the peer of an offer that whoever is chosen may answer
+
 
 class SessionState(Enum):
     """RFC 9429 section 3.5.5, and the two ends of our own."""
@@ -25,6 +27,7 @@ class Purpose(Enum):
     MEMBER = "member"  # ours: offer and answer between members
     JOIN = "join"  # core.joining
     ADMIT = "admit"  # core.arrivals
+    ASSIST = "assist"  # core.assisting
 
 
 @dataclass(slots=True)

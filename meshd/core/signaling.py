@@ -22,7 +22,7 @@ from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
-from meshd.core.session import Purpose, Session, SessionState
+from meshd.core.session import NOBODY, Purpose, Session, SessionState
 from meshd.ids import SESSION_ID_SIZE, LinkId, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.envelope import Letter
 from meshd.wire.messages import Answer, Message, Offer, OfferDeclined
@@ -158,9 +158,9 @@ class Signaling:
 
     def _fail(self, session: Session, reason: str) -> None:
         self._ctx.count("sessions_failed")
-        self._ctx.notify(
-            "link_failed", peer=session.peer, name=self._membership.name_of(session.peer) or "", reason=reason
-        )
+        if session.peer != NOBODY:
+            name = self._membership.name_of(session.peer) or ""
+            self._ctx.notify("link_failed", peer=session.peer, name=name, reason=reason)
         self._ctx.state(SessionFailed(session.id, session.peer, reason, session.pushes))
 
     def _forget(self, session: Session) -> bool:
@@ -321,7 +321,7 @@ class Signaling:
                         self._say(mine, mine.sent)
                     return
                 self._ctx.count("glare_lost")
-            self._drop(mine)
+            self.drop(mine)
         session = None
         if current is not None or self._takes_more():
             session = self.begin(
@@ -338,8 +338,8 @@ class Signaling:
         accepted = accepted_links(len(self._membership), self._ctx.config.mesh.max_full_mesh)
         return len(self._neighbors) < accepted
 
-    def _drop(self, session: Session) -> None:
-        """Make room for another session with the same peer; nobody needs to know."""
+    def drop(self, session: Session) -> None:
+        """It is not needed: for another with the same peer, or because nobody has answered it. Nobody is told."""
         if self._forget(session):
             self._neighbors.on_closed(session.link, "superseded")
             self._ctx.do(CloseLink(session.link))
@@ -359,6 +359,13 @@ class Signaling:
         session = self._sessions.get(session_id)
         if session is not None and session.peer == peer and session.offerer:
             self.end(session, "declined")
+
+    def address(self, session: Session, peer: PeerId) -> None:
+        """Somebody has answered what was offered to nobody yet: from now on the session is with that peer alone."""
+        session.peer = peer
+        link = self._neighbors.link(session.link)
+        if link is not None:
+            link.peer = peer
 
     def depend(self, session: Session, ticket: Ticket | None) -> None:
         """Our hello on that session's link waits for this ticket: it claims a membership that must be durable."""

@@ -186,15 +186,46 @@ def renamed_by_two(stage: Stage) -> None:
     stage.rest()
 
 
-@scenario(3)
+@scenario(4)
 def introducer_out_of_reach(stage: Stage) -> None:
-    """Joiner and introducer cannot connect: the joiner is admitted, and told that there is no link."""
+    """Joiner and introducer cannot connect: another member answers in the same two pushes."""
     stage.start()
     stage.found()
-    stage.join_all((1,))
+    stage.join_all((1, 2))
+    stage.rest()
+    stage.network.apart.add((0, 3))
+    outcome = stage.outcome(3, stage.join(3, stage.mint(0)))
+    stage.expect(outcome is None, f"it is in, by way of another: {outcome}")
+    stage.rest()
+
+
+@scenario(5)
+def one_member_in_reach(stage: Stage) -> None:
+    """Of the introducer and three others, the joiner can connect to one; another is killed while it joins."""
+    stage.start()
+    stage.found()
+    stage.join_all((1, 2, 3))
+    stage.rest()
+    reachable, killed, _ = stage.dice.sample((1, 2, 3), 3)
+    stage.network.apart.update((index, 4) for index in range(4) if index != reachable)
+    request = stage.join(4, stage.mint(0))
+    stage.wait(stage.dice.uniform(0.0, 2.0))
+    stage.kill(killed)
+    outcome = stage.outcome(4, request)
+    stage.expect(outcome is None, f"it is in, by way of n{reachable}: {outcome}")
+    stage.network.start(killed)
+    stage.rest()
+
+
+@scenario(4)
+def nobody_in_reach(stage: Stage) -> None:
+    """The joiner can connect to nobody: it is admitted, and told that there is no link; it goes on trying."""
+    stage.start()
+    stage.found()
+    stage.join_all((1, 2))
     stage.undisturbed = False
     stage.network.conditions.unconnectable = 1.0
-    outcome = stage.outcome(2, stage.join(2, stage.mint(0)))
+    outcome = stage.outcome(3, stage.join(3, stage.mint(0)))
     stage.expect(outcome is Code.LINK_FAILED, f"it is told that no connection could be made: {outcome}")
     stage.network.conditions.unconnectable = 0.0
     stage.wait(600.0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from meshd.config import Config
 from meshd.core import (
+    assisting,
     delivery,
     introductions,
     membership,
@@ -27,7 +28,7 @@ from meshd.core.admissions import MAX_ASKED
 from meshd.core.channels import MAX_CHANNELS
 from meshd.core.node import Node
 from meshd.wire.introduction import MAX_STUN_SERVERS
-from meshd.wire.messages import MAX_SUBSCRIPTIONS
+from meshd.wire.parts import MAX_SUBSCRIPTIONS
 from meshd.wire.record import MAX_ANSWERING, MAX_NEIGHBORS
 
 # Policy
@@ -100,6 +101,7 @@ LIMITS: dict[str, Limit] = {
     "StunServers._of_token": _fixed(MAX_STUN_SERVERS),
     "Arrivals._arrivals": _fixed(signaling.MAX_SESSIONS),
     "Arrivals._clocks": _fixed(introductions.MAX_INTRODUCTIONS),
+    "Assisting._asked": _fixed(assisting.MAX_ASSISTED),
     "Introductions._mints": _fixed(introductions.MAX_INTRODUCTIONS),
     "Introductions._rows": _fixed(introductions.MAX_INTRODUCTIONS),
     "Admissions._asked": _fixed(MAX_ASKED),

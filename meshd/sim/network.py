@@ -56,6 +56,7 @@ class Network:
         self.push = PushService(self.table)
         self.machines: list[Machine] = []
         self.links = Linkage(self)
+        self.apart: set[tuple[int, int]] = set()  # pairs that never connect directly, the lower index first
         self.transform: Callable[[int, ev.Event], ev.Event | None] | None = None  # a saboteur's hand, for tests
         self.watchers: list[Watcher] = []
         self._heap: list[tuple[float, int, int, int, ev.Event | None]] = []
@@ -77,7 +78,8 @@ class Network:
     def unconnectable(self, a: int, b: int) -> bool:
         """Whether those two never connect directly: decided by the pair alone, so it stays that way."""
         low, high = sorted((a, b))
-        return Random((self._seed * 1009 + low) * 100_003 + high).random() < self.conditions.unconnectable
+        luck = Random((self._seed * 1009 + low) * 100_003 + high).random()
+        return (low, high) in self.apart or luck < self.conditions.unconnectable
 
     def start(self, index: int) -> None:
         """Start a machine's daemon, with what its disk has."""

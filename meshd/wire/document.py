@@ -9,16 +9,22 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from meshd.wire import messages
+from meshd.wire import messages, parts
 from meshd.wire.codec import Blob, Kind, Many, Maybe, Nested, Text, Uint
+from meshd.wire.joining import FurtherOffer
 
 _TABLES: tuple[tuple[str, dict[int, type[Any]]], ...] = (
     ("On a link: its own affairs, records, relaying, streams", messages.ON_LINK),
-    ("Joining: in an envelope, by push", messages.JOINING),
+    ("Joining: in an envelope", messages.JOINING),
     ("Signaling: in an envelope, by relay or push", messages.SIGNALING),
     ("To a member: on its link, or in an envelope", messages.TO_A_MEMBER),
 )
-_PARTS: tuple[type[Any], ...] = (messages.Grant, messages.SubscriptionPart, messages.CapabilityPart)
+_PARTS: tuple[type[Any], ...] = (
+    parts.Grant,
+    parts.SubscriptionPart,
+    parts.CapabilityPart,
+    FurtherOffer,
+)
 
 
 def kind_text(kind: Kind) -> str:

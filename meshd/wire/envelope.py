@@ -20,6 +20,7 @@ from meshd.wire.messages import MAX_ENVELOPE_SIZE
 VERSION = 1
 MESH_HINT_SIZE = 8
 HEADER_SIZE = 2 + MESH_HINT_SIZE + PEER_ID_SIZE
+OVERHEAD_SIZE = 224  # at most, of an envelope beside its body
 _CONTEXT = b"meshd envelope 1\0"
 
 # Policy

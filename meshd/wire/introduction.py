@@ -18,7 +18,7 @@ from typing import ClassVar
 from meshd.errors import Code, ControlError, MalformedMessage
 from meshd.ids import INTRODUCTION_ID_SIZE, PEER_ID_SIZE, IntroductionId, MeshId, PeerId, SessionId
 from meshd.wire.codec import Kind, Many, Nested, Text, Uint, decode, encode, fixed
-from meshd.wire.messages import MAX_SUBSCRIPTIONS, SubscriptionPart
+from meshd.wire.parts import MAX_SUBSCRIPTIONS, SubscriptionPart
 
 # Specification (ours)
 PREFIX = "meshd1_"

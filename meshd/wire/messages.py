@@ -7,12 +7,21 @@ their recipient: ``ON_LINK`` and ``IN_ENVELOPE`` say where each may appear. Numb
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.errors import MalformedMessage
-from meshd.ids import INSTANCE_SIZE, INTRODUCTION_ID_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE
-from meshd.wire.codec import Blob, Kind, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
+from meshd.ids import INSTANCE_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE
+from meshd.wire.codec import Blob, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
+from meshd.wire.joining import AnswerGiven as AnswerGiven
+from meshd.wire.joining import AnswerWanted as AnswerWanted
+from meshd.wire.joining import JoinAccepted as JoinAccepted
+from meshd.wire.joining import JoinAnswered as JoinAnswered
+from meshd.wire.joining import JoinRefused as JoinRefused
+from meshd.wire.joining import JoinRequest as JoinRequest
+from meshd.wire.parts import CHAIN, MAX_DESCRIPTION_SIZE, MAX_REASON_CHARS, RECORD, Layout
+from meshd.wire.parts import CapabilityPart as CapabilityPart
+from meshd.wire.parts import Grant as Grant
+from meshd.wire.parts import SubscriptionPart as SubscriptionPart
 
 # Specification (ours: docs/protocol.md)
 PROTOCOL_VERSION = 1
@@ -20,68 +29,13 @@ MIN_PROTOCOL_VERSION = 1
 MAX_BODY_SIZE = 64 * 1024  # of an application message
 MAX_ENVELOPE_SIZE = MAX_BODY_SIZE + 1024
 MAX_PEER_MESSAGE_SIZE = MAX_ENVELOPE_SIZE + 64
-MAX_RECORD_SIZE = 4096  # a chain of four, 256 neighbors
-MAX_DESCRIPTION_SIZE = 1024
 MAX_RECORDS = 64  # in one message
-MAX_SUBSCRIPTIONS = 4
-MAX_CAPABILITIES = 16
-MAX_ENDPOINT_SIZE = 1000  # UnifiedPush's bound
-MAX_REASON_CHARS = 32
 MAX_APPLICATION_CHARS = 32
 MAX_PARAMETERS_SIZE = 1024  # what the opener of a stream says about it
 STREAM_BITS = 62  # a stream's number is a variable-length integer in frames
 MAX_BUCKETS = 2048
 ENTRY_SIZE = PREFIX_SIZE + 5  # of a summary: id prefix, record number
 MAX_ENTRIES = 4096
-
-Layout: TypeAlias = tuple[Kind, ...]
-_CHAIN = Many(Blob(1, MAX_CERTIFICATE_SIZE), MAX_CHAIN_LENGTH)
-_RECORD = Blob(1, MAX_RECORD_SIZE)
-
-
-# -- parts ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CapabilityPart:
-    """A VAPID JWT without what can be rebuilt (RFC 8292): expiry in Unix seconds, signature, subject if not ours."""
-
-    exp: int
-    signature: bytes = field(repr=False)
-    subject: str = ""
-    WIRE: ClassVar[Layout] = (Uint(40), fixed(64), Text(200))
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionPart:
-    """A push subscription (RFC 8030, 8291) with the capabilities to use it. Points are compressed (33 bytes).
-
-    ``endpoint`` is ``prefix`` followed by ``tail`` in base64url, which is how push services write theirs.
-    """
-
-    prefix: str = field(repr=False)
-    tail: bytes = field(repr=False)
-    p256dh: bytes = field(repr=False)
-    auth: bytes = field(repr=False)
-    vapid_key: bytes = field(repr=False)
-    capabilities: tuple[CapabilityPart, ...] = ()
-    WIRE: ClassVar[Layout] = (
-        Text(MAX_ENDPOINT_SIZE),
-        Blob(0, MAX_ENDPOINT_SIZE),
-        fixed(33),
-        fixed(16),
-        fixed(33),
-        Many(Nested(CapabilityPart), MAX_CAPABILITIES),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What lets its receiver push to its sender. A higher ``generation`` replaces everything given before."""
-
-    generation: int
-    subscriptions: tuple[SubscriptionPart, ...]
-    WIRE: ClassVar[Layout] = (Uint(40), Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS))
 
 
 # -- on a link: its own affairs ---------------------------------------------------------------------------------------
@@ -156,7 +110,7 @@ class Records:
     """Signed records, whoever's: each speaks for itself."""
 
     records: tuple[bytes, ...]
-    WIRE: ClassVar[Layout] = (Many(_RECORD, MAX_RECORDS),)
+    WIRE: ClassVar[Layout] = (Many(RECORD, MAX_RECORDS),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,51 +176,6 @@ class StreamRefused:
     stream: int
     reason: str
     WIRE: ClassVar[Layout] = (Uint(STREAM_BITS), Text(MAX_REASON_CHARS))
-
-
-# -- joining (in envelopes only) --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """From a bearer of a token to its introducer, sealed to the token's key."""
-
-    introduction: bytes
-    proof: bytes = field(repr=False)
-    name: str
-    sealing_key: bytes
-    instance: bytes
-    description: bytes
-    grant: Grant
-    WIRE: ClassVar[Layout] = (
-        fixed(INTRODUCTION_ID_SIZE),
-        fixed(32),
-        Text(32),
-        fixed(32),
-        fixed(INSTANCE_SIZE),
-        Blob(1, MAX_DESCRIPTION_SIZE),
-        Nested(Grant),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class JoinAccepted:
-    """The answer: our description, your admission, the mesh's name, our record."""
-
-    description: bytes
-    chain: tuple[bytes, ...]
-    mesh_name: str
-    record: bytes
-    grant: Grant | None
-    WIRE: ClassVar[Layout] = (Blob(1, MAX_DESCRIPTION_SIZE), _CHAIN, Text(32), _RECORD, Maybe(Nested(Grant)))
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRefused:
-    """The answer to a bearer who may not: ``used_up``, ``revoked``, ``expired``, ``clock``, ``busy``."""
-
-    reason: str
-    WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
 
 
 # -- to a member: on its link, or in an envelope ----------------------------------------------------------------------
@@ -359,7 +268,7 @@ class AdmissionIssued:
 
     number: int
     chain: tuple[bytes, ...]
-    WIRE: ClassVar[Layout] = (Uint(64), _CHAIN)
+    WIRE: ClassVar[Layout] = (Uint(64), CHAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +295,7 @@ ON_LINK: dict[int, type[Any]] = {
     19: StreamAccepted,
     20: StreamRefused,
 }
-JOINING: dict[int, type[Any]] = {24: JoinRequest, 25: JoinAccepted, 26: JoinRefused}
+JOINING: dict[int, type[Any]] = {24: JoinRequest, 25: JoinAccepted, 26: JoinRefused, 30: JoinAnswered}
 SIGNALING: dict[int, type[Any]] = {27: Offer, 28: Answer, 29: OfferDeclined}
 TO_A_MEMBER: dict[int, type[Any]] = {
     32: Grant,
@@ -398,6 +307,8 @@ TO_A_MEMBER: dict[int, type[Any]] = {
     38: AdmissionWanted,
     39: AdmissionIssued,
     40: AdmissionRefused,
+    41: AnswerWanted,
+    42: AnswerGiven,
 }
 LINK_MESSAGES: dict[int, type[Any]] = ON_LINK | TO_A_MEMBER
 ENVELOPE_MESSAGES: dict[int, type[Any]] = JOINING | SIGNALING | TO_A_MEMBER

@@ -18,7 +18,7 @@ from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import CLOCK_SKEW, INSTANCE_SIZE, PREFIX_SIZE, Instance, MeshId, PeerId
 from meshd.wire.codec import Blob, Kind, Many, Uint, decode, encode, fixed
-from meshd.wire.messages import MAX_RECORD_SIZE
+from meshd.wire.parts import MAX_RECORD_SIZE
 
 # Specification (ours)
 _CONTEXT = b"meshd record 1\0"

@@ -3,13 +3,16 @@
 Version 0 of the bytes, numbers big-endian::
 
     description = flags: u8 | count: u8 | fingerprint: 32 bytes | credentials | candidate * count | field *
-    flags       = bits 0-1 setup (0 actpass, 1 active, 2 passive) | bit 2 packed credentials | others zero
+    flags       = bits 0-1 setup (0 actpass, 1 active, 2 passive) | bit 2 packed credentials | bit 3 alike | others zero
     credentials = packed: ufrag 3 bytes, pwd 18 bytes: 4 and 24 ICE-chars read as base64
                 | else: length - 1: u8, ufrag, length - 1: u8, pwd
     candidate   = kind: u8 | port: u16 | address
     kind        = bits 0-1 host, srflx, prflx, relay | bits 2-3 0 IPv4, 1 IPv6, 2 name | bit 4 TCP | others zero
     address     = 4 bytes | 16 bytes | length: u8, name
     field       = tag: u8 | length: u8 | value; tags rise; unknown ones are skipped: later versions may add some
+
+Where one message carries several descriptions of one node, the later ones may be *alike*: the fingerprint is left out,
+there are neither candidates nor fields, and all of these are those of the first.
 """
 
 from __future__ import annotations
@@ -133,20 +136,27 @@ def _address_of(host: str) -> bytes | None:
 
 _SCTP_PORT, _MAX_MESSAGE_SIZE, _MID, _ICE_OPTIONS = 1, 2, 3, 4  # tags; append only
 _IPV4, _IPV6, _NAMED = 0, 1, 2
-_PACKED_BIT, _TCP_BIT = 0x04, 0x10
+_PACKED_BIT, _ALIKE_BIT, _TCP_BIT = 0x04, 0x08, 0x10
 
 
-def encode(description: SessionDescription) -> bytes:
-    """The bytes of a description: 133 with six candidates of ours. Raises LocalMisuse if it breaks a rule."""
+def encode(description: SessionDescription, first: SessionDescription | None = None) -> bytes:
+    """The bytes of a description: 133 with six candidates of ours, 23 if only the credentials differ from ``first``.
+
+    Raises LocalMisuse if it breaks a rule.
+    """
     if (problem := problem_of(description)) is not None:
         raise LocalMisuse(f"not a session description: {problem}")
     d = description
     packed = len(d.ufrag) == PACKED_UFRAG_CHARS and len(d.pwd) == PACKED_PWD_CHARS
-    parts = [bytes((SETUPS.index(d.setup) | (_PACKED_BIT if packed else 0), len(d.candidates))), d.fingerprint]
+    alike = first is not None and replace(d, ufrag=first.ufrag, pwd=first.pwd, setup=first.setup) == first
+    flags = SETUPS.index(d.setup) | (_PACKED_BIT if packed else 0) | (_ALIKE_BIT if alike else 0)
+    parts = [bytes((flags, 0))] if alike else [bytes((flags, len(d.candidates))), d.fingerprint]
     if packed:
         parts += [base64.b64decode(d.ufrag), base64.b64decode(d.pwd)]
     else:
         parts += [bytes((len(text) - 1,)) + text.encode() for text in (d.ufrag, d.pwd)]
+    if alike:
+        return b"".join(parts)
     for candidate in d.candidates:
         kind = KINDS.index(candidate.kind) | (_TCP_BIT if candidate.transport == "tcp" else 0)
         address = _address_of(candidate.host)
@@ -194,27 +204,35 @@ class _Reader:
             raise MalformedMessage("text in a session description is not ASCII") from None
 
 
-def decode(data: bytes) -> SessionDescription:
-    """The description in those bytes. Raises MalformedMessage."""
+def decode(data: bytes, first: SessionDescription | None = None) -> SessionDescription:
+    """The description in those bytes, ``first`` being the first in the same message. Raises MalformedMessage."""
     if len(data) > MAX_DESCRIPTION_SIZE:
         raise MalformedMessage(f"a session description of {len(data)} bytes")
     reader = _Reader(data)
     flags, count = reader.number(1), reader.number(1)
     setup = flags & 0x03
-    if flags & ~(0x03 | _PACKED_BIT) or setup >= len(SETUPS):
+    if flags & ~(0x03 | _PACKED_BIT | _ALIKE_BIT) or setup >= len(SETUPS):
         raise MalformedMessage("a session description with reserved bits set")
     if count > MAX_CANDIDATES:
         raise MalformedMessage(f"a session description with {count} candidates")
-    fingerprint = reader.take(FINGERPRINT_SIZE)
+    alike = bool(flags & _ALIKE_BIT)
+    if alike and (first is None or count):
+        raise MalformedMessage("a session description that is like another, which is not there")
+    fingerprint = b"" if alike else reader.take(FINGERPRINT_SIZE)
     if flags & _PACKED_BIT:
         ufrag = base64.b64encode(reader.take(PACKED_UFRAG_CHARS * 3 // 4)).decode()
         pwd = base64.b64encode(reader.take(PACKED_PWD_CHARS * 3 // 4)).decode()
     else:
         ufrag = reader.text(reader.number(1) + 1)
         pwd = reader.text(reader.number(1) + 1)
-    candidates = tuple(_decode_candidate(reader) for _ in range(count))
-    description = SessionDescription(ufrag, pwd, fingerprint, SETUPS[setup], candidates)
-    description = _decode_fields(description, reader)
+    if alike and first is not None:
+        description = replace(first, ufrag=ufrag, pwd=pwd, setup=SETUPS[setup])
+        if reader.left:
+            raise MalformedMessage("a session description that is like another, and more")
+    else:
+        candidates = tuple(_decode_candidate(reader) for _ in range(count))
+        description = SessionDescription(ufrag, pwd, fingerprint, SETUPS[setup], candidates)
+        description = _decode_fields(description, reader)
     if (problem := problem_of(description)) is not None:
         raise MalformedMessage(f"a session description of which {problem}")
     return description

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from meshd.config import Config
 from meshd.core import commands as cm
 from meshd.core import events as ev
+from meshd.core.arrivals import HELP_WAIT
 from meshd.core.node import Node
 from meshd.core.state import TABLES, Stored
 from meshd.errors import Code
@@ -236,8 +237,11 @@ class Stage:
         return token
 
     def join(self, name: str, introducer: str, **params: Any) -> dict[str, Any]:
-        answer = self[name].ask("mesh.join", token=self.mint(introducer, **params), name=name)
-        self.advance(0.2)
+        joiner = self[name]
+        number = joiner.request("mesh.join", token=self.mint(introducer, **params), name=name)
+        self.advance(0.2 if number in joiner.answers else HELP_WAIT + 0.2)  # a neighbor may owe its answer
+        answer = joiner.answers[number]
+        assert isinstance(answer, dict), answer
         return answer
 
     def mesh(self, seconds: float = 10.0) -> list[Player]:

@@ -79,7 +79,7 @@ def test_names_that_cannot_be_had(who: str, name: str, code: Code) -> None:
 def test_a_name_that_only_the_admin_knows_to_be_taken() -> None:
     stage, anna, bert, _ = three()
     stage.add("dora")
-    stage.tap = lambda sender, receiver, data: None if receiver is bert and len(data) > 300 else data
+    stage.tap = lambda sender, receiver, data: None if receiver is bert and len(data) > 200 else data
     stage.join("dora", "anna")
     stage.tap = None
     if bert.node.membership.named("dora"):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, MAX_AHEAD, expiries, is_usable, usable_until
 from meshd.core.introductions import MAX_LIFETIME
-from meshd.wire.messages import MAX_CAPABILITIES
+from meshd.wire.parts import MAX_CAPABILITIES
 
 unix = st.floats(1_700_000_000, 4_000_000_000)
 spans = st.floats(60, 15 * 86_400)

@@ -12,7 +12,7 @@ from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.capabilities import GRANT_SPAN, TOP_UP_SPAN
 from meshd.ids import ChannelId
-from meshd.wire.messages import Grant
+from meshd.wire.parts import Grant
 
 
 def three() -> tuple[Stage, Player, Player, Player]:

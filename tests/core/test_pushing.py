@@ -15,7 +15,7 @@ from meshd.core import events as ev
 from meshd.core.facts import PushOutcome
 from meshd.core.pushing import MAX_PUSHES, MAX_TRIES
 from meshd.ids import Now, PushId
-from meshd.wire.messages import Grant, SubscriptionPart
+from meshd.wire.parts import Grant, SubscriptionPart
 
 SERVICES = ("mozilla", "wss://push.example/")
 

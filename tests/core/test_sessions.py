@@ -9,14 +9,15 @@ from playbook import Player, Stage, in_order
 
 from meshd.core import commands as cm
 from meshd.core import events as ev
+from meshd.core.arrivals import HELP_WAIT
 from meshd.ids import SessionId
 from meshd.wire.envelope import seal
+from meshd.wire.joining import JoinAccepted
 from meshd.wire.messages import (
     LINK_MESSAGES,
     Answer,
     Forward,
     Goodbye,
-    JoinAccepted,
     Offer,
     OfferDeclined,
     Ping,
@@ -331,9 +332,10 @@ def test_an_offer_that_overtakes_the_news_of_its_sender_waits_for_it() -> None:
     eve = stage.add("eve")
     token = stage.mint("carl")
     stage.tap = lambda a, b, data: None if a is carl and b is one else data
-    eve.ask("mesh.join", token=token, name="eve")
+    eve.request("mesh.join", token=token, name="eve")
+    stage.advance(HELP_WAIT + 0.1)
     stage.tap = None
-    assert one.node.membership.record(eve.id) is None
+    assert not one.node.membership.is_member(eve.id)
     send(stage, eve, one, Offer(encode_description(stage.description(eve)), bytes(8), None))
     record = eve.node.membership.own_record
     assert record is not None

@@ -15,7 +15,9 @@ from meshd.errors import Code
 from meshd.ids import Now, SessionId
 from meshd.wire.envelope import seal
 from meshd.wire.introduction import Introduction, decode_token, encode_token, proof_of
-from meshd.wire.messages import Grant, JoinRequest, encode_message
+from meshd.wire.joining import JoinRequest
+from meshd.wire.messages import encode_message
+from meshd.wire.parts import Grant
 from meshd.wire.session_description import encode as encode_description
 
 NO_GRANT = Grant(0, ())

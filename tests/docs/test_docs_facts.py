@@ -8,7 +8,21 @@ from pathlib import Path
 import pytest
 
 from meshd.config import Config
-from meshd.core import delivery, joining, membership, neighbors, peering, pushing, relay, replay, routing, signaling
+from meshd.core import (
+    arrivals,
+    assisting,
+    delivery,
+    joining,
+    membership,
+    neighbors,
+    peering,
+    pushing,
+    relay,
+    replay,
+    routing,
+    signaling,
+    tries,
+)
 from meshd.core.arrivals import MAX_CLOCK_REFUSALS
 from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, TOP_UP_SPAN
 from meshd.core.notifications import NOTIFICATIONS
@@ -17,7 +31,7 @@ from meshd.crypto import webpush
 from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES
 from meshd.ids import CLOCK_SKEW
-from meshd.wire import codec, envelope, frame, messages, record, session_description
+from meshd.wire import codec, envelope, frame, messages, parts, record, session_description
 from meshd.wire.introduction import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +57,7 @@ SAID = (
     f"A **chain** is 1 to {MAX_CHAIN_LENGTH} certificates",
     f"At most {MAX_CERTIFICATE_SIZE} bytes. Rights",
     f"for {membership.MEMBER_LIFETIME // 86_400} days as an admin, for {membership.INTRODUCED_LIFETIME // 86_400} days",
-    f"At most {messages.MAX_RECORD_SIZE:,} bytes. `neighbors`",
+    f"At most {parts.MAX_RECORD_SIZE:,} bytes. `neighbors`",
     f"A record lives {record.RECORD_LIFETIME / 86_400:.0f} days",
     f"at most {membership.RECORD_RATE:.0f} a second are taken, after a burst of {membership.RECORD_BURST:.0f}",
     f"are remembered for {membership.DEPARTED_RETENTION / 86_400:.0f} days",
@@ -63,11 +77,14 @@ SAID = (
     f'token = "{PREFIX}"',
     f"With no answer for {joining.RETRY_INTERVAL:.0f} s",
     f"at most {joining.MAX_TRIES} times",
+    f"as fit into {tries.MAX_REQUEST_SIZE:,} bytes",
+    f"At most {assisting.MAX_ASSISTED} such at a time",
+    f"waits {arrivals.HELP_WAIT:.0f} s at most",
     ("", "once", "twice", "three times")[MAX_CLOCK_REFUSALS] + " for a token at most",
     f"after {delivery.RETRY_INTERVAL:.0f} s, doubling to {delivery.MAX_RETRY_INTERVAL:.0f} s",
     f"At most {delivery.MAX_IN_FLIGHT} to one peer are unacknowledged",
     f"order of preference, at most {session_description.MAX_CANDIDATES}",
-    f"In a message a description has at most {messages.MAX_DESCRIPTION_SIZE:,} bytes",
+    f"In a message a description has at most {parts.MAX_DESCRIPTION_SIZE:,} bytes",
 )
 
 

@@ -21,7 +21,7 @@ from meshd.crypto.admission import Rights, issue
 from meshd.crypto.p256 import compress_point
 from meshd.crypto.suite import RealSuite
 from meshd.ids import Instance, LinkId, MeshId, Now, SessionId, short, text_of
-from meshd.wire import envelope, messages
+from meshd.wire import envelope, messages, parts
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import split_endpoint
 from meshd.wire.frame import ResetCode, encode_credit, encode_data, encode_reset, encode_varint, fragment
@@ -142,19 +142,19 @@ RECORD = make_record(
 )
 
 
-def _channel() -> tuple[messages.SubscriptionPart, str, str]:
+def _channel() -> tuple[parts.SubscriptionPart, str, str]:
     """A push channel from one seed: its part on the wire, the JWT that the capability stands for, its audience."""
     agent, key = webpush.derive_user_agent_keys(CHANNEL_SEED), vapid.derive_key(CHANNEL_SEED)
     audience = vapid.origin_of(ENDPOINT)
     capability = vapid.issue(key, audience, ISSUED + DAY // 2)
     prefix, tail = split_endpoint(ENDPOINT)
-    part = messages.SubscriptionPart(
+    part = parts.SubscriptionPart(
         prefix,
         tail,
         compress_point(agent.public),
         agent.auth,
         compress_point(key.public),
-        (messages.CapabilityPart(capability.exp, capability.signature, ""),),
+        (parts.CapabilityPart(capability.exp, capability.signature, ""),),
     )
     return part, vapid.jwt(capability, audience), audience
 

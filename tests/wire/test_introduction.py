@@ -24,7 +24,7 @@ from meshd.wire.introduction import (
     introduction_id,
     proof_of,
 )
-from meshd.wire.messages import CapabilityPart, SubscriptionPart
+from meshd.wire.parts import CapabilityPart, SubscriptionPart
 
 ANNA = suite("anna")
 BASE64URL = string.ascii_letters + string.digits + "-_"

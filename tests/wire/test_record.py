@@ -13,7 +13,7 @@ from meshd.crypto.admission import Chain
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import Instance, MeshId
 from meshd.wire.codec import decode, encode
-from meshd.wire.messages import MAX_RECORD_SIZE
+from meshd.wire.parts import MAX_RECORD_SIZE
 from meshd.wire.record import (
     DEPARTED,
     MAX_NEIGHBORS,
