@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
@@ -46,12 +46,11 @@ class LinkDtls(RTCDtlsTransport):
 
     def __init__(
         self,
-        ice: RTCIceTransport,
         connection: IceConnection,
         certificate: LinkCertificate,
         on_packet: Callable[[bytes], None],
     ) -> None:
-        super().__init__(ice, [certificate])
+        super().__init__(cast(RTCIceTransport, connection), [certificate])  # it is asked for its role, and only there
         self._connection = connection
         self._certificate = certificate
         self._on_packet = on_packet

@@ -10,13 +10,13 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
-from aioice import Candidate, Connection, ConnectionClosed, stun
+from aioice import Candidate, Connection, stun
 from aioice import ice as aioice_ice
 
 from meshd.links.demux import Address
 from meshd.links.socket import LinkSockets, SharedSocket
-from meshd.links.webrtc import RTCIceGatherer
 
 # Specification
 CONSENT_TIMEOUT = 30.0  # RFC 7675 section 5.1
@@ -143,8 +143,7 @@ class IceConnection(Connection):
         """Send datagrams of ``size`` bytes to the peer, the last one perhaps shorter; nowhere before ICE is done."""
         pair = self._nominated.get(1)
         if pair is not None:
-            path = pair.protocol
-            assert isinstance(path, LinkPath)
+            path = cast(LinkPath, pair.protocol)
             path.send_batch(batch, size, pair.remote_addr)
 
     async def close(self) -> None:
@@ -165,18 +164,25 @@ class IceConnection(Connection):
         """The pair that carries data, once there is one."""
         return self._nominated.get(1)
 
-    async def get_event(self) -> aioice_ice.ConnectionEvent | None:
-        """The next event. After the end upstream answers None at once, for which aiortc asks again, for ever."""
-        return ConnectionClosed() if self._closed else await super().get_event()
+    def add_remote(self, candidate: Candidate, address: str) -> None:
+        """List a candidate of the peer, to be reached at that address."""
+        if not self._closing:
+            self._add_remote_candidate(candidate, address)
+
+    def end_of_remotes(self) -> None:
+        """All candidates of the peer are known, so that there may be none left to try."""
+        if not self._closing:
+            self._remote_candidates_end = True
+            self._end_remote_candidates()
 
     async def connect(self) -> None:
         """Check the pairs until one is nominated; raises ConnectionError if none can be.
 
+        ``remote_username`` and ``remote_password`` must be set.
+
         Upstream sleeps the whole interval after the last check too, when the answer came long before: 20 ms on each
         link. This waits for the verdict or the interval, whichever is first.
         """
-        if self.remote_username is None or self.remote_password is None:
-            raise ConnectionError("the remote ufrag and pwd are missing")
         for remote_candidate in self._remote_candidates:
             self._pair_remote_candidate(remote_candidate)
         self.sort_check_list()
@@ -250,14 +256,6 @@ class IceConnection(Connection):
         finally:
             for task in asking:
                 task.cancel()
-
-
-class LinkGatherer(RTCIceGatherer):
-    """aiortc's gatherer around our connection. Its own would ask a public STUN server if given no list."""
-
-    def __init__(self, connection: IceConnection) -> None:
-        super().__init__(iceServers=[])
-        self._connection = connection
 
 
 def _nothing() -> None:

@@ -27,7 +27,8 @@ from meshd.links.descriptor import Lent
 from meshd.links.dtls import LinkDtls
 from meshd.links.gathering import GatheringConfig, gather
 from meshd.links.guest import Tasks
-from meshd.links.ice import IceConnection, LinkGatherer
+from meshd.links.ice import IceConnection
+from meshd.links.names import NameResolver
 from meshd.links.outbox import Outbox
 from meshd.links.remote import add_addresses, add_names, dtls_role
 from meshd.links.sctp import CHANNEL_ID, GuardedSctp
@@ -36,8 +37,6 @@ from meshd.links.streams import BULK, LinkStreams
 from meshd.links.webrtc import (
     RTCDataChannel,
     RTCDataChannelParameters,
-    RTCIceParameters,
-    RTCIceTransport,
     RTCSctpCapabilities,
 )
 from meshd.wire.frame import FrameType, Reassembler, decode_frame, fragment
@@ -70,6 +69,7 @@ class Surroundings:
     on_gone: Callable[[LinkId], None]
     tasks: Tasks
     sockets: LinkSockets
+    resolver: NameResolver
     counters: Counter[str]
 
 
@@ -96,8 +96,7 @@ class Link:
             sockets=around.sockets,
             counters=around.counters,
         )
-        self._ice = RTCIceTransport(LinkGatherer(self._connection))
-        self._dtls = LinkDtls(self._ice, self._connection, certificate, self._packet)
+        self._dtls = LinkDtls(self._connection, certificate, self._packet)
         self._sctp = GuardedSctp(self._dtls, self._misbehaved, self._sent_all)
         self._channel: RTCDataChannel | None = None
         self._outbox = Outbox()
@@ -110,6 +109,7 @@ class Link:
         self._up = asyncio.Event()
         self._close_asked = asyncio.Event()
         self._drained = asyncio.Event()
+        self._naming: asyncio.Task[None] | None = None
         self._silent = False  # after CloseLink nothing more is said about this link
         self._begun = False  # the task has taken its first step
         self._ending = False  # a reason is known
@@ -201,17 +201,21 @@ class Link:
             async with asyncio.timeout(self._around.config.connect_timeout):
                 await self._connect(remote)
         except TimeoutError:
-            raise _LinkFailed("connect_timeout" if self._ice.state == "completed" else "ice_failed") from None
+            raise _LinkFailed("connect_timeout" if self._connection.selected else "ice_failed") from None
 
     async def _connect(self, remote: SessionDescription) -> None:
         role = dtls_role(self._offerer, remote.setup)
         if role is None:
             raise _LinkFailed("bad_description")
-        names = await add_addresses(self._ice, remote, self._around.config)
-        self._around.tasks.start(add_names(self._ice, names), f"link-{self._link}-names")
-        await self._ice.start(RTCIceParameters(usernameFragment=remote.ufrag, password=remote.pwd))
-        if self._ice.state != "completed":
-            raise _LinkFailed("ice_failed")
+        self._connection.remote_username, self._connection.remote_password = remote.ufrag, remote.pwd
+        names = add_addresses(self._connection, remote, self._around.config)
+        if names:
+            naming = add_names(self._connection, names, self._around.resolver)
+            self._naming = self._around.tasks.start(naming, f"link-{self._link}-names")
+        try:
+            await self._connection.connect()
+        except ConnectionError:
+            raise _LinkFailed("ice_failed") from None
 
         self._dtls.on("statechange", self._dtls_changed)
         self._connection.on_lost = self._dtls.end
@@ -246,7 +250,9 @@ class Link:
         if self._channel is not None:
             self._channel.remove_all_listeners()
         self._dtls.remove_all_listeners()
-        for stop in (self._sctp.stop, self._dtls.stop, self._ice.stop, self._connection.close):
+        if self._naming is not None:
+            self._naming.cancel()
+        for stop in (self._sctp.stop, self._dtls.stop, self._connection.close):
             try:
                 await stop()
             except Exception as error:

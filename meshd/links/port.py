@@ -27,6 +27,7 @@ from meshd.links.certificate import DailyCertificate
 from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
 from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
+from meshd.links.names import NameResolver
 from meshd.links.socket import LinkSockets, SocketsConfig
 
 # Policy
@@ -76,6 +77,7 @@ class LinkPort:
             on_gone=self._gone,
             tasks=self._tasks,
             sockets=self.sockets,
+            resolver=NameResolver(),
             counters=self.counters,
         )
         self._stun_servers: tuple[str, ...] = ()

@@ -1,14 +1,15 @@
-"""The other side's description, as aiortc wants it."""
+"""The other side's description, as ICE and DTLS want it."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 
-from aioice.ice import unref_mdns_protocol
+from aioice import Candidate as IceCandidate
 
 from meshd.links.gathering import GatheringConfig
-from meshd.links.webrtc import RTCIceCandidate, RTCIceTransport
+from meshd.links.ice import IceConnection
+from meshd.links.names import NameResolver
 from meshd.wire.session_description import Candidate, SessionDescription, candidate_priority, is_mdns_name
 
 
@@ -32,38 +33,40 @@ def usable(candidate: Candidate, config: GatheringConfig) -> bool:
     return config.allow_loopback or not address.is_loopback
 
 
-async def add_addresses(
-    ice: RTCIceTransport, remote: SessionDescription, config: GatheringConfig
-) -> list[RTCIceCandidate]:
-    """Give ICE the remote candidates that are addresses, which takes no time; the others are returned."""
+def add_addresses(connection: IceConnection, remote: SessionDescription, config: GatheringConfig) -> list[IceCandidate]:
+    """Give ICE the remote candidates that are addresses; those that are names are returned."""
     names = []
     for index, candidate in enumerate(remote.candidates):
         if not usable(candidate, config):
             continue
-        listed = RTCIceCandidate(
+        listed = IceCandidate(
             component=1,
             foundation=str(index + 1),
-            ip=candidate.host,
-            port=candidate.port,
+            transport=candidate.transport,
             priority=candidate_priority(candidate.kind, index),
-            protocol=candidate.transport,
+            host=candidate.host,
+            port=candidate.port,
             type=candidate.kind,
         )
         if is_mdns_name(candidate.host):
             names.append(listed)
         else:
-            await ice.addRemoteCandidate(listed)
+            connection.add_remote(listed, candidate.host)
+    if not names:
+        connection.end_of_remotes()
     return names
 
 
-async def add_names(ice: RTCIceTransport, names: list[RTCIceCandidate]) -> None:
+async def add_names(connection: IceConnection, names: list[IceCandidate], resolver: NameResolver) -> None:
     """Give ICE the remaining candidates as multicast DNS resolves them, then say that there are no more.
 
-    Takes a second at most. Not to be cancelled: aioice would lose the socket that all its resolving shares.
+    Takes a second at most, and may be cancelled.
     """
-    if names:
-        # An interface without multicast makes the resolver raise; the other candidates must not suffer.
-        await asyncio.gather(*(ice.addRemoteCandidate(name) for name in names), return_exceptions=True)
-    await ice.addRemoteCandidate(None)
-    if names and ice.state in ("closed", "failed"):
-        await unref_mdns_protocol(ice._connection)  # the link was closed before it came to hold the resolver
+
+    async def add(name: IceCandidate) -> None:
+        address = await resolver.resolve(name.host)
+        if address is not None:
+            connection.add_remote(name, address)
+
+    await asyncio.gather(*(add(name) for name in names))
+    connection.end_of_remotes()

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import pytest
 import trio
 from aioice import stun
-from link_ends import LOOPBACK, link_up, run_clean, spoil, two_ends
+from link_ends import LOOPBACK, link_up, run_clean, settle, spoil, two_ends
 
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
-from meshd.links import ice
+from meshd.links import ice, names
 from meshd.links.gathering import gather, host_addresses
 from meshd.links.guest import from_asyncio
 from meshd.links.ice import IceConnection
@@ -79,18 +79,6 @@ def test_without_any_answer_consent_expires(monkeypatch):
             await link_up(a, b)
             monkeypatch.setattr(ice.LinkPath, "send_stun", lambda self, message, addr: None)
             assert (await a.wait(LinkClosed)).reason == "consent_expired"
-
-    run_clean(main)
-
-
-def test_a_closed_connection_says_so_instead_of_spinning():
-    async def main() -> None:
-        async def work() -> None:
-            async with connection_of(Config(), Counter()) as connection:
-                await connection.close()
-                assert await connection.get_event() is not None
-
-        await from_asyncio(work())
 
     run_clean(main)
 
@@ -230,11 +218,11 @@ def test_names_that_nobody_resolves_do_not_hold_the_others_up(monkeypatch):
     async def main() -> None:
         gave_up = asyncio.Event()
 
-        async def resolver(_subscriber):
+        async def create():
             await gave_up.wait()
             raise OSError("no multicast here")
 
-        monkeypatch.setattr("aioice.ice.get_or_create_mdns_protocol", resolver)
+        monkeypatch.setattr(names, "create_mdns_protocol", create)
         async with two_ends() as (a, b):
             a.prepare(offerer=True)
             b.prepare(offerer=False)
@@ -253,11 +241,11 @@ def test_names_that_nobody_resolves_do_not_hold_the_others_up(monkeypatch):
 
 def test_names_alone_wait_for_the_resolver_and_fail_with_it(monkeypatch):
     async def main() -> None:
-        async def resolver(_subscriber):
+        async def create():
             await asyncio.sleep(0.03)
             raise OSError("no multicast here")
 
-        monkeypatch.setattr("aioice.ice.get_or_create_mdns_protocol", resolver)
+        monkeypatch.setattr(names, "create_mdns_protocol", create)
         async with two_ends(replace(LOOPBACK, connect_timeout=5.0)) as (a, b):
             a.prepare(offerer=True)
             b.prepare(offerer=False)
@@ -282,5 +270,45 @@ def test_a_peer_that_names_no_address_is_learnt_from_its_checks(offerer):
             other.connect((await one.wait(LinkPrepared)).description)
             assert (await one.wait(LinkConnected)).remote_kind == "prflx"
             await other.wait(LinkConnected)
+
+    run_clean(main)
+
+
+def test_a_name_that_nobody_answers_to_does_not_hold_up_the_end(monkeypatch):
+    """Upstream resolves for a second, and may not be disturbed."""
+
+    async def main() -> None:
+        asked: list[str] = []
+
+        class Silent:
+            class Transport:
+                closed = False
+
+                def close(self) -> None:
+                    self.closed = True
+
+            transport = Transport()
+
+            async def resolve(self, name: str) -> None:
+                asked.append(name)
+                await asyncio.Event().wait()
+
+        silent = Silent()
+
+        async def create():
+            return silent
+
+        monkeypatch.setattr(names, "create_mdns_protocol", create)
+        async with two_ends() as (a, b):
+            b.prepare(offerer=False)
+            of_b = (await b.wait(LinkPrepared)).description
+            name = Candidate("host", "5f0b1c9e-0000-4000-8000-000000000002.local", 5_000)
+            a.prepare(offerer=True)
+            await a.wait(LinkPrepared)
+            a.connect(replace(of_b, candidates=(name,)))
+            await settle(lambda: bool(asked))
+            began = trio.current_time()
+        assert trio.current_time() - began < 0.5
+        assert silent.transport.closed
 
     run_clean(main)
