@@ -84,6 +84,7 @@ class Flow:
         self.highest_acked = -1
         self.unacked_at_receiver: list[int] = []  # received, their SACK not yet made
         self.unsaid: list[int] = []  # in SACKs that were lost
+        self.silent = 0
         self.sack_token = 0
         self.progress = start
         self.srtt = 0.0
@@ -194,13 +195,20 @@ class Simulation:
             self.transmit(now, flow)
 
     def check_timeout(self, now: float, flow: Flow, _: object) -> None:
-        self.push(now + 0.05, self.check_timeout, flow, None)
-        if flow.outstanding and now - flow.progress > max(0.4, 2.5 * flow.srtt):
-            flow.lost += len(flow.outstanding)
+        """A tail-loss probe, without the probe: what has waited too long is lost. After three, all is (T3-rtx)."""
+        probe = max(2 * flow.srtt, 0.01) + DELAYED_ACK if flow.srtt else 3.0
+        self.push(now + min(probe / 2, 0.2), self.check_timeout, flow, None)
+        if flow.outstanding and now - flow.progress > probe * 2**flow.silent:
+            packets = list(flow.outstanding.values())
+            flow.lost += len(packets)
             flow.outstanding.clear()
             flow.in_flight = 0
             flow.progress = now
-            flow.controller.on_timeout(now)
+            flow.silent += 1
+            if flow.silent >= 3:
+                flow.controller.on_timeout(now)
+            else:
+                flow.controller.on_lost(now, packets, 0)
         self.transmit(now, flow)
 
     # -- the receiver ---------------------------------------------------------------------------------------------
@@ -244,6 +252,7 @@ class Simulation:
         outstanding = flow.outstanding
         packets = [outstanding.pop(sequence) for sequence in more[0] if sequence in outstanding]
         if not packets:
+            flow.srtt += 0.1 * flow.srtt  # called lost too early
             return
         controller = flow.controller
         acked = 0
@@ -257,6 +266,7 @@ class Simulation:
             series.append(0)
         series[bucket] += acked
         flow.progress = now
+        flow.silent = 0
         rtt = now - packets[-1].sent
         flow.srtt = flow.srtt * 0.875 + rtt * 0.125 if flow.srtt else rtt
         if more[0][-1] > flow.highest_acked:

@@ -1,4 +1,9 @@
-"""A congestion controller in the manner of BBR: paced by a model of the path, not by its losses."""
+"""A congestion controller in the manner of BBR: led by a model of the path, not by its losses.
+
+After draft-ietf-ccwg-bbr, with three things of our own, for paths that lose at random and for others who fill queues:
+which losses count (``losses``), what to do beside CUBIC (``competition``), and a bandwidth that falls is believed
+at once. ``docs/congestion.md`` explains it and has the figures.
+"""
 
 from __future__ import annotations
 
@@ -6,100 +11,175 @@ import math
 from collections.abc import Sequence
 from enum import Enum
 
+from meshd.transport.congestion.aggregation import Aggregation
+from meshd.transport.congestion.competition import Competition
 from meshd.transport.congestion.controller import Packet
 from meshd.transport.congestion.delivery_rate import DeliveryRate
-from meshd.transport.congestion.fair_window import FairWindow
-from meshd.transport.congestion.filters import WindowedMax, WindowedMin
+from meshd.transport.congestion.filters import WindowedMax
 from meshd.transport.congestion.losses import LossJudge
 
 # Specification: draft-ietf-ccwg-bbr section 2
 STARTUP_GAIN = 2.77
 DRAIN_GAIN = 0.5
+UP_GAIN = 1.25
 WINDOW_GAIN = 2.0
+PACING_MARGIN = 0.99
 FULL_BANDWIDTH_GROWTH = 1.25
 FULL_BANDWIDTH_ROUNDS = 3
-MIN_ROUND_TRIP_WINDOW = 10.0
-PROBE_ROUND_TRIP_DURATION = 0.2
 MIN_WINDOW_PACKETS = 4
+PROBE_WINDOW_GAIN = 0.5
+PROBE_DURATION = 0.2
 INITIAL_PACKETS = 10
+"""RFC 6928 section 2."""
 
 # Policy
-UP_GAIN = 1.25
 DOWN_GAIN = 0.75
-BANDWIDTH_ROUNDS = 10
+"""The draft's 0.9 leaves a queue standing for many rounds after a probe, which others take for a flow like CUBIC."""
 CRUISE_ROUNDS = (4, 8)
-BASE_ROUND_TRIP_WINDOW = 45.0
-COMPETING_ROUNDS = 12
-PACING_MARGIN = 0.99
-MAX_WINDOW = 1 << 30
-MAX_RATE = 1e12
-MAX_QUANTUM = 256 * 1024
-QUANTUM_INTERVAL = 0.001
-MIN_BUFFERED_TIME = 0.004
-PROBE_ROUND_TRIP_GAIN = 0.5
+"""Rounds between two probes for bandwidth, drawn anew each time. The draft waits for two to three seconds; at a
+tenth of that a rise is followed sooner, and what a probe costs others is bounded by the fair window."""
+BANDWIDTH_ROUNDS = 10
+"""The bandwidth is the largest sample of so many rounds: of one cycle of probing at least."""
+UP_ROUNDS = 2
+UP_GROWTH = 1.1
+"""A probe goes on for as long as the bandwidth grows by this factor in so many rounds."""
+MIN_RTT_WINDOW = 10.0
+"""Seconds after which the shortest round trip is measured anew, by emptying the path. The draft has half of it."""
+MAX_INFLATED_TIME = 30.0
+"""The same, no matter how often it was seen: a queue that is always full shows a round trip that never changes."""
+MIN_RTT_SLACK = 1.01
+"""A round trip this near to the shortest shows that the shortest is still true."""
+SHORT_PROBE_ROUND_TRIPS = 20
+"""On the shortest paths the path is kept empty for so many round trips only, and MIN_PROBE_DURATION."""
+MIN_PROBE_DURATION = 0.02
 LOW_RATE = 0.6
+LOW_RATE_RTT = 1.5
+LOW_RATE_ROUND_TRIPS = 4
+LOW_RATE_TIME = 0.02
+"""Samples below this part of the bandwidth, at round trips this much above the shortest, for so many round trips and
+seconds: the bandwidth has fallen, and is not looked for in the past any more."""
+MIN_BUFFERED_TIME = 0.004
+"""The window holds at least so much time: on the shortest paths the hosts' schedulers are slower than the path."""
+MAX_EXTRA_TIME = 0.1
+"""Heaps of acknowledgements widen the window by so much time at most."""
+QUANTUM_INTERVAL = 0.001
+MAX_QUANTUM = 256 * 1024
+MAX_WINDOW = 1 << 30
+MIN_RATE = 1000.0
+MAX_RATE = 1e11
+COMPETING_PACING_GAIN = 1.2
+
+# The constants of ``random.Random``'s elders (POSIX drand48) are good enough to keep two flows out of step.
+_MULTIPLIER, _INCREMENT, _MASK = 0x5DEECE66D, 0xB, (1 << 48) - 1
 
 
 class Phase(Enum):
     """Where in its search the controller is."""
 
     STARTUP = "startup"
+    """Looking for the bandwidth, doubling."""
     DRAIN = "drain"
+    """Emptying the queue that this has made."""
     DOWN = "down"
+    """Emptying the queue that a probe has made."""
     CRUISE = "cruise"
+    """Sending at the bandwidth."""
     UP = "up"
-    PROBE_ROUND_TRIP = "probe_round_trip"
+    """Probing for more."""
+    PROBE_RTT = "probe_rtt"
+    """Emptying the path to see its round trip."""
 
 
 class Bbr:
-    """See docs/congestion.md."""
+    """See ``Controller``, and the module."""
+
+    __slots__ = (
+        "_aggregation",
+        "_bandwidth",
+        "_competition",
+        "_cruise_rounds",
+        "_cut_at",
+        "_full_bandwidth",
+        "_full_rounds",
+        "_gain",
+        "_good_at",
+        "_is_full",
+        "_judge",
+        "_low_rate",
+        "_min_rtt",
+        "_min_rtt_at",
+        "_mtu",
+        "_phase",
+        "_phase_rounds",
+        "_phase_start",
+        "_probe_end",
+        "_probed_at",
+        "_ramp",
+        "_random",
+        "_rate",
+        "_round_end",
+        "_round_in_flight",
+        "_round_rtt",
+        "_rtt",
+        "_up_rate",
+        "_up_rounds",
+        "pacing_rate",
+        "send_quantum",
+        "window",
+    )
 
     def __init__(self, now: float, mtu: int, *, seed: int = 0) -> None:
         self._mtu = mtu
-        self._random = (seed ^ int(now * 1e6) ^ 0x5DEECE66D) & 0xFFFFFFFFFFFF
+        self._random = (seed * _MULTIPLIER ^ int(now * 1e6)) & _MASK
         self._rate = DeliveryRate(now)
         self._bandwidth = WindowedMax(BANDWIDTH_ROUNDS)
-        self._extra = WindowedMax(BANDWIDTH_ROUNDS)
-        self._extra_from = now
-        self._extra_bytes = 0
+        self._aggregation = Aggregation(now)
         self._judge = LossJudge()
-        self._fair: FairWindow | None = None
-        self._is_competing = False
-        self._base: WindowedMin | None = None
-        self._min_rtt = math.inf
-        self._min_rtt_at = now
+        self._competition = Competition(now)
         self._rtt = math.inf
-        self._quiet_rounds = 0
-        self._queued_rounds = 0
-        self._round_end = 0
-        self._round_start = now
-        self._round_min_rtt = math.inf
-        self._round_rate = 0.0
+        self._min_rtt = math.inf
+        self._min_rtt_at = self._probed_at = now
+        self._round_end = 0  # the round ends when a packet is acknowledged that left with so much delivered
+        self._round_rtt = math.inf
         self._round_in_flight = 0
+        self._is_full = False
         self._full_bandwidth = 0.0
         self._full_rounds = 0
-        self._is_full = False
-        self._cut_at = -math.inf
         self._phase = Phase.STARTUP
         self._phase_start = now
         self._phase_rounds = 0
+        self._gain = STARTUP_GAIN
         self._cruise_rounds = 0
         self._up_rounds = 0
         self._up_rate = 0.0
-        self._gain = STARTUP_GAIN
-        self._ramp = math.inf
-        self._probe_done = math.inf
+        self._probe_end = math.inf
         self._good_at = now
-        self._recent_rate = 0.0
-        self._max_in_flight = 0
+        self._low_rate = 0.0
+        self._cut_at = -math.inf
+        self._ramp = math.inf  # after a timeout, the window until it has grown back to the model's
         self.window = INITIAL_PACKETS * mtu
-        self.pacing_rate = STARTUP_GAIN * self.window / 0.001
+        self.pacing_rate = STARTUP_GAIN * self.window / QUANTUM_INTERVAL
         self.send_quantum = self.window
+
+    @property
+    def phase(self) -> Phase:
+        """Where in its search the controller is."""
+        return self._phase
+
+    @property
+    def bandwidth(self) -> float:
+        """What the path is thought to carry, in bytes a second; zero while nothing is known."""
+        return self._bandwidth.value
+
+    @property
+    def is_competing(self) -> bool:
+        """Whether somebody else keeps a queue standing, so that we take what CUBIC would."""
+        return self._competition.is_competing
 
     # -- what the association says ------------------------------------------------------------------------------------
 
     def on_sent(self, now: float, size: int, in_flight: int) -> Packet:
-        """Note the model's counters in a packet that leaves."""
+        """Note the counters in a packet that leaves."""
         return self._rate.on_sent(now, size, in_flight)
 
     def on_acknowledged(self, now: float, packets: Sequence[Packet], in_flight: int, rtt: float | None) -> None:
@@ -109,155 +189,134 @@ class Bbr:
         sampler = self._rate
         sampler.on_acknowledged(now, packets)
         newest = packets[-1]
+        is_changed = False
         if rtt is not None and rtt > 0:
-            self._on_round_trip(now, rtt)
+            self._rtt = rtt
+            if rtt < self._round_rtt:
+                self._round_rtt = rtt
+            if rtt <= self._min_rtt * MIN_RTT_SLACK:
+                is_changed = self._on_short_round_trip(now, rtt)
         rate = sampler.rate
-        if rate > self._bandwidth.value or not sampler.is_app_limited:
-            self._bandwidth.update(rate)
-            if rate > self._round_rate:
-                self._round_rate = rate
+        bandwidth = self._bandwidth
+        is_app_limited = sampler.is_app_limited
+        # A sender with little to say shows what the path carries only if that is more than was known.
+        if not is_app_limited or rate > bandwidth.value:
+            is_changed |= rate > bandwidth.value
+            bandwidth.update(rate)
+        if not is_app_limited and rate < LOW_RATE * bandwidth.value and self._rtt > LOW_RATE_RTT * self._min_rtt:
+            is_changed |= self._on_low_rate(now, rate)
+        else:
+            self._good_at = now
+            self._low_rate = 0.0
         if newest.in_flight > self._round_in_flight:
             self._round_in_flight = newest.in_flight
         self._judge.on_acknowledged(len(packets), self._rtt, self._gain > 1)
-        self._count_extra(now, sampler.acknowledged)
-        self._watch_for_drop(now, rate, sampler.is_app_limited)
+        self._aggregation.on_acknowledged(now, sampler.acknowledged, bandwidth.value)
         if newest.delivered >= self._round_end:
             self._round_end = sampler.delivered
-            self._on_round(now, in_flight)
-        self._step(now, in_flight)
+            self._on_round(now)
+            is_changed = True
+        is_changed |= self._search(now, newest, in_flight)
         if self._ramp != math.inf:
             self._ramp += sampler.acknowledged
-        self._set(now)
+            is_changed = True
+        if is_changed:
+            self._apply()
 
     def on_lost(self, now: float, packets: Sequence[Packet], in_flight: int) -> None:
         """Judge losses: only those of a full queue change anything."""
         if not packets:
             return
+        newest = packets[-1]
         for packet in packets:
             self._rate.lost += packet.size
-        newest = packets[-1]
         if newest.sent <= self._cut_at:
-            return
-        count = len(packets)
-        if self._judge.on_lost(count, self._rtt, self._gain > 1) and (self._is_full or self._judge.is_flood):
-            self._on_congestion(now, newest.in_flight)
+            return  # the queue was told of already
+        means_congestion = self._judge.on_lost(len(packets), self._rtt, self._gain > 1)
+        if means_congestion and (self._is_full or self._judge.is_flood):
+            self._cut_at = now
+            self._competition.on_congestion(max(newest.in_flight, self._round_in_flight) / self._mtu)
+            self._is_full = True
+            if self._phase is Phase.UP:
+                self._enter(now, Phase.DOWN, DOWN_GAIN)
+            self._apply()
 
     def on_timeout(self, now: float) -> None:
-        """Begin again with a few packets and grow by what arrives; what the model knows is kept."""
-        self._ramp = MIN_WINDOW_PACKETS * self._mtu
-        self._set(now)
+        """Begin again with a few packets and grow by what arrives; what is known of the path is kept."""
+        self._ramp = float(MIN_WINDOW_PACKETS * self._mtu)
+        self._apply()
 
     def on_spurious(self, now: float, packets: Sequence[Packet]) -> None:
-        """Nothing to take back: the model did not count them delivered."""
-        return
+        """Count what has arrived after all, and take the cut back that it led to."""
+        for packet in packets:
+            self._rate.delivered += packet.size
+            self._rate.lost -= packet.size
+        if packets and packets[-1].sent <= self._cut_at:
+            self._cut_at = -math.inf
+            self._competition.undo()
+            self._apply()
 
     def on_app_limited(self, in_flight: int) -> None:
-        """Samples of what is in flight say nothing about the path."""
+        """Note that samples of what is in flight say nothing of the path."""
         self._rate.on_app_limited(in_flight)
 
     def on_mtu_change(self, mtu: int) -> None:
         """Count in packets of another size."""
-        if self._fair is not None:
-            self._fair.packets *= self._mtu / mtu
+        if self._competition.fair is not None:
+            self._competition.fair.scale(self._mtu / mtu)
         self._mtu = mtu
+        self._apply()
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def _on_round_trip(self, now: float, rtt: float) -> None:
-        self._rtt = rtt
-        if rtt < self._round_min_rtt:
-            self._round_min_rtt = rtt
-        if self._base is None:
-            self._base = WindowedMin(BASE_ROUND_TRIP_WINDOW, rtt, now)
-        else:
-            self._base.update(now, rtt)
-        if rtt < self._min_rtt:
-            self._min_rtt = rtt
-            self._min_rtt_at = now
-            self._judge.set_floor(min(rtt, self._base.value))
-        elif rtt <= self._min_rtt * 1.01 + 0.0001:
-            self._min_rtt_at = now
+    def _on_short_round_trip(self, now: float, rtt: float) -> bool:
+        self._min_rtt_at = now
+        if rtt >= self._min_rtt:
+            return False
+        self._min_rtt = rtt
+        self._judge.set_floor(min(rtt, self._competition.base))
+        return True
 
-    def _count_extra(self, now: float, acknowledged: int) -> None:
-        expected = self._bandwidth.value * (now - self._extra_from)
-        if self._extra_bytes <= expected:
-            self._extra_from = now
-            self._extra_bytes = 0
-            expected = 0.0
-        self._extra_bytes += acknowledged
-        extra = self._extra_bytes - expected
-        if extra > 0:
-            self._extra.update(extra)
-
-    def _watch_for_drop(self, now: float, rate: float, is_app_limited: bool) -> None:
-        if is_app_limited or rate >= LOW_RATE * self._bandwidth.value or self._rtt < 1.5 * self._min_rtt:
+    def _on_low_rate(self, now: float, rate: float) -> bool:
+        if rate > self._low_rate:
+            self._low_rate = rate
+        if self._is_full and now - self._good_at > max(LOW_RATE_ROUND_TRIPS * self._min_rtt, LOW_RATE_TIME):
+            self._bandwidth.reset(self._low_rate)
             self._good_at = now
-            self._recent_rate = 0.0
-            return
-        if rate > self._recent_rate:
-            self._recent_rate = rate
-        if now - self._good_at > max(4 * self._min_rtt, 0.02) and self._is_full:
-            self._bandwidth.reset(self._recent_rate)
-            self._good_at = now
-            self._recent_rate = 0.0
+            self._low_rate = 0.0
+            return True
+        return False
 
-    def _on_round(self, now: float, in_flight: int) -> None:
-        self._bandwidth.advance()
-        self._extra.advance()
-        self._judge.on_round()
+    def _on_round(self, now: float) -> None:
         self._phase_rounds += 1
-        if self._phase is Phase.UP and self._bandwidth.value > 1.1 * self._up_rate:
-            self._up_rate = self._bandwidth.value
-            self._up_rounds = self._phase_rounds + 2
+        bandwidth = self._bandwidth.value
+        rtt = self._round_rtt
+        is_queue = rtt != math.inf and self._judge.is_queue(rtt)
         if not self._is_full and not self._rate.is_app_limited:
-            if self._bandwidth.value >= self._full_bandwidth * FULL_BANDWIDTH_GROWTH:
-                self._full_bandwidth = self._bandwidth.value
+            if bandwidth >= self._full_bandwidth * FULL_BANDWIDTH_GROWTH:
+                self._full_bandwidth = bandwidth
                 self._full_rounds = 0
             else:
-                self._full_rounds += 1
+                # That there is a queue says it too: half the rounds, half the queue.
+                self._full_rounds += 2 if is_queue else 1
                 self._is_full = self._full_rounds >= FULL_BANDWIDTH_ROUNDS
-        low = self._round_min_rtt
-        if low != math.inf and self._is_full and self._phase is not Phase.PROBE_ROUND_TRIP:
-            if self._judge.is_queue(low):
-                self._queued_rounds += 1
-            else:
-                self._queued_rounds = 0
-        self._compete(now)
-        self._round_min_rtt = math.inf
-        self._round_rate = 0.0
+        if self._phase is Phase.UP and bandwidth > UP_GROWTH * self._up_rate:
+            self._up_rate = bandwidth
+            self._up_rounds = self._phase_rounds + UP_ROUNDS
+        if rtt != math.inf and self._is_full and self._phase is not Phase.PROBE_RTT:
+            self._competition.on_round(
+                now,
+                round_trip=rtt,
+                is_queue=is_queue,
+                bandwidth=bandwidth,
+                in_flight=self._round_in_flight / self._mtu,
+                window=WINDOW_GAIN * bandwidth * self._min_rtt / self._mtu,
+            )
+        self._bandwidth.advance()
+        self._aggregation.extra.advance()
+        self._judge.on_round()
+        self._round_rtt = math.inf
         self._round_in_flight = 0
-        self._round_start = now
-
-    def _compete(self, now: float) -> None:
-        fair = self._fair
-        if self._is_competing:
-            if self._queued_rounds == 0 and self._phase is not Phase.PROBE_ROUND_TRIP:
-                self._is_competing = False
-        elif self._queued_rounds >= COMPETING_ROUNDS:
-            self._is_competing = True
-            if fair is None:
-                fair = self._fair = FairWindow(max(self._round_in_flight / self._mtu, MIN_WINDOW_PACKETS))
-        if fair is None or self._phase is Phase.PROBE_ROUND_TRIP:
-            return
-        if self._round_in_flight >= 0.85 * fair.packets * self._mtu:
-            fair.on_round(now, self._rtt)
-        if not self._is_competing:
-            if self._round_min_rtt != math.inf and not self._judge.is_queue(self._rtt):
-                fair.packets *= 1.03
-            if fair.packets * self._mtu > 1.5 * self._target(WINDOW_GAIN):
-                self._fair = None
-
-    def _on_congestion(self, now: float, in_flight: int) -> None:
-        self._cut_at = now
-        packets = in_flight / self._mtu
-        if self._fair is None:
-            self._fair = FairWindow(packets)
-        self._fair.on_congestion(packets)
-        if self._phase is Phase.STARTUP:
-            self._is_full = True
-        elif self._phase is Phase.UP:
-            self._enter(now, Phase.DOWN, DOWN_GAIN)
-        self._set(now)
 
     # -- the search ---------------------------------------------------------------------------------------------------
 
@@ -267,95 +326,111 @@ class Bbr:
         self._phase_rounds = 0
         self._gain = gain
 
-    def _step(self, now: float, in_flight: int) -> None:
+    def _search(self, now: float, newest: Packet, in_flight: int) -> bool:
+        """Go on to the next phase if it is time; True if it was."""
         phase = self._phase
+        bdp = self._bandwidth.value * self._min_rtt
         if phase is Phase.CRUISE:
             if self._phase_rounds >= self._cruise_rounds:
-                self._up_rounds = 2
+                self._up_rounds = UP_ROUNDS
                 self._up_rate = self._bandwidth.value
                 self._enter(now, Phase.UP, UP_GAIN)
         elif phase is Phase.STARTUP:
             if self._is_full:
                 self._enter(now, Phase.DRAIN, DRAIN_GAIN)
         elif phase is Phase.DRAIN:
-            if in_flight <= self._target(1.0) or self._phase_rounds > 3:
+            if in_flight <= bdp or self._phase_rounds > FULL_BANDWIDTH_ROUNDS:
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
         elif phase is Phase.UP:
-            if now - self._phase_start > self._min_rtt and (
-                self._phase_rounds >= self._up_rounds
-                or in_flight >= self._target(UP_GAIN)
-                or in_flight >= self.window - self._mtu
-            ):
+            is_reached = in_flight >= min(UP_GAIN * bdp, self.window - self._mtu)
+            if now - self._phase_start > self._min_rtt and (is_reached or self._phase_rounds >= self._up_rounds):
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
         elif phase is Phase.DOWN:
-            if in_flight <= self._target(1.0) or self._phase_rounds >= 2:
-                self._cruise_rounds = self._draw(*CRUISE_ROUNDS)
+            if in_flight <= bdp or self._phase_rounds >= UP_ROUNDS:
+                self._cruise()
                 self._enter(now, Phase.CRUISE, 1.0)
-        elif now >= self._probe_done and self._phase_rounds >= 1:
-            self._end_probe(now)
-            return
-        elif self._probe_done == math.inf and in_flight <= self.window:
-            self._probe_done = now + PROBE_ROUND_TRIP_DURATION
-            self._phase_rounds = 0
-        if now - self._min_rtt_at > MIN_ROUND_TRIP_WINDOW and phase is not Phase.PROBE_ROUND_TRIP:
-            self._min_rtt = self._rtt
-            self._min_rtt_at = now
-            self._probe_done = math.inf
-            self._enter(now, Phase.PROBE_ROUND_TRIP, 1.0)
+        else:
+            return self._search_rtt(now, in_flight)
+        return self._consider_probe(now, newest) or self._phase is not phase
 
-    def _end_probe(self, now: float) -> None:
+    def _cruise(self) -> None:
+        low, high = CRUISE_ROUNDS
+        self._random = (self._random * _MULTIPLIER + _INCREMENT) & _MASK
+        self._cruise_rounds = low + (self._random >> 17) % (high - low + 1)
+
+    def _consider_probe(self, now: float, newest: Packet) -> bool:
+        """Begin to empty the path if its round trip has not been seen for long, or somebody else empties his part."""
+        competition = self._competition
+        since_probe = now - self._probed_at
+        is_stale = now - self._min_rtt_at > MIN_RTT_WINDOW
+        if competition.is_competing:
+            is_stale = since_probe > MIN_RTT_WINDOW or competition.is_emptied_by_another(self._rtt, since_probe)
+        if not (is_stale or since_probe > MAX_INFLATED_TIME) or self._rtt == math.inf:
+            return False
+        self._min_rtt = self._rtt
         self._min_rtt_at = now
-        assert self._base is not None
-        self._judge.set_floor(min(self._min_rtt, self._base.value))
+        if newest.in_flight <= MIN_WINDOW_PACKETS * self._mtu:
+            # One that left when hardly anything was in flight has seen the path empty already.
+            self._probed_at = now
+            return True
+        self._probe_end = math.inf
+        self._enter(now, Phase.PROBE_RTT, 1.0)
+        return True
+
+    def _search_rtt(self, now: float, in_flight: int) -> bool:
+        if self._probe_end == math.inf:
+            if in_flight <= self.window:
+                duration = max(SHORT_PROBE_ROUND_TRIPS * self._min_rtt, MIN_PROBE_DURATION)
+                self._probe_end = now + min(duration, PROBE_DURATION)
+                self._phase_rounds = 0
+            return False
+        if now < self._probe_end or self._phase_rounds == 0:
+            return False
+        self._min_rtt_at = self._probed_at = now
+        self._competition.on_emptied(self._min_rtt, self._bandwidth.value)
+        self._judge.set_floor(min(self._min_rtt, self._competition.base))
         if self._is_full:
-            self._cruise_rounds = self._draw(*CRUISE_ROUNDS)
+            self._cruise()
             self._enter(now, Phase.CRUISE, 1.0)
         else:
             self._enter(now, Phase.STARTUP, STARTUP_GAIN)
+        return True
 
-    def _draw(self, low: int, high: int) -> int:
-        self._random = (self._random * 0x5DEECE66D + 0xB) & 0xFFFFFFFFFFFF
-        return low + (self._random >> 17) % (high - low + 1)
+    # -- what follows from it -----------------------------------------------------------------------------------------
 
-    # -- what follows -------------------------------------------------------------------------------------------------
-
-    def _target(self, gain: float) -> float:
-        if self._min_rtt == math.inf:
-            return INITIAL_PACKETS * self._mtu
-        return gain * self._bandwidth.value * self._min_rtt
-
-    def _set(self, now: float) -> None:
-        bandwidth = self._bandwidth.value
-        if bandwidth <= 0 or self._min_rtt == math.inf:
-            if self._ramp != math.inf:
-                self.window = int(min(self._ramp, MAX_WINDOW))
-            return
-        gain = self._gain
-        bdp = bandwidth * self._min_rtt
+    def _apply(self) -> None:
         mtu = self._mtu
-        fair = self._fair
-        pacing = gain * bandwidth * PACING_MARGIN
-        if self._phase is Phase.PROBE_ROUND_TRIP:
-            window = PROBE_ROUND_TRIP_GAIN * bdp
+        bandwidth = self._bandwidth.value
+        min_rtt = self._min_rtt
+        smallest = float(MIN_WINDOW_PACKETS * mtu)
+        if bandwidth <= 0 or min_rtt == math.inf:
+            window = max(float(INITIAL_PACKETS * mtu), smallest)
+            pacing = self.pacing_rate
         else:
-            window = (STARTUP_GAIN if self._phase is Phase.STARTUP else WINDOW_GAIN) * bdp + min(
-                self._extra.value, 0.1 * bandwidth
-            )
-            window = max(window, bandwidth * MIN_BUFFERED_TIME, 3.0 * self.send_quantum)
-            if fair is not None:
-                if self._is_competing:
-                    window = max(fair.packets * mtu, 0.5 * bdp)
-                    pacing = max(pacing, 1.2 * window / self._rtt)
-                else:
-                    window = min(window, fair.packets * mtu)
-        if not self._is_full and pacing < self.pacing_rate and self._phase is Phase.STARTUP:
-            pacing = self.pacing_rate if self._rate.delivered < 2 * INITIAL_PACKETS * mtu else pacing
-        window = max(window, MIN_WINDOW_PACKETS * mtu)
-        if window >= self._ramp:
-            window = max(self._ramp, MIN_WINDOW_PACKETS * mtu)
+            if not self._is_full:
+                # As long as little was said, nothing speaks against the initial window.
+                bandwidth = max(bandwidth, INITIAL_PACKETS * mtu / min_rtt)
+            pacing = self._gain * bandwidth * PACING_MARGIN
+            competition = self._competition
+            if self._phase is Phase.PROBE_RTT:
+                window = PROBE_WINDOW_GAIN * bandwidth * min(min_rtt, competition.base)
+            else:
+                extra = min(self._aggregation.extra.value, MAX_EXTRA_TIME * bandwidth)
+                window = WINDOW_GAIN * bandwidth * min_rtt + extra
+                window = max(window, bandwidth * MIN_BUFFERED_TIME, 3.0 * self.send_quantum)
+                fair = competition.fair
+                if fair is not None:
+                    if competition.is_competing:
+                        window = fair.packets * mtu
+                        pacing = max(pacing, COMPETING_PACING_GAIN * window / self._rtt)
+                    else:
+                        window = min(window, fair.packets * mtu)
+        if window < smallest:
+            window = smallest
+        if self._ramp < window:
+            window = max(self._ramp, smallest)
+        else:
             self._ramp = math.inf
-        elif self._ramp != math.inf:
-            window = self._ramp
         self.window = int(min(window, MAX_WINDOW))
-        self.pacing_rate = min(max(pacing, 1000.0), MAX_RATE)
-        self.send_quantum = int(max(2 * mtu, min(self.pacing_rate * QUANTUM_INTERVAL, MAX_QUANTUM)))
+        self.pacing_rate = pacing = min(max(pacing, MIN_RATE), MAX_RATE)
+        self.send_quantum = int(max(2 * mtu, min(pacing * QUANTUM_INTERVAL, MAX_QUANTUM)))

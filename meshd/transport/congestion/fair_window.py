@@ -20,6 +20,18 @@ class FairWindow:
         self._reno = packets
         self._epoch: float | None = None
 
+    def copy(self) -> FairWindow:
+        """The same again, to come back to."""
+        other = FairWindow(self.packets)
+        other._maximum, other._k, other._reno, other._epoch = self._maximum, self._k, self._reno, self._epoch
+        return other
+
+    def scale(self, factor: float) -> None:
+        """Count in packets of another size."""
+        self.packets *= factor
+        self._maximum *= factor
+        self._reno *= factor
+
     def on_round(self, now: float, round_trip: float) -> None:
         """Grow by what CUBIC grows in one round trip in which the window was used."""
         if self._epoch is None:

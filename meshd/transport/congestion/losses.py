@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 # Policy
-MAX_OWN_LOSS = 0.12
+MAX_OWN_LOSS = 0.25
 """Above this a path is not lossy but overfull, whatever the round trip says: a queue may be too short to be seen."""
 MEMORY_PACKETS = 1500
 """Packets after which what was learned of the path's own loss counts half."""
@@ -70,7 +70,9 @@ class LossJudge:
         if not is_probing:
             self._quiet_total += packets
             self._quiet_lost += packets
-            return self._quiet_total > 100 and self._quiet_lost > MAX_OWN_LOSS * self._quiet_total
+            if self._quiet_total > 100 and self._quiet_lost > MAX_OWN_LOSS * self._quiet_total:
+                self._quiet_total = self._quiet_lost = 0.0
+                return True
         return False
 
     @property
