@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
-from aioice import Candidate, Connection, stun
+from aioice import Candidate, stun
 from aioice import ice as aioice_ice
 
+from meshd.links.checks import CHECK_RETRANSMISSIONS, Checks
 from meshd.links.demux import Address
 from meshd.links.socket import LinkSockets, SharedSocket
+from meshd.links.turn import RelaySocket
 
 # Specification
 CONSENT_TIMEOUT = 30.0  # RFC 7675 section 5.1
@@ -34,11 +36,21 @@ class LinkPath(aioice_ice.StunProtocol):
 
     receiver: IceConnection
 
-    def __init__(self, connection: IceConnection, shared: SharedSocket, address: str) -> None:
+    def __init__(self, connection: IceConnection, shared: SharedSocket | RelaySocket, address: str) -> None:
         super().__init__(connection)
         self.transactions = shared.transactions  # responses are found by their transaction id alone
         self.address: Address = (address, shared.port)
         self.shared = shared
+
+    async def request(
+        self,
+        request: stun.Message,
+        addr: Address,
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = CHECK_RETRANSMISSIONS,
+    ) -> tuple[stun.Message, Address]:
+        """Ask, and give up after 7.5 s where upstream takes 63. Raises stun.TransactionError."""
+        return await super().request(request, addr, integrity_key, retransmissions)
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         """Send a STUN message. Nothing here can fail: retransmissions come due after the end, too."""
@@ -56,7 +68,7 @@ class LinkPath(aioice_ice.StunProtocol):
         """The socket stays: it is everybody's."""
 
 
-class IceConnection(Connection):
+class IceConnection(Checks):
     """aioice's connection for exactly one component; its candidates come from ``meshd.links.gathering``.
 
     ``on_record(datagram)`` gets DTLS records, and says whether they were meant for this link; ``on_flush()`` is called
@@ -80,9 +92,9 @@ class IceConnection(Connection):
 
     # -- paths --------------------------------------------------------------------------------------------------------
 
-    def add_path(self, address: str) -> LinkPath | None:
-        """Use that local address from now on; None: there is no socket for it."""
-        shared = self._sockets.for_address(address)
+    def add_path(self, address: str, relay: RelaySocket | None = None) -> LinkPath | None:
+        """Use that local address from now on, or that relay, whose address it is; None: there is no socket for it."""
+        shared = relay or self._sockets.for_address(address)
         if shared is None or self._closing:
             return None
         path = self._paths[address] = LinkPath(self, shared, address)

@@ -22,15 +22,16 @@ from meshd.core.events import (
 )
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
+from meshd.links.addresses import AddressBook
 from meshd.links.certificate import LinkCertificate, fingerprint_of
 from meshd.links.descriptor import Lent
 from meshd.links.dtls import LinkDtls
-from meshd.links.gathering import GatheringConfig, gather
+from meshd.links.gathering import gather
 from meshd.links.guest import Tasks
 from meshd.links.ice import IceConnection
 from meshd.links.names import NameResolver
 from meshd.links.outbox import Outbox
-from meshd.links.remote import add_addresses, add_names, dtls_role
+from meshd.links.remote import RemoteConfig, add_addresses, add_names, dtls_role
 from meshd.links.sctp import CHANNEL_ID, GuardedSctp
 from meshd.links.socket import LinkSockets
 from meshd.links.streams import BULK, LinkStreams
@@ -48,10 +49,11 @@ CHANNEL_LABEL = "meshd"
 # Policy
 SEND_MARK_SIZE = 16_384  # bytes handed to SCTP ahead of time: one frame, so that a more urgent one waits for one only
 CANCEL_INTERVAL = 0.05
+ICE_TIMEOUT = 9.5  # seconds in which the offerer, who has both descriptions, finds out that there is no way
 LINGER_TIMEOUT = 2.0  # a link closed by us gets this long to send what is queued
 
 
-class LinkConfig(GatheringConfig, Protocol):
+class LinkConfig(RemoteConfig, Protocol):
     """What a link reads of ``meshd.config.LinksConfig``."""
 
     @property
@@ -69,6 +71,7 @@ class Surroundings:
     on_gone: Callable[[LinkId], None]
     tasks: Tasks
     sockets: LinkSockets
+    book: AddressBook
     resolver: NameResolver
     counters: Counter[str]
 
@@ -183,7 +186,7 @@ class Link:
         self._around.on_gone(self._link)
 
     async def _open(self) -> None:
-        candidates = await gather(self._connection, self._around.config)
+        candidates = await gather(self._connection, self._around.book)
         self._tell(
             LinkPrepared(
                 self._link,
@@ -196,12 +199,15 @@ class Link:
                 ),
             )
         )
-        remote = await self._remote
+        self._around.book.hold()
         try:
+            remote = await self._remote
             async with asyncio.timeout(self._around.config.connect_timeout):
                 await self._connect(remote)
         except TimeoutError:
             raise _LinkFailed("connect_timeout" if self._connection.selected else "ice_failed") from None
+        finally:
+            self._around.book.release()
 
     async def _connect(self, remote: SessionDescription) -> None:
         role = dtls_role(self._offerer, remote.setup)
@@ -213,7 +219,9 @@ class Link:
             naming = add_names(self._connection, names, self._around.resolver)
             self._naming = self._around.tasks.start(naming, f"link-{self._link}-names")
         try:
-            await self._connection.connect()
+            # The answer may take its time to reach an offerer; who waits for one cannot know sooner.
+            async with asyncio.timeout(ICE_TIMEOUT if self._offerer else None):
+                await self._connection.connect()
         except ConnectionError:
             raise _LinkFailed("ice_failed") from None
 

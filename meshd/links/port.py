@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -21,14 +21,17 @@ from meshd.core.commands import (
     UseStunServers,
 )
 from meshd.core.events import Event, LinkClosed
-from meshd.errors import LocalMisuse
+from meshd.errors import ConfigError, LocalMisuse
 from meshd.ids import LinkId
+from meshd.links.addresses import AddressBook, AddressConfig, PortMapping
 from meshd.links.certificate import DailyCertificate
+from meshd.links.demux import Address
 from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
 from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
 from meshd.links.names import NameResolver
-from meshd.links.socket import LinkSockets, SocketsConfig
+from meshd.links.socket import LinkSockets, SharedSocket, SocketsConfig
+from meshd.wire.stun_responder import StunResponder
 
 # Policy
 CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
@@ -38,7 +41,7 @@ OnFault = Callable[[LinkId | None, BaseException], None]
 TakeDescriptor = Callable[[int], Lent | None]  # what is kept under that number, and no more afterwards
 
 
-class LinksConfig(LinkConfig, SocketsConfig, Protocol):
+class LinksConfig(LinkConfig, SocketsConfig, AddressConfig, Protocol):
     """What this room reads of ``meshd.config.LinksConfig``."""
 
     @property
@@ -49,7 +52,7 @@ class LinksConfig(LinkConfig, SocketsConfig, Protocol):
 class LinkPort:
     """All links of this node. ``submit`` never waits, and never delivers an event before it has returned.
 
-    Raises ConfigError at once if the configured UDP port cannot be had.
+    Raises ConfigError at once if the configured UDP port cannot be had, or the TURN credentials cannot be read.
 
     ``counters`` counts what the network and the peers did wrong, by a short name each.
     """
@@ -69,6 +72,14 @@ class LinkPort:
         self._leaving: dict[LinkId, Link] = {}  # closed by us, not gone yet
         self._certificate = DailyCertificate()
         self.sockets = LinkSockets(config, self.counters)
+        try:
+            self._book = AddressBook(config, self.sockets, deliver, self.counters, lambda error: on_fault(None, error))
+        except ConfigError:
+            self.sockets.close()
+            raise
+        if config.stun_respond:
+            self._responder = StunResponder(self.counters)
+            self.sockets.hear_stray_requests(self._answer_stray)
         self._tasks = Tasks(lambda error, name: on_fault(None, error))
         self._around = Surroundings(
             config=config,
@@ -77,10 +88,10 @@ class LinkPort:
             on_gone=self._gone,
             tasks=self._tasks,
             sockets=self.sockets,
+            book=self._book,
             resolver=NameResolver(),
             counters=self.counters,
         )
-        self._stun_servers: tuple[str, ...] = ()
         self._stopping = False
 
     def __len__(self) -> int:
@@ -95,7 +106,8 @@ class LinkPort:
             self._prepare(command)
             return
         if isinstance(command, UseStunServers):
-            self._stun_servers = command.servers
+            self._book.use_servers(command.servers)
+            self._book.begin()
             return
         link = self._links.get(command.link)
         if link is None:
@@ -125,6 +137,16 @@ class LinkPort:
             command.link, offerer=command.offerer, certificate=self._certificate.current(), around=self._around
         )
 
+    def set_mappings(self, mappings: Iterable[PortMapping]) -> None:
+        """These are all the port mappings there are; new links offer them, and STUN is answered there."""
+        self._book.set_mappings(mappings)
+
+    def _answer_stray(self, shared: SharedSocket, request: bytes, source: Address, local_address: str) -> None:
+        """A STUN request that names no link: of a member, or of a joiner with a token."""
+        answer = self._responder.answer(request, source, asyncio.get_running_loop().time())
+        if answer is not None:
+            shared.send(answer, source, local_address)
+
     def _gone(self, link: LinkId) -> None:
         self._links.pop(link, None)
         self._leaving.pop(link, None)
@@ -135,6 +157,7 @@ class LinkPort:
         for link in list(self._links):
             self.submit(CloseLink(link))
         await from_asyncio(self._tasks.end(CLOSE_TIMEOUT), "links-close")
+        await from_asyncio(self._book.close(), "addresses-close")
         self.sockets.close()
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from typing import Protocol
 
 from aioice import Candidate as IceCandidate
 
-from meshd.links.gathering import GatheringConfig
 from meshd.links.ice import IceConnection
 from meshd.links.names import NameResolver
 from meshd.wire.session_description import Candidate, SessionDescription, candidate_priority, is_mdns_name
+
+
+class RemoteConfig(Protocol):
+    """What this file reads of ``meshd.config.LinksConfig``."""
+
+    @property
+    def allow_loopback(self) -> bool:
+        """Whether loopback addresses may be tried."""
+
+    @property
+    def ice(self) -> str:
+        """``none``, ``mesh``, ``stun``, ``turn`` or ``relay_only``."""
 
 
 def dtls_role(offerer: bool, remote_setup: str) -> str | None:
@@ -23,17 +35,22 @@ def dtls_role(offerer: bool, remote_setup: str) -> str | None:
     return None if remote_setup == "active" else "client"
 
 
-def usable(candidate: Candidate, config: GatheringConfig) -> bool:
-    """Whether we send anything there: a description must not make us knock at services of our own machine."""
+def usable(candidate: Candidate, config: RemoteConfig) -> bool:
+    """Whether we send anything there: a description must not make us knock at services of our own machine.
+
+    A relay candidate is an address of somebody's server, which is for those who have named some.
+    """
+    if candidate.kind == "relay" and config.ice in ("none", "mesh"):
+        return False
     if is_mdns_name(candidate.host):
-        return True
+        return config.ice != "relay_only"  # no relay resolves it, and to resolve it ourselves would show us
     address = ipaddress.ip_address(candidate.host)
     if address.is_unspecified or address.is_multicast:
         return False
     return config.allow_loopback or not address.is_loopback
 
 
-def add_addresses(connection: IceConnection, remote: SessionDescription, config: GatheringConfig) -> list[IceCandidate]:
+def add_addresses(connection: IceConnection, remote: SessionDescription, config: RemoteConfig) -> list[IceCandidate]:
     """Give ICE the remote candidates that are addresses; those that are names are returned."""
     names = []
     for index, candidate in enumerate(remote.candidates):

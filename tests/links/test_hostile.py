@@ -78,8 +78,11 @@ CRIMES = {
     "an acknowledgement of everything": lambda end: send_chunks(
         end,
         chunk_of(
-            SackChunk, cumulative_tsn=(end.link()._sctp._last_received_tsn or 0), gaps=[(0, 65_535)] * 50,
-            advertised_rwnd=1, duplicates=[],
+            SackChunk,
+            cumulative_tsn=(end.link()._sctp._last_received_tsn or 0),
+            gaps=[(0, 65_535)] * 50,
+            advertised_rwnd=1,
+            duplicates=[],
         ),
     ),
     "fragments without end": lambda end: send_chunks(

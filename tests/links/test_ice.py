@@ -8,17 +8,16 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import trio
 from aioice import stun
 from link_ends import LOOPBACK, link_up, run_clean, settle, spoil, two_ends
 
+from meshd.config import LinksConfig
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
 from meshd.links import ice, names
-from meshd.links.gathering import gather, host_addresses
-from meshd.links.guest import from_asyncio
 from meshd.links.ice import IceConnection
 from meshd.links.remote import dtls_role, usable
 from meshd.links.socket import LinkSockets
@@ -83,45 +82,17 @@ def test_without_any_answer_consent_expires(monkeypatch):
     run_clean(main)
 
 
-# -- gathering --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Config:
-    allow_loopback: bool = False
-    addresses: tuple[str, ...] = ()
-    stun_servers: tuple[str, ...] = ()
-    gather_timeout: float = 5.0
-    port: int = 0
+# -- paths ------------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def connection_of(config: Config, counters: Counter[str]) -> AsyncIterator[IceConnection]:
+async def connection_of(config: LinksConfig, counters: Counter[str]) -> AsyncIterator[IceConnection]:
     """A connection on sockets of its own."""
     sockets = LinkSockets(config, counters)
     connection = IceConnection(controlling=True, ufrag="abcd", pwd="a" * 24, sockets=sockets, counters=counters)
     yield connection
     await connection.close()
     sockets.close()
-
-
-FOUND = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "127.0.0.2", "::1"]
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (Config(), ["192.0.2.1", "2001:db8::1"]),
-        (Config(allow_loopback=True), ["192.0.2.1", "2001:db8::1", "127.0.0.1"]),
-        (Config(addresses=("2001:db8::1",)), ["2001:db8::1"]),
-        (Config(addresses=("127.0.0.1",)), []),
-        (Config(allow_loopback=True, addresses=("127.0.0.1",)), ["127.0.0.1"]),
-        (Config(allow_loopback=True, addresses=("::1",)), ["::1"]),
-        (Config(addresses=("198.51.100.1",)), []),
-    ],
-)
-def test_which_addresses_are_used(config, expected):
-    assert host_addresses(config, FOUND) == expected
 
 
 def test_links_over_ipv6_loopback():
@@ -136,57 +107,12 @@ def test_links_over_ipv6_loopback():
     run_clean(main)
 
 
-def test_stun_servers_are_raced_and_a_silent_one_costs_nothing():
-    mapped = ("198.51.100.7", 4_242)
-
-    class Server(asyncio.DatagramProtocol):
-        def connection_made(self, transport) -> None:
-            self.transport = transport
-
-        def datagram_received(self, data, addr) -> None:
-            request = stun.parse_message(data)
-            answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
-            answer.attributes["XOR-MAPPED-ADDRESS"] = mapped
-            self.transport.sendto(bytes(answer), addr)
-
-    async def work() -> None:
-        loop = asyncio.get_running_loop()
-        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        silent.bind(("127.0.0.1", 0))
-        transport, _ = await loop.create_datagram_endpoint(Server, local_addr=("127.0.0.1", 0))
-        names = [f"127.0.0.1:{s.getsockname()[1]}" for s in (silent, transport.get_extra_info("socket"))]
-        counters: Counter[str] = Counter()
-        for servers, timeout, expected in ((names, 60.0, mapped), (names[:1], 0.02, None)):
-            config = Config(True, ("127.0.0.1",), tuple(servers), timeout)
-            async with connection_of(config, counters) as connection:
-                host, *rest = await gather(connection, config)
-                assert host.kind == "host"
-                assert [(c.kind, (c.host, c.port)) for c in rest] == ([("srflx", expected)] if expected else [])
-        assert counters == {"stun_server_silent": 1}
-        transport.close()
-        silent.close()
-
-    async def main() -> None:
-        with trio.fail_after(5):
-            await from_asyncio(work())
-
-    run_clean(main)
-
-
 def test_an_address_that_is_gone_is_left_out():
     async def main() -> None:
         async with two_ends(replace(LOOPBACK, addresses=("127.0.0.1", "127.99.99.99"))) as (a, _):
             a.prepare(offerer=True)
             prepared = await a.wait(LinkPrepared)
             assert [c.host for c in prepared.description.candidates] == ["127.0.0.1", "127.99.99.99"]
-        counters: Counter[str] = Counter()
-        config = Config(True, ("127.0.0.1", "::ffff:127.0.0.9"))
-
-        async def work() -> None:
-            async with connection_of(config, counters) as connection:
-                assert await gather(connection, config) != ()
-
-        await from_asyncio(work())
 
     run_clean(main)
 
@@ -211,7 +137,7 @@ def test_dtls_roles_follow_the_description(offerer, setup, role):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1"])
 def test_a_description_cannot_make_us_knock_at_our_own_door(host):
-    assert not usable(Candidate("host", host, 22), Config())
+    assert not usable(Candidate("host", host, 22), LinksConfig())
 
 
 def test_names_that_nobody_resolves_do_not_hold_the_others_up(monkeypatch):
@@ -234,7 +160,6 @@ def test_names_that_nobody_resolves_do_not_hold_the_others_up(monkeypatch):
             await b.wait(LinkConnected)
             assert not gave_up.is_set()
             gave_up.set()
-
 
     run_clean(main)
 
