@@ -1,0 +1,96 @@
+"""Packetization layer path MTU discovery (RFC 8899 section 6.2): HEARTBEAT chunks with padding (RFC 4820) as probes.
+
+The ceiling is tried first: most paths carry what the interface does. Only when that is lost three times does a binary
+search begin. Data never travels in a size that a probe has not shown to pass.
+"""
+
+from __future__ import annotations
+
+from meshd.transport.chunks import (
+    CHUNK,
+    CHUNK_SIZE,
+    COMMON_SIZE,
+    HEARTBEAT,
+    HEARTBEAT_INFO,
+    PAD,
+    TSN,
+    encode_chunk,
+    encode_parameter,
+)
+
+# Specification
+MAX_PROBES = 3  # RFC 8899 section 5.1.2
+RAISE_INTERVAL = 600.0  # seconds, section 5.1.1: how long a search that ended below the ceiling is believed
+
+# Policy
+MIN_STEP = 32  # bytes; a search ends when it cannot gain more than this
+PROBE_TIMEOUT = 0.5  # seconds beside the retransmission timeout; the 15 s of section 5.1.1 is for those without one
+BLACK_HOLE_TIMEOUTS = 2  # in a row, with packets above the base: they may be what does not get through
+BLACK_HOLE_INTERVAL = 60.0  # seconds until larger packets are tried again after that
+
+
+class PathMtu:
+    """``size`` is the largest packet that is known to get through."""
+
+    __slots__ = ("_base", "_ceiling", "_due", "_nonce", "_probe", "_top", "_tries", "size")
+
+    def __init__(self, base: int, ceiling: int, now: float) -> None:
+        self._base = self.size = base & ~3
+        self._ceiling = self._top = max(ceiling & ~3, self.size)
+        self._probe = self._ceiling
+        self._tries = 0
+        self._nonce = 0
+        self._due: float | None = now if self._ceiling > self.size else None
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When ``take_probe`` has something to do."""
+        return self._due
+
+    def take_probe(self, now: float, rto: float) -> bytes:
+        """The body of a packet to send as a probe, or nothing. One that was not answered in time counts as lost."""
+        if self._due is None or now < self._due:
+            return b""
+        if self._tries >= MAX_PROBES:
+            self._top = self._probe - 4
+            self._next_probe(now)
+            if self._due is None or now < self._due:
+                return b""
+        self._tries += 1
+        self._nonce += 1
+        self._due = now + rto + PROBE_TIMEOUT
+        info = encode_parameter(HEARTBEAT_INFO, TSN.pack(self._probe) + TSN.pack(self._nonce))
+        heartbeat = encode_chunk(HEARTBEAT, info)
+        padding = self._probe - COMMON_SIZE - len(heartbeat)
+        return heartbeat + CHUNK.pack(PAD, 0, padding) + bytes(padding - CHUNK_SIZE)
+
+    def _next_probe(self, now: float) -> None:
+        """Choose the next size between what passes and what does not."""
+        self._tries = 0
+        if self._top - self.size < MIN_STEP:
+            self._due = None
+            if self.size < self._ceiling:
+                self._due = now + RAISE_INTERVAL
+                self._top = self._probe = self._ceiling
+            return
+        self._probe = self._top if self._top == self._ceiling else (self.size + self._top + 4) // 2 & ~3
+        self._due = now
+
+    def on_heartbeat_ack(self, info: bytes, now: float) -> bool:
+        """Take the answer to a HEARTBEAT; whether ``size`` has grown. An answer to an older probe is nothing."""
+        expected = encode_parameter(HEARTBEAT_INFO, TSN.pack(self._probe) + TSN.pack(self._nonce))
+        if info != expected or not self._tries:
+            return False
+        self.size = self._probe
+        self._next_probe(now)
+        return True
+
+    def on_timeouts(self, in_a_row: int, now: float) -> bool:
+        """Whether retransmission timeouts look like a black hole (section 4.3); then the base is ``size`` again."""
+        if in_a_row < BLACK_HOLE_TIMEOUTS or self.size == self._base:
+            return False
+        self.size = self._base
+        self._top = self._probe = self._ceiling
+        self._tries = 0
+        self._due = now + BLACK_HOLE_INTERVAL
+        return True
