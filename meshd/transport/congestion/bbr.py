@@ -237,7 +237,7 @@ class Bbr:
             self._cut_at = now
             self._competition.on_congestion(max(newest.in_flight, self._round_in_flight) / self._mtu)
             self._is_full = True
-            if self._phase is Phase.UP:
+            if self._phase in (Phase.UP, Phase.DRAIN):
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
             self._apply()
 
@@ -303,6 +303,8 @@ class Bbr:
         if self._phase is Phase.UP and bandwidth > UP_GROWTH * self._up_rate:
             self._up_rate = bandwidth
             self._up_rounds = self._phase_rounds + UP_ROUNDS
+        if rtt != math.inf:
+            self._competition.on_round_trip(now, rtt)
         if rtt != math.inf and self._is_full and self._phase is not Phase.PROBE_RTT:
             self._competition.on_round(
                 now,

@@ -75,6 +75,13 @@ class Competition:
         self._queued_rounds = 0
         self._quiet_bandwidth = 0.0
 
+    def on_round_trip(self, now: float, round_trip: float) -> None:
+        """Say what the shortest round trip of a round was, in seconds."""
+        if self._base is None:
+            self._base = WindowedMin(BASE_WINDOW, round_trip, now)
+        self._base.update(now, round_trip)
+        self.base = self._base.value
+
     def on_round(
         self, now: float, *, round_trip: float, is_queue: bool, bandwidth: float, in_flight: float, window: float
     ) -> None:
@@ -83,15 +90,15 @@ class Competition:
         ``round_trip`` is its shortest, and ``is_queue`` what the judge of losses thinks of that; ``in_flight`` what
         was in flight at most and ``window`` what the model would allow, both in packets.
         """
-        if self._base is None:
-            self._base = WindowedMin(BASE_WINDOW, round_trip, now)
-        self._base.update(now, round_trip)
-        self.base = self._base.value
-        self._queued_rounds = self._queued_rounds + 1 if round_trip > QUEUE_RATIO * self.base + QUEUE_DELAY else 0
+        # A queue that has overflowed before needs no other proof than that it never empties.
+        is_standing = round_trip > QUEUE_RATIO * self.base + QUEUE_DELAY if self.fair is None else is_queue
+        self._queued_rounds = self._queued_rounds + 1 if is_standing else 0
         self._quiet_bandwidth = max(bandwidth, FORGETTING * self._quiet_bandwidth) if is_queue else bandwidth
         if self.is_competing:
             self.is_competing = is_queue
-        elif self._queued_rounds >= QUEUE_ROUNDS and bandwidth < LOST_BANDWIDTH * self._quiet_bandwidth:
+        elif self._queued_rounds >= QUEUE_ROUNDS and (
+            self.fair is not None or bandwidth < LOST_BANDWIDTH * self._quiet_bandwidth
+        ):
             self.is_competing = True
             self._peak = round_trip
             if self.fair is None:

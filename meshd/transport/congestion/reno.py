@@ -113,6 +113,7 @@ class Reno:
         """Keep the smallest windows usable with packets of another size."""
         self._mtu = mtu
         self.window = max(self.window, mtu)
+        self.send_quantum = max(self.send_quantum, 2 * mtu)
         self._threshold = max(self._threshold, MIN_WINDOW_PACKETS * mtu)
 
     def _pace(self) -> None:
