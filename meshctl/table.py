@@ -17,6 +17,7 @@ VERBS: dict[str, str] = {
     "rename": "give this node, or another, a new name",
     "ping": "measure the way to a member",
     "events": "watch what happens",
+    "metrics": "all counters and measures, for Prometheus",
     "config": "show the daemon's configuration",
     "version": "what runs here",
     "completion": "write the completion for bash, zsh or fish",

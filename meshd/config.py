@@ -108,6 +108,13 @@ class ControlConfig:
         "Everybody else who can open the socket may only look.",
         check=check_group,
     )
+    metrics_port: int = _setting(
+        0,
+        "The TCP port on 127.0.0.1 and ::1 at which Prometheus finds `/metrics`; 0: none. Everybody who has an account "
+        "on this machine can read the page: the members' names, and how much this node talks with each.",
+        low=0,
+        high=65_535,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,14 @@ METHODS = _table(
         {},
     ),
     Method(
+        "node.metrics",
+        READ,
+        "All counters and measures of this daemon.",
+        (),
+        (Field("text", "string", "In Prometheus' text format, version 0.0.4. See docs/metrics.md."),),
+        {},
+    ),
+    Method(
         "node.rename",
         ADMIN,
         "Give this node, or as an admin of the mesh another member, a new name.",

@@ -14,10 +14,11 @@ from meshd.control.passing import Passed
 from meshd.control.watchers import Watcher
 from meshd.core.commands import DeliverMessage, Notify
 from meshd.core.views import NodeView
-from meshd.daemon import redaction
+from meshd.daemon import metrics, redaction
 from meshd.daemon.descriptors import Descriptors
 from meshd.daemon.driver import Driver, read_clocks
 from meshd.daemon.presentation import fields_to_json, params_from_json, to_json
+from meshd.daemon.process import read_usage
 from meshd.daemon.traffic import with_traffic
 from meshd.errors import Code, ControlError
 from meshd.ids import LinkId, Now, text_of
@@ -40,6 +41,7 @@ class DaemonBackend:
         config: Config,
         file: str | None,
         *,
+        store_size: Callable[[], int | None] = lambda: None,
         counters: Callable[[], Mapping[str, int]] = lambda: {},
         links: Callable[[], Mapping[LinkId, LinkStatistics]] = lambda: {},
         clocks: Callable[[], Now] = read_clocks,
@@ -52,6 +54,7 @@ class DaemonBackend:
         self._view = view
         self._peer_id = text_of(peer_id)
         self._file = file
+        self._store_size = store_size
         self._counters = counters
         self._links = links
         self._clocks = clocks
@@ -60,6 +63,7 @@ class DaemonBackend:
         self._reads: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "node.status": lambda params: self.status(),
             "node.version": lambda params: {"version": VERSION, "protocol": PROTOCOL, "peer_id": self._peer_id},
+            "node.metrics": lambda params: {"text": self.metrics()},
             "peers.list": lambda params: {"peers": self.peers()},
             "messages.list": self._messages,
             "introductions.list": lambda params: {"introductions": self._view().introductions},
@@ -137,6 +141,13 @@ class DaemonBackend:
     def peers(self, view: NodeView | None = None) -> list[dict[str, Any]]:
         """All fields of ``peers.list``, in the core's values."""
         return with_traffic((view or self._view()).peers, self._links())
+
+    def metrics(self) -> str:
+        """The page for Prometheus."""
+        view = self._view()
+        status = self.status(view)
+        core = {**status, "counters": view.status["counters"]}
+        return metrics.page(core, self.peers(view), self._counters(), read_usage(), self._store_size())
 
     def _messages(self, params: dict[str, Any]) -> dict[str, Any]:
         messages = self._view().messages

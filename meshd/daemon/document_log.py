@@ -25,6 +25,10 @@ DAEMON_LINES: Mapping[str, Notification] = {
     "core_failed": Notification(
         ("error", "exception"), "critical", "A bug in the core or a port. The daemon ends; systemd starts it again."
     ),
+    "metrics_unavailable": Notification(
+        ("port", "reason"), "error", "`[control] metrics_port` cannot be had; the daemon goes on without that page."
+    ),
+    "metrics_failed": Notification(("error", "exception"), "error", "The page could not be made: a bug of ours."),
     "reloaded": Notification(
         ("changed", "needs_restart"), "info", "SIGHUP: keys now in force, and keys that wait for a restart."
     ),

@@ -31,7 +31,7 @@ from meshd.core.node import Node
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.state import TABLES
 from meshd.crypto.suite import RealSuite
-from meshd.daemon import keys, logs
+from meshd.daemon import keys, logs, metrics_server
 from meshd.daemon.backend import DaemonBackend
 from meshd.daemon.driver import LAST_WORDS_TIMEOUT, Driver
 from meshd.daemon.status import StatusLine
@@ -81,6 +81,7 @@ class Daemon:
             self.peer_id,
             setup.config,
             setup.file,
+            store_size=store.size,
             counters=self._counters,
             links=self._link_statistics,
         )
@@ -147,6 +148,8 @@ class Daemon:
         access = Access(control.admin_group, control.write_group)
         # only now: who connected to the waiting socket meanwhile finds a node that has begun
         await ports.start(control_server.serve, listeners, self._backend, access)
+        if control.metrics_port:
+            await ports.start(metrics_server.serve_if_possible, control.metrics_port, self._backend.metrics)
         if interval := self._notifier.watchdog_interval:
             ports.start_soon(self._answer_watchdog, interval)
         ports.start_soon(self._status.run)

@@ -78,6 +78,13 @@ class Store:
         """The state directory."""
         return self._directory.path
 
+    def size(self) -> int | None:
+        """Bytes of the database file, without what waits in the log beside it; None if it is gone."""
+        try:
+            return (self.path / DATABASE_FILE).stat().st_size
+        except OSError:
+            return None
+
     def load(self) -> dict[str, dict[bytes, bytes]]:
         """Every row of every table. For the start: not to be called while ``run`` runs."""
         return {

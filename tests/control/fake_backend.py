@@ -173,6 +173,9 @@ class FakeBackend:
     async def _node_version(self, params: dict[str, Any]) -> dict[str, Any]:
         return {"version": self.version, "protocol": 1, "peer_id": text_of(OWN_ID)}
 
+    async def _node_metrics(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"text": "# HELP meshd_links Links that are up.\n# TYPE meshd_links gauge\nmeshd_links 1\n"}
+
     async def _node_rename(self, params: dict[str, Any]) -> dict[str, Any]:
         if params["name"] == "crash":
             raise RuntimeError("secret things")

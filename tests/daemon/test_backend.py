@@ -125,7 +125,15 @@ async def call(backend: DaemonBackend, method: str, **params: Any) -> dict[str, 
     return await backend.call(method, check_params(METHODS[method], params), CALLER)
 
 
-READS = ("node.status", "node.version", "peers.list", "messages.list", "introductions.list", "config.show")
+READS = (
+    "node.status",
+    "node.version",
+    "node.metrics",
+    "peers.list",
+    "messages.list",
+    "introductions.list",
+    "config.show",
+)
 
 
 @pytest.mark.parametrize("method", READS)

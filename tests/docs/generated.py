@@ -11,6 +11,7 @@ from pathlib import Path
 
 import vectors
 
+from meshd.daemon.metrics import FAMILIES
 from meshd.wire import document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.control.connection", "MAX_REQUESTS_IN_FLIGHT", "requests at a time on one control connection"),
     ("meshd.control.jsonrpc", "MAX_LINE_SIZE", "bytes of one control request"),
     ("meshd.control.watchers", "MAX_WATCHER_LINES", "lines a watcher may leave unread; then it is closed"),
+    ("meshd.daemon.metrics_server", "MAX_CONNECTIONS", "HTTP connections for metrics; then turned away"),
     ("meshd.daemon.store", "MAX_STORE_SIZE", "bytes of the database"),
 )
 
@@ -66,10 +68,20 @@ def limits() -> str:
     return "\n".join(rows) + "\n"
 
 
+def metrics() -> str:
+    """The table of metrics."""
+    rows = ["| metric | type | labels | |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(rows) + "\n"
+
+
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/protocol.md", "messages"): document.render,
     ("docs/protocol.md", "vectors"): vectors.render,
     ("docs/operations.md", "limits"): limits,
+    ("docs/metrics.md", "metrics"): metrics,
 }
 
 
