@@ -77,7 +77,11 @@ class World:
         self.ends = tuple(
             End(
                 Association(
-                    configs[i], tag=0x11111111 * (i + 1), initial_tsn=initial_tsns[i], cookie_key=bytes([i]) * 32, now=100.0
+                    configs[i],
+                    tag=0x11111111 * (i + 1),
+                    initial_tsn=initial_tsns[i],
+                    cookie_key=bytes([i]) * 32,
+                    now=100.0,
                 )
             )
             for i in range(2)
@@ -144,4 +148,6 @@ class World:
         self.a.connect(self.now)
         self.b.connect(self.now)
         assert self.run(30, lambda: self.a.is_established and self.b.is_established)
+        self.flush(0)
+        self.flush(1)
         return self
