@@ -125,6 +125,8 @@ def _details(peer: dict[str, Any]) -> list[tuple[str, str]]:
     if peer["last_error"] is not None:
         moment = "" if peer["last_error_at"] is None else f"{render.ago(peer['last_error_at'])} ago: "
         facts.append(("last error", moment + reasons.in_words(peer["last_error"])))
+        if peer["last_error_detail"]:
+            facts.append(("", peer["last_error_detail"]))
     return facts
 
 

@@ -112,6 +112,7 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("push_until", "time?", "Until when we can push to it."),
         Field("version", "string?", "Of its daemon."),
         Field("last_error", "string?", "Why the last link was lost, or the last attempt at one failed."),
+        Field("last_error_detail", "string?", "The same in a sentence, where the addresses of both sides tell."),
         Field("last_error_at", "time?", "When that was; there may have been a link since."),
     ),
     "message": (

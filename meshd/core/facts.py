@@ -67,12 +67,16 @@ class DescriptionReady:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """That attempt at a link has ended without one; ``pushes`` is how often it was made by push."""
+    """That attempt at a link has ended without one; ``pushes`` is how often it was made by push.
+
+    ``why`` is a sentence for people, where the candidates of both sides tell.
+    """
 
     session: SessionId
     peer: PeerId
     reason: str
     pushes: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,11 +231,11 @@ class Node:
                     self._end_membership()
             case fa.DescriptionReady(session_id):
                 self._on_description(session_id)
-            case fa.SessionFailed(session_id, peer, reason, pushes):
+            case fa.SessionFailed(session_id, peer, reason, pushes, why):
                 self.joining.on_session_failed(session_id, reason)
                 self.arrivals.on_session_over(session_id)
                 self.assisting.on_session_over(session_id)
-                self.topology.on_failed(peer, reason, pushes)
+                self.topology.on_failed(peer, reason, pushes, why)
             case fa.ChannelReady(channel):
                 self._on_channel_ready(channel)
             case fa.PushOutcome(name, outcome, detail):

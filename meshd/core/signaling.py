@@ -21,6 +21,7 @@ from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
+from meshd.core.reachability import why_no_link
 from meshd.core.routing import Routing
 from meshd.core.session import NOBODY, Purpose, Session, SessionState
 from meshd.ids import SESSION_ID_SIZE, LinkId, MeshId, PeerId, SessionId, Ticket
@@ -161,7 +162,10 @@ class Signaling:
         if session.peer != NOBODY:
             name = self._membership.name_of(session.peer) or ""
             self._ctx.notify("link_failed", peer=session.peer, name=name, reason=reason)
-        self._ctx.state(SessionFailed(session.id, session.peer, reason, session.pushes))
+        why = ""
+        if reason == "ice_failed" and session.description:
+            why = why_no_link(decode(session.description), session.remote, self._ctx.config.links)
+        self._ctx.state(SessionFailed(session.id, session.peer, reason, session.pushes, why))
 
     def _forget(self, session: Session) -> bool:
         self._ctx.cancel_timer("session", session.id)

@@ -37,6 +37,7 @@ class Trouble:
 
     reason: str
     when: float
+    why: str = ""  # a sentence for people
 
 
 class Topology:
@@ -158,12 +159,12 @@ class Topology:
         else:
             self.want(record)
 
-    def on_failed(self, peer: PeerId, reason: str, pushes: int) -> None:
+    def on_failed(self, peer: PeerId, reason: str, pushes: int, why: str = "") -> None:
         """An attempt has failed: again, later. What took pushes, whatever the graph says, is tried rarely."""
         record = self._membership.record(peer)
         if record is None or self._neighbors.current(peer) is not None:
             return
-        self._troubles[peer] = Trouble(reason, self._ctx.now.unix)
+        self._troubles[peer] = Trouble(reason, self._ctx.now.unix, why)
         if pushes == 0 and self._routing.next_hop(peer) is not None:
             failures = self._failures.get(peer, 0)
             self._failures[peer] = min(failures + 1, 16)

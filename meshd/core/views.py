@@ -130,5 +130,6 @@ def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
         "push_until": node.pushing.push_until(peer),
         "version": link.agent if link is not None else None,
         "last_error": trouble.reason if trouble is not None else None,
+        "last_error_detail": (trouble.why or None) if trouble is not None else None,
         "last_error_at": trouble.when if trouble is not None else None,
     }

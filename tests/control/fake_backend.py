@@ -70,6 +70,7 @@ def peer(peer_id: bytes, name: str, link: str = "up", **changes: Any) -> dict[st
         "push_until": encode_time(STARTED + 129_600),
         "version": "0.1.0",
         "last_error": None,
+        "last_error_detail": None,
         "last_error_at": None,
     }
     return entry | changes

@@ -78,6 +78,7 @@ VIEW = FixedView(
             "push_until": None,
             "version": "0.1.0",
             "last_error": None,
+            "last_error_detail": None,
             "last_error_at": None,
         }
     ],
