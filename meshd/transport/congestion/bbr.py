@@ -43,6 +43,8 @@ BANDWIDTH_ROUNDS = 10
 UP_ROUNDS = 2
 UP_GROWTH = 1.1
 """A probe goes on for as long as the bandwidth grows by this factor in so many rounds."""
+DOWN_ROUNDS = 4
+"""After so many rounds the queue is not ours, or the model is wrong: in both cases waiting does not mend it."""
 MIN_RTT_WINDOW = 10.0
 """Seconds after which the shortest round trip is measured anew, by emptying the path. The draft has half of it."""
 MAX_INFLATED_TIME = 30.0
@@ -348,7 +350,7 @@ class Bbr:
             if now - self._phase_start > self._min_rtt and (is_reached or self._phase_rounds >= self._up_rounds):
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
         elif phase is Phase.DOWN:
-            if in_flight <= bdp or self._phase_rounds >= UP_ROUNDS:
+            if in_flight <= bdp or self._phase_rounds >= DOWN_ROUNDS:
                 self._cruise()
                 self._enter(now, Phase.CRUISE, 1.0)
         else:

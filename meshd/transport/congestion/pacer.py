@@ -51,8 +51,8 @@ class Pacer:
     def on_sent(self, now: float, size: int) -> None:
         """Take what has left from the budget."""
         self._tokens -= size
-        if self._tokens < 1:
-            self._is_open = False
+        if self._tokens < size:
+            self._is_open = False  # the rest waits for more: many small bursts cost more than a few large ones
 
     def next_time(self) -> float | None:
         """When the next burst may leave, or None if something may leave at once."""

@@ -1,0 +1,297 @@
+"""The parts of congestion control, one by one."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from meshd.transport.congestion.bbr import Bbr
+from meshd.transport.congestion.controller import Packet, make_controller
+from meshd.transport.congestion.delivery_rate import DeliveryRate
+from meshd.transport.congestion.fair_window import FairWindow
+from meshd.transport.congestion.filters import WindowedMax, WindowedMin
+from meshd.transport.congestion.losses import MAX_OWN_LOSS, LossJudge
+from meshd.transport.congestion.pacer import UNPACED, Pacer
+from meshd.transport.congestion.reno import Reno
+
+
+def test_the_largest_of_the_last_slots() -> None:
+    random = Random(7)
+    largest = WindowedMax(4)
+    slots: list[list[float]] = [[]]
+    for _ in range(500):
+        if random.random() < 0.3:
+            largest.advance()
+            if slots[-1]:
+                slots.append([])
+        else:
+            value = random.uniform(1, 100)
+            slots[-1].append(value)
+            largest.update(value)
+        # A slot without a value is none, so the last one that is empty stands for itself only.
+        window = slots[-4:]
+        assert largest.value == max((max(slot) for slot in window if slot), default=0.0)
+
+
+def test_a_reset_forgets_all_but_one_value() -> None:
+    largest = WindowedMax(10)
+    for value in (5, 90, 7):
+        largest.update(value)
+        largest.advance()
+    largest.reset(3)
+    largest.advance()
+    assert largest.value == 3
+
+
+def test_the_smallest_of_the_last_seconds() -> None:
+    random = Random(3)
+    smallest = WindowedMin(9.0, 50.0, 0.0)
+    seen = [(0.0, 50.0)]
+    now = 0.0
+    for _ in range(2000):
+        now += random.uniform(0, 0.1)
+        value = random.uniform(1, 100)
+        smallest.update(now, value)
+        seen.append((now, value))
+        assert smallest.value <= min(value for when, value in seen if when > now - 6.0)
+        assert smallest.value >= min(value for when, value in seen if when >= now - 9.2)
+
+
+# -- delivery rate ------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_of_a_steady_flow() -> None:
+    sampler = DeliveryRate(0.0)
+    packets: list[Packet] = []
+    for number in range(100):
+        now = number * 0.01
+        packets.append(sampler.on_sent(now, 1000, 5000 if number else 0))
+        if number >= 5:
+            sampler.on_acknowledged(now + 0.001, [packets[number - 5]])
+    assert sampler.rate == pytest.approx(100_000, rel=0.02)
+
+
+def test_acknowledgements_in_a_heap_do_not_raise_the_rate() -> None:
+    sampler = DeliveryRate(0.0)
+    packets = [sampler.on_sent(number * 0.01, 1000, number * 1000) for number in range(50)]
+    rates = []
+    for number in range(0, 50, 10):
+        sampler.on_acknowledged(0.6 + number * 1e-4, packets[number : number + 10])
+        rates.append(sampler.rate)
+    assert max(rates) <= 100_000 * 1.03
+
+
+def test_idle_time_does_not_lower_the_rate() -> None:
+    sampler = DeliveryRate(0.0)
+    sampler.on_acknowledged(0.05, [sampler.on_sent(0.0, 1000, 0)])
+    later = [sampler.on_sent(100.0 + number * 0.001, 1000, number * 1000) for number in range(10)]
+    sampler.on_acknowledged(100.05, later)
+    assert sampler.rate == pytest.approx(10_000 / 0.05)
+
+
+def test_samples_of_a_sender_with_little_to_say_are_marked_until_the_path_is_full_again() -> None:
+    sampler = DeliveryRate(0.0)
+    first = sampler.on_sent(0.0, 1000, 0)
+    sampler.on_app_limited(1000)
+    second = sampler.on_sent(0.01, 1000, 1000)
+    sampler.on_acknowledged(0.05, [first])
+    assert not sampler.is_app_limited
+    sampler.on_acknowledged(0.06, [second])
+    assert sampler.is_app_limited
+    sampler.on_acknowledged(0.11, [sampler.on_sent(0.06, 1000, 0)])
+    assert not sampler.is_app_limited
+
+
+# -- losses -------------------------------------------------------------------------------------------------------
+
+
+def judge_of(round_trip: float = 0.05) -> LossJudge:
+    judge = LossJudge()
+    judge.set_floor(round_trip)
+    return judge
+
+
+def test_losses_without_a_queue_are_the_paths_own() -> None:
+    judge = judge_of()
+    random = Random(1)
+    for _ in range(3000):
+        if random.random() < 0.05:
+            assert not judge.on_lost(1, 0.051, False)
+        else:
+            judge.on_acknowledged(1, 0.051, False)
+    assert judge.own_loss == pytest.approx(0.05, abs=0.015)
+
+
+def test_a_loss_in_a_queue_means_congestion_unless_the_path_loses_anyway() -> None:
+    assert judge_of().on_lost(1, 0.09, False)
+    judge = judge_of()
+    for _ in range(1000):
+        judge.on_acknowledged(49, 0.05, False)
+        judge.on_lost(1, 0.05, False)
+    judge.on_acknowledged(100, 0.09, False)
+    assert not judge.on_lost(2, 0.09, False)
+    assert judge.on_lost(12, 0.09, False)
+
+
+def test_more_loss_than_any_path_has_of_its_own_means_congestion_without_a_queue() -> None:
+    judge = judge_of()
+    verdicts = []
+    for _ in range(200):
+        judge.on_acknowledged(1, 0.05, False)
+        verdicts.append(judge.on_lost(1, 0.05, False))
+    assert any(verdicts)
+    assert judge.own_loss <= MAX_OWN_LOSS
+
+
+def test_the_fair_window_is_cubics() -> None:
+    fair = FairWindow(100.0)
+    fair.on_congestion(100.0)
+    assert fair.packets == pytest.approx(70.0)
+    now, sizes = 0.0, []
+    while now < 8.0:
+        fair.on_round(now, 0.2)
+        sizes.append(fair.packets)
+        now += 0.2
+    # K = cbrt(30 / 0.4) = 4.2 s: back at the old maximum then, hesitating there, then beyond it.
+    assert sizes[int(4.2 / 0.2)] == pytest.approx(100.0, rel=0.03)
+    assert sizes[-1] > 110
+    assert sizes == sorted(sizes)
+
+
+# -- Reno ---------------------------------------------------------------------------------------------------------
+
+
+def fly(controller: Reno | Bbr, now: float, count: int) -> list[Packet]:
+    return [controller.on_sent(now, 1200, number * 1200) for number in range(count)]
+
+
+def test_reno_doubles_then_halves_once_for_a_round() -> None:
+    reno = Reno(0.0, 1200)
+    before = reno.window
+    packets = fly(reno, 0.0, 10)
+    for at in range(0, 10, 2):
+        reno.on_acknowledged(0.05, packets[at : at + 2], (8 - at) * 1200, 0.05)
+    assert reno.window == 2 * before
+    packets = fly(reno, 0.1, 20)
+    reno.on_lost(0.15, packets[:1], 19 * 1200)
+    reno.on_lost(0.151, packets[1:3], 17 * 1200)
+    assert reno.window == before
+    reno.on_spurious(0.2, packets[:1])
+    assert reno.window == 2 * before
+    reno.on_timeout(0.3)
+    assert reno.window == 1200
+
+
+def test_reno_does_not_grow_a_window_that_is_not_used() -> None:
+    reno = Reno(0.0, 1200)
+    packets = fly(reno, 0.0, 2)
+    reno.on_app_limited(2400)
+    before = reno.window
+    reno.on_acknowledged(0.05, packets, 0, 0.05)
+    assert reno.window == before
+
+
+# -- pacing -------------------------------------------------------------------------------------------------------
+
+
+class FixedRate(Reno):
+    def __init__(self, rate: float, quantum: int) -> None:
+        super().__init__(0.0, 1200)
+        self.pacing_rate = rate
+        self.send_quantum = quantum
+
+
+@pytest.mark.parametrize(("rate", "quantum"), [(625_000, 2400), (5e6, 5000), (5e7, 50_000), (1e9, 65536)])
+@pytest.mark.parametrize("lateness", [0.0, 0.001])
+def test_the_pacer_keeps_the_rate_with_timers_of_a_millisecond(rate: float, quantum: int, lateness: float) -> None:
+    pacer = Pacer(FixedRate(rate, quantum), 0.0)
+    now, sent, wakes = 0.0, 0, 0
+    while now < 1.0:
+        budget = pacer.budget(now)
+        while budget > 0:
+            pacer.on_sent(now, 1200)
+            budget -= 1200
+            sent += 1200
+        when = pacer.next_time()
+        assert when is not None
+        assert when > now
+        wakes += 1
+        now = when + lateness
+    assert sent == pytest.approx(rate, rel=0.05, abs=2 * quantum)
+    assert wakes <= 1001
+
+
+def test_an_opened_burst_may_be_used_in_parts_and_a_pause_makes_no_flood() -> None:
+    pacer = Pacer(FixedRate(1e6, 12_000), 0.0)
+    for part in range(10):
+        assert pacer.budget(part * 1e-6) > 0
+        pacer.on_sent(part * 1e-6, 1200)
+    assert pacer.budget(1e-5) == 0
+    assert pacer.budget(100.0) <= 12_000 + 2000
+
+
+def test_without_a_rate_there_is_no_waiting() -> None:
+    pacer = Pacer(FixedRate(math.inf, 1200), 0.0)
+    pacer.on_sent(0.0, 1 << 20)
+    assert pacer.budget(0.0) == UNPACED
+    assert pacer.next_time() is None
+
+
+def test_the_factory_knows_two_names() -> None:
+    assert isinstance(make_controller("bbr", 0.0, 1200), Bbr)
+    assert isinstance(make_controller("reno", 0.0, 1200), Reno)
+    with pytest.raises(ValueError, match="say bbr or reno"):
+        make_controller("vegas", 0.0, 1200)  # type: ignore[arg-type]
+
+
+# -- the model, by hand -------------------------------------------------------------------------------------------
+
+
+def test_after_a_timeout_the_window_grows_back_by_what_arrives() -> None:
+    bbr = Bbr(0.0, 1200)
+    now = 0.0
+    for _ in range(30):
+        packets = fly(bbr, now, 40)
+        now += 0.05
+        bbr.on_acknowledged(now, packets, 0, 0.05)
+    before = bbr.window
+    bbr.on_timeout(now)
+    assert bbr.window == 4 * 1200
+    bbr.on_acknowledged(now + 0.05, fly(bbr, now, 4), 0, 0.05)
+    assert bbr.window == 8 * 1200
+    for _ in range(10):
+        now += 0.05
+        bbr.on_acknowledged(now + 0.05, fly(bbr, now, 40), 0, 0.05)
+    assert bbr.window >= before * 0.8
+
+
+def test_a_cut_for_a_loss_that_was_none_is_taken_back() -> None:
+    bbr = Bbr(0.0, 1200)
+    now = 0.0
+    for _ in range(30):
+        packets = fly(bbr, now, 40)
+        now += 0.05
+        bbr.on_acknowledged(now, packets, 0, 0.05)
+    before = bbr.window
+    packets = fly(bbr, now, 40)
+    bbr.on_acknowledged(now + 0.08, packets[3:], 3600, 0.08)
+    bbr.on_lost(now + 0.08, packets[:3], 0)
+    assert bbr.window < before * 0.8
+    bbr.on_spurious(now + 0.09, packets[:3])
+    assert bbr.window >= before
+
+
+def test_larger_packets_do_not_shrink_the_windows_bytes() -> None:
+    bbr = Bbr(0.0, 1191)
+    now = 0.0
+    for size in (1191, 1191, 1191, 16384, 1191):
+        bbr.on_mtu_change(size)
+        assert bbr.window >= 4 * size
+        assert bbr.send_quantum >= 2 * size
+        for _ in range(5):
+            packets = fly(bbr, now, 20)
+            now += 0.02
+            bbr.on_acknowledged(now, packets, 0, 0.02)
+        assert bbr.window >= 4 * size
