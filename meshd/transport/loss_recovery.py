@@ -80,7 +80,9 @@ class LossRecovery:
             if sample.sends == 1:
                 rtt = self._newest_rtt
                 self.round_trip.sample(rtt, now)
-        self.round_trip.on_progress()
+                # Not by what was sent twice (RFC 6298 section 5): on a path slower than the timeout nothing else
+                # would ever wait long enough to be measured.
+                self.round_trip.on_progress()
         self._t3_since = now if is_waiting else None
         self._tail_since = now
         self._probe_allowed = True

@@ -95,10 +95,11 @@ class Reassembly:
             return
         self.held_size += len(payload)
         self.held_count += 1
-        run = self._ends.get(tsn - 1)
+        # A message may begin right behind one without an end: that one was given up (RFC 3758).
+        run = None if flags & FIRST else self._ends.get(tsn - 1)
         if run is not None and not run.flags & LAST:
-            if flags & FIRST or run.stream != stream or run.number != number or (run.flags ^ flags) & UNORDERED:
-                raise MalformedMessage("a message that begins within another")
+            if run.stream != stream or run.number != number or (run.flags ^ flags) & UNORDERED:
+                raise MalformedMessage("fragments of two messages in one")
             del self._ends[tsn - 1]
             run.end = tsn
             run.flags |= flags
@@ -122,8 +123,6 @@ class Reassembly:
     def _join(self, left: Run, right: Run) -> None:
         """Append a run to the one that ends just before it, in favour of the longer list."""
         if right.flags & FIRST:
-            if not left.flags & LAST:
-                raise MalformedMessage("a message that begins within another")
             return
         if left.stream != right.stream or left.number != right.number or (left.flags ^ right.flags) & UNORDERED:
             raise MalformedMessage("fragments of two messages in one")

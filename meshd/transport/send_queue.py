@@ -192,8 +192,8 @@ class SendQueue:
         if lane:
             turns.append(lane)
 
-    def abandon(self, message: Outgoing) -> None:
-        """Send no more of a message that has been begun (RFC 3758 section 3.5)."""
+    def abandon(self, message: Outgoing) -> bool:
+        """Send no more of a message that has been begun (RFC 3758 section 3.5); whether there was more of it."""
         message.is_abandoned = True
         left = message.size - message.offset
         if left:
@@ -201,6 +201,7 @@ class SendQueue:
             self.sizes[message.priority] -= left
             message.offset = message.size
             self._remove(message)
+        return left > 0
 
     def restart_stream(self, stream: int) -> None:
         """Number the messages of this stream from zero again (RFC 6525 section 5.2.2)."""

@@ -11,7 +11,7 @@ from meshd.transport.congestion.controller import Packet, make_controller
 from meshd.transport.congestion.pacer import Pacer
 from meshd.transport.loss_recovery import LossRecovery
 from meshd.transport.outstanding import ABANDONED, ACKNOWLEDGED, IN_FLIGHT, LOST, Outstanding, SentChunk
-from meshd.transport.send_queue import SendQueue
+from meshd.transport.send_queue import Outgoing, SendQueue
 
 # Specification
 HALF = 1 << 31  # serial number arithmetic, RFC 9260 section 1.6
@@ -219,8 +219,11 @@ class Sender:
         lost = recovery.detect(now)
         if lost:
             self._on_lost(lost, now)
-        if self._advanced > cumulative and now - self._forward_sent >= recovery.round_trip.interval:
-            self._forward_due = True  # section 3.5 C3 of RFC 3758, at most once a round trip
+        # RFC 3758 section 3.5 C3: what is new at once, what was said before at most once a round trip.
+        if self._is_gap_abandoned() and (
+            cumulative >= self._advanced or now - self._forward_sent >= recovery.round_trip.interval
+        ):
+            self._forward_due = True
         if not outstanding.chunks:
             recovery.stop_timer()
 
@@ -273,13 +276,28 @@ class Sender:
         message = chunk.message
         if message is not None and (message.is_abandoned or chunk.sends > (message.max_retransmits or 0)):
             if not message.is_abandoned:
-                self.queue.abandon(message)
-                self.abandoned += 1
+                self._abandon(message)
             self._give_up(chunk)
         else:
             self._lost.append(chunk)
 
     # -- messages given up (RFC 3758) ----------------------------------------------------------------------------------
+
+    def _abandon(self, message: Outgoing) -> None:
+        self.abandoned += 1
+        if self.queue.abandon(message):
+            # What was called lost may have arrived, and then no FORWARD-TSN would ever name this message. A TSN that
+            # is never sent makes sure of one; it stands for the fragments that are not sent either.
+            placeholder = SentChunk(self.outstanding.next_tsn, b"", message)
+            placeholder.state = ABANDONED
+            self.outstanding.add(placeholder)
+
+    def _is_gap_abandoned(self) -> bool:
+        """Whether what the peer waits for first will never come."""
+        if not self.abandoned:
+            return False
+        chunk = self.outstanding.chunks.get(self.outstanding.cumulative + 1)
+        return chunk is not None and chunk.message is not None and chunk.message.is_abandoned
 
     def _give_up(self, chunk: SentChunk) -> None:
         chunk.state = ABANDONED
@@ -349,7 +367,7 @@ class Sender:
             self.timeouts_in_row += 1
         self._has_heard = False
         self._probes_due = 1
-        if self._advanced > self.outstanding.cumulative:
+        if self._is_gap_abandoned():
             self._forward_due = True
 
     def _probe_tail(self) -> None:

@@ -35,6 +35,7 @@ from meshd.transport.chunks import (
     SHUTDOWN_COMPLETE,
     TSN,
     decode_forward_tsn,
+    decode_parameters,
     decode_sack,
     encode_chunk,
     encode_parameter,
@@ -208,7 +209,8 @@ class Session:
             self.sender.set_packet_size(self.path_mtu.size)
 
     def _on_abort(self, body: bytes, now: float) -> None:
-        text = body[CHUNK_SIZE : CHUNK_SIZE + MAX_REPORTED_SIZE].decode("ascii", "replace")
+        causes = decode_parameters(body)
+        text = causes[0][1][:MAX_REPORTED_SIZE].decode("ascii", "replace") if causes else ""
         self.ending = Closed("aborted_by_peer", text)
 
     def _on_forward_tsn(self, body: bytes, now: float) -> None:

@@ -89,6 +89,7 @@ class World:
         self._flying: list[tuple[float, int, int, bytes]] = []
         self._count = 0
         self.on_packet = lambda sender, packet: packet
+        self.before_transmit = lambda sender: None
 
     @property
     def a(self) -> Association:
@@ -100,6 +101,8 @@ class World:
 
     def flush(self, index: int) -> None:
         end = self.ends[index]
+        end.events += end.association.take_events()
+        self.before_transmit(index)
         for packet in end.association.transmit(self.now):
             if end.keep:
                 end.sent.append(packet)
@@ -113,8 +116,6 @@ class World:
 
     def step(self, until: float) -> bool:
         """Go to the next thing that happens, at most to ``until``; whether there was one."""
-        self.flush(0)
-        self.flush(1)
         deadlines = [end.association.next_deadline() for end in self.ends]
         due = [(max(at, self.now), index) for index, at in enumerate(deadlines) if at is not None]
         arrival = self._flying[0][0] if self._flying else float("inf")
@@ -131,13 +132,20 @@ class World:
             for moment, index in due:
                 if moment <= self.now:
                     self.ends[index].association.handle_timer(self.now)
+        self.flush(0)
+        self.flush(1)
         return True
 
     def run(self, seconds: float, condition=lambda: False) -> bool:
         """Run for so long, or until the condition holds; whether it does."""
         until = self.now + seconds
         steps = 0
+        self.flush(0)
+        self.flush(1)
         while not condition():
+            # The condition may have sent something.
+            self.flush(0)
+            self.flush(1)
             if not self.step(until):
                 return condition()
             steps += 1

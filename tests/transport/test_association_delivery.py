@@ -230,17 +230,18 @@ def test_a_reader_that_stops_stops_the_sender_and_loses_nothing() -> None:
     for number in range(40):
         world.a.send(1, BINARY, bytes([number]) * 16_384, world.now)
 
-    def read_nothing() -> bool:
+    def read_nothing(_: int) -> None:
         world.b.set_unread_size(sum(len(message.data) for message in world.ends[1].messages), world.now)
-        return False
 
-    world.run(20, read_nothing)
+    world.before_transmit = read_nothing
+    world.run(20)
     held = sum(len(message.data) for message in world.ends[1].messages)
     assert held <= 100_000
     assert world.ends[0].closed is None, "a closed window is no death"
     figures = world.a.statistics()
     assert figures.timeouts > 3
     assert figures.chunks_retransmitted < 30, "probes of a closed window are few"
+    world.before_transmit = lambda _: None
     world.b.set_unread_size(0, world.now)
     start = world.now
     assert world.run(20, lambda: len(world.ends[1].messages) == 40)
@@ -260,9 +261,10 @@ def test_the_peers_window_is_respected() -> None:
 
 def test_the_send_buffer_is_bounded_and_says_when_there_is_room() -> None:
     world = World(configs=both(AssociationConfig(max_send_buffer_size=600_000))).connect()
+    for _ in range(36):
+        world.a.send(1, BINARY, bytes(16_384), world.now)
     with pytest.raises(LocalMisuse, match="full"):
-        for _ in range(40):
-            world.a.send(1, BINARY, bytes(16_384), world.now)
+        world.a.send(1, BINARY, bytes(16_384), world.now)
     assert world.a.unsent_size() == 36 * 16_384
     assert world.a.unsent_size(0) == 36 * 16_384
     assert world.a.unsent_size(1) == 0

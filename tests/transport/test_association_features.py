@@ -1,0 +1,175 @@
+"""Messages given up, streams closed, channels opened in band, heartbeats answered, larger packets found."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sctp_path import Path, World
+
+from meshd.transport import chunks
+from meshd.transport.config import AssociationConfig
+from meshd.transport.events import ChannelOpened, Drained, StreamReset
+
+BINARY = 53
+TAG_OF_B = 0x22222222
+
+
+def kinds_sent(world: World, index: int) -> list[int]:
+    return [kind for packet in world.ends[index].sent for kind, _, _ in chunks.split_chunks(packet)]
+
+
+# -- messages given up (RFC 3758) --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interleaving", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("size", [10, 5000])
+def test_a_lost_message_without_retransmissions_is_skipped(interleaving: bool, ordered: bool, size: int) -> None:
+    config = AssociationConfig(offer_interleaving=interleaving)
+    world = World(configs=(config, config)).connect()
+    world.ends[0].keep = True
+    world.a.send(0, BINARY, b"before", world.now, ordered=ordered, max_retransmits=0)
+    world.flush(0)
+    world.paths[0].is_down = True
+    world.a.send(0, BINARY, bytes(size), world.now, ordered=ordered, max_retransmits=0)
+    world.flush(0)
+    world.paths[0].is_down = False
+    world.a.send(0, BINARY, b"after", world.now, ordered=ordered, max_retransmits=0)
+    assert world.run(5, lambda: len(world.ends[1].messages) == 2)
+    assert [message.data for message in world.ends[1].messages] == [b"before", b"after"]
+    assert world.run(5, lambda: world.a.unacknowledged_size == 0)
+    world.run(2)
+    assert (chunks.I_FORWARD_TSN if interleaving else chunks.FORWARD_TSN) in kinds_sent(world, 0)
+    assert world.a.statistics().messages_abandoned == 1
+    for number in range(5):
+        world.a.send(0, BINARY, bytes([number]), world.now, ordered=ordered)
+    assert world.run(5, lambda: len(world.ends[1].messages) == 7), "the stream goes on"
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1 << 30), interleaving=st.booleans(), limit=st.integers(0, 2), ordered=st.booleans())
+def test_under_loss_what_is_given_up_never_holds_up_the_rest(seed, interleaving, limit, ordered) -> None:
+    config = AssociationConfig(offer_interleaving=interleaving, max_timeouts=60)
+    world = World(seed=seed, path=Path(jitter=0.005), configs=(config, config)).connect()
+    world.paths[0].loss = world.paths[1].loss = 0.25
+    rng = random.Random(seed)
+    for number in range(60):
+        reliable = number % 3 == 0
+        size = rng.choice([4, 100, 3000])
+        data = number.to_bytes(4) * (size // 4)
+        retransmits = None if reliable else limit
+        world.a.send(number % 2, BINARY, data, world.now, ordered=ordered, max_retransmits=retransmits)
+
+    def is_over() -> bool:
+        return not world.a.unsent_size() and world.ends[0].events[-1:] == [Drained()]
+
+    assert world.run(600, is_over)
+    got = [int.from_bytes(message.data[:4]) for message in world.ends[1].messages]
+    assert len(got) == len(set(got))
+    assert set(range(0, 60, 3)) <= set(got)
+    if ordered:
+        for stream in (0, 1):
+            assert [n for n in got if n % 2 == stream] == sorted(n for n in got if n % 2 == stream)
+    assert world.b.statistics().held_size == 0
+    assert world.ends[0].closed is None
+
+
+# -- streams closed (RFC 6525) -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interleaving", [True, False])
+@pytest.mark.parametrize("loss", [0.0, 0.3])
+def test_a_stream_is_reset_both_ways_and_used_again(interleaving: bool, loss: float) -> None:
+    config = AssociationConfig(offer_interleaving=interleaving, max_timeouts=60)
+    world = World(seed=3, path=Path(loss=loss), configs=(config, config)).connect()
+    for number in range(3):
+        world.a.send(4, BINARY, bytes([number]) * 5000, world.now)
+        world.b.send(4, BINARY, bytes([number]), world.now)
+    world.a.reset_stream(4, world.now)
+    assert world.run(120, lambda: all(StreamReset(4) in end.events for end in world.ends))
+    assert len(world.ends[1].messages) == 3, "everything sent on it came before"
+    assert world.ends[1].events.index(StreamReset(4)) > world.ends[1].events.index(world.ends[1].messages[-1])
+    world.run(5)
+    for number in range(3):
+        world.a.send(4, BINARY, bytes([number]), world.now)
+    assert world.run(120, lambda: len(world.ends[1].messages) == 6), "numbers start from zero on both ends"
+    assert world.ends[0].closed is None
+    assert sum(isinstance(event, StreamReset) for event in world.ends[1].events) == 1
+
+
+def test_what_we_do_not_reset_is_refused_not_ignored() -> None:
+    world = World().connect()
+    world.run(1)
+    world.ends[1].keep = True
+    request = (1000).to_bytes(4)  # b expects a's requests from a's initial TSN on
+    add = chunks.encode_chunk(chunks.RE_CONFIG, chunks.encode_parameter(17, request + (100).to_bytes(2) + bytes(2)))
+    world.b.receive(chunks.encode_packet(5000, TAG_OF_B, add), world.now)
+    world.flush(1)
+    ((kind, _, body),) = chunks.split_chunks(world.ends[1].sent[-1])
+    assert kind == chunks.RE_CONFIG
+    assert body == (16).to_bytes(2) + (12).to_bytes(2) + request + (2).to_bytes(4), "denied"
+
+
+# -- channels in band (RFC 8832) ---------------------------------------------------------------------------------------
+
+
+def open_message(label: bytes) -> bytes:
+    return bytes([3, 0, 0, 0, 0, 0, 0, 0]) + len(label).to_bytes(2) + bytes(2) + label
+
+
+def test_channels_opened_in_band_are_acknowledged_up_to_a_limit() -> None:
+    world = World().connect()
+    world.a.send(2, 50, open_message(b"chat"), world.now)
+    world.a.send(9, 50, open_message(b"too many"), world.now)
+    assert world.run(5, lambda: StreamReset(9) in world.ends[0].events)
+    assert [(m.stream, m.ppid, m.data) for m in world.ends[0].messages] == []
+    assert ChannelOpened(2, "chat") in world.ends[1].events
+    assert ChannelOpened(9, "too many") not in world.ends[1].events
+    assert world.ends[1].messages == []
+
+
+# -- heartbeats and packet sizes (RFC 8899) ----------------------------------------------------------------------------
+
+
+def test_heartbeats_are_answered_with_what_they_carry() -> None:
+    world = World().connect()
+    world.run(1)
+    world.ends[1].keep = True
+    info = chunks.encode_parameter(1, b"whatever")
+    beat = chunks.encode_chunk(chunks.HEARTBEAT, info) + chunks.encode_chunk(chunks.PAD, bytes(20))
+    world.b.receive(chunks.encode_packet(5000, TAG_OF_B, beat), world.now)
+    world.flush(1)
+    assert chunks.split_chunks(world.ends[1].sent[-1]) == [(chunks.HEARTBEAT_ACK, 0, info)]
+
+
+@pytest.mark.parametrize(
+    ("mtu", "ceiling", "expected"), [(1500, 1400, 1400), (65_536, 16_384, 16_384), (1300, 1400, 1268)]
+)
+def test_packets_grow_to_what_the_path_carries(mtu: int, ceiling: int, expected: int) -> None:
+    config = AssociationConfig(max_packet_size=ceiling)
+    world = World(path=Path(mtu=mtu), configs=(config, config)).connect()
+    world.run(15)
+    assert expected <= world.a.statistics().packet_size <= mtu
+    world.ends[0].keep = True
+    for _ in range(8):
+        world.a.send(1, BINARY, bytes(16_384), world.now)
+    assert world.run(10, lambda: len(world.ends[1].messages) == 8)
+    assert max(map(len, world.ends[0].sent)) > expected - 30
+
+
+def test_a_path_that_shrinks_is_noticed_and_the_base_still_works() -> None:
+    config = AssociationConfig(max_packet_size=4096)
+    world = World(path=Path(mtu=9000), configs=(config, config)).connect()
+    world.run(5)
+    assert world.a.statistics().packet_size == 4096
+    world.paths[0].mtu = 1200
+    # What was cut for the large path has to go by IP fragments; here, let the message be given up instead.
+    world.a.send(1, BINARY, bytes(20_000), world.now, max_retransmits=3)
+    world.run(8)
+    assert world.a.statistics().packet_size <= 1191
+    world.a.send(1, BINARY, bytes(50_000), world.now)
+    assert world.run(60, lambda: any(len(message.data) == 50_000 for message in world.ends[1].messages))
+    assert world.ends[0].closed is None
