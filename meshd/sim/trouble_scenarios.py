@@ -336,3 +336,24 @@ def streams_come_and_go(stage: Stage) -> None:
     stage.expect(opened > 20, f"only {opened} streams opened")
     for machine, node in stage.network.running():
         stage.expect(not len(node.streams), f"n{machine.index} still has {len(node.streams)} streams")
+
+
+@scenario(6, lambda: Conditions(loss=0.05, latency=(0.05, 0.25)))
+def deaths_are_noticed(stage: Stage) -> None:
+    """Slow paths lose one in twenty for an hour and nobody is blamed; then one dies, and all know within 5 s."""
+    _mesh(stage)
+    began = stage.network.now
+    stage.wait(3600.0)
+    lost = [
+        (machine.index, when, fields["reason"])
+        for machine in stage.network.machines
+        for when, name, fields in machine.notices
+        if name == "link_down" and when > began and fields["reason"] == "silent"
+    ]
+    stage.expect(not lost, f"no link is given up: {lost}")
+    stage.kill(2)
+    gone = stage.network.machines[2].peer
+    nodes = [node for _, node in stage.network.running()]
+    stage.expect(stage.until(lambda: all(node.neighbors.current(gone) is None for node in nodes), 5.0), "all know it")
+    stage.start(2)
+    stage.rest()

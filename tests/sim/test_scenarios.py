@@ -31,6 +31,7 @@ QUICK = {
     "glare-storm": (1,),
     "power-cut": (1, 2),
     "power-cut-one-by-one": (1,),
+    "deaths-are-noticed": (1,),
     "asleep-40-hours": (1,),
     "asleep-60-hours": (1,),
     "subscriptions-lost": (1,),
