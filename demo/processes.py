@@ -279,7 +279,7 @@ class Mesh:
     def config(self, name: str, extra: str = "") -> str:
         """The configuration that daemons on one machine need: loopback allowed, this push service trusted."""
         return (
-            f'[node]\nname = "{name}"\n\n[links]\nallow_loopback = true\n\n'
+            f'[node]\nname = "{name}"\n\n[links]\nallow_loopback = true\nport_mapping = false\n\n'
             f'[push]\nservices = ["{self.push.url}"]\ntrusted_origins = ["{self.push.origin}"]\n\n'
             f'[log]\nformat = "json"\nlevel = "{self._log_level}"\n{extra}'
         )

@@ -16,6 +16,7 @@ VERBS: dict[str, str] = {
     "leave": "leave the mesh",
     "rename": "give this node, or another, a new name",
     "ping": "measure the way to a member",
+    "netcheck": "what this machine's network lets through",
     "events": "watch what happens",
     "metrics": "all counters and measures, for Prometheus",
     "config": "show the daemon's configuration",

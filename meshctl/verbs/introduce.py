@@ -13,6 +13,7 @@ from meshctl.client import Client
 METHODS = ("introductions.mint", "introductions.list", "introductions.revoke")
 EXAMPLE = """\
 meshctl introduce --lifetime 1h --label 'for the laptop'
+meshctl introduce --qr
 meshctl introduce | ssh laptop meshctl join -
 meshctl introduce list
 meshctl introduce revoke abcdefghijklm"""
@@ -29,12 +30,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uses", type=arguments.count, metavar="N", help="how many can join with it (default: 1)")
     parser.add_argument("--label", metavar="TEXT", help="a note for the list")
+    parser.add_argument("--qr", action="store_true", help="show the token as a QR code, too, for a camera to read")
 
 
 def run(args: argparse.Namespace, client: Client) -> int:
     """Mint unless told otherwise."""
     if (args.action == "revoke") != (args.id is not None):
         raise arguments.UsageError("`introduce revoke` takes an id, the others none. See: meshctl introduce list")
+    if args.qr and (args.json or args.action != "mint"):
+        raise arguments.UsageError("--qr shows a new token to people, so not with --json, list or revoke")
     if args.action == "list":
         return _list(args, client)
     if args.action == "revoke":
@@ -56,9 +60,24 @@ def _mint(args: argparse.Namespace, client: Client) -> int:
     joiners = "one node" if result["uses"] == 1 else f"{result['uses']} nodes"
     until = f"{render.local_time(result['expires_at'])} ({render.ahead(result['expires_at'])})"
     render.note(f"For {joiners}, until {until}. Hand it over in private; there: meshctl join TOKEN")
-    print(render.clean(result["token"]), flush=True)
+    token = render.clean(result["token"])
+    if args.qr:
+        _show(token)
+    print(token, flush=True)
     render.note(f"To take it back: meshctl introduce revoke {result['introduction_id']}")
     return 0
+
+
+def _show(token: str) -> None:
+    """As a QR code, to standard error: what goes on to another program is the token alone."""
+    import sys
+
+    from meshctl.qr import QrError, print_qr
+
+    try:
+        print_qr(token, sys.stderr)
+    except QrError as error:
+        render.note(f"No QR code: {error}")
 
 
 def _list(args: argparse.Namespace, client: Client) -> int:

@@ -23,6 +23,7 @@ MAX_INTRODUCTION_LIFETIME = 31_536_000.0  # seconds: a year; the daemon cuts it 
 DEFAULT_JOIN_TIMEOUT = 60.0  # seconds: two pushes are often seconds late, and ICE may need another description
 DEFAULT_PING_TIMEOUT = 5.0  # seconds
 DEFAULT_SEND_TIMEOUT = 10.0  # seconds to wait for the acknowledgement; the message stays queued beyond it
+DEFAULT_PROBE_TIMEOUT = 2.0  # seconds: four datagrams, the last of them answered from far away
 DEFAULT_STREAM_TIMEOUT = 10.0  # seconds for the peer to take a stream or not
 MAX_PARAMETERS_SIZE = 1_024  # bytes that go with the wish for a stream
 MAX_TIMEOUT = 86_400.0  # seconds: a day; who wants to wait longer wants to watch
@@ -379,6 +380,30 @@ METHODS = _table(
                 "One thing that happened.",
             ),
         ),
+    ),
+    Method(
+        "net.check",
+        WRITE,
+        "Find out what this machine's network lets through: ask the router, and STUN servers that the request, the "
+        'configuration (with `ice = "stun"` or `"turn"`) and the mesh name. One at a time; takes some seconds.',
+        (
+            Param("servers", "[string]", "`HOST:PORT` of further STUN servers to ask.", False, low=0, high=8),
+            Param("timeout", "seconds", "How long each of 3 rounds takes.", False, DEFAULT_PROBE_TIMEOUT, 0.1, 10),
+        ),
+        (
+            Field("ipv4", "network", "What IPv4 is like from here."),
+            Field("ipv6", "network", "What IPv6 is like from here."),
+            Field("port_mapping", "[router]", "The routers of this machine."),
+            Field("servers", "[stun_server]", "Everybody who was asked."),
+            Field(
+                "verdict",
+                "direct|probably_direct|through_others|unknown",
+                "How two nodes, each in a network like this one, would be connected.",
+            ),
+            Field("expectation", "string", "The same in a sentence."),
+            Field("unknown", "[string]", "What could not be found out, and why, a sentence each."),
+        ),
+        {"servers": ["stun.example.org:3478"]},
     ),
     Method(
         "config.show",

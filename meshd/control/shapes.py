@@ -124,6 +124,45 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("sent_at", "time", "By the sender's clock."),
         Field("received_at", "time", "By ours."),
     ),
+    "network": (
+        Field(
+            "udp",
+            "open|silent|unknown|no_address",
+            "Whether a server answered; `unknown` where none was asked, `no_address` without a network.",
+        ),
+        Field("local", "string?", "The address that packets leave from here."),
+        Field("external", "string?", "Address and port that a server saw."),
+        Field(
+            "mapping",
+            "none|endpoint_independent|address_dependent|address_and_port_dependent|dependent|unknown",
+            "What decides about the port outside (RFC 5780); `none`: no NAT; `dependent`: differs from server to "
+            "server, and none could tell by what.",
+        ),
+        Field(
+            "filtering",
+            "none|endpoint_independent|address_dependent|address_and_port_dependent|unknown",
+            "Whom packets are let in from, once one has left.",
+        ),
+        Field("hairpin", "boolean?", "Whether this node reaches itself by its address outside."),
+    ),
+    "router": (
+        Field("gateway", "string", "Its address."),
+        Field("method", "pcp|nat_pmp|igd?", "What it was asked by with success."),
+        Field("external", "string?", "Address and port that it lets in."),
+        Field("trouble", "double_nat|carrier_nat|not_public?", "Why that is of no use."),
+        Field("answers", "{string}", "For each protocol `yes`, `silent`, or why not."),
+        Field("says", "string", "All of it in a sentence."),
+    ),
+    "stun_server": (
+        Field("server", "string", "Host and port."),
+        Field("source", "asked|configured|mesh", "Who named it: this request, the configuration, the mesh."),
+        Field("family", "ipv4|ipv6", "How it was asked."),
+        Field("address", "string?", "Where it was asked at."),
+        Field("external", "string?", "What it saw of us."),
+        Field("rtt", "seconds?", "How long its answer took."),
+        Field("error", "silent|refused|unresolved|no_way?", "What went wrong."),
+        Field("two_addresses", "boolean", "Whether it can tell what a NAT does (RFC 5780)."),
+    ),
     "introducer": (
         Field("peer_id", "id", "Its id."),
         Field("name", "string", "Its name."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -44,6 +44,7 @@ class DaemonBackend:
         store_size: Callable[[], int | None] = lambda: None,
         counters: Callable[[], Mapping[str, int]] = lambda: {},
         links: Callable[[], Mapping[LinkId, LinkStatistics]] = lambda: {},
+        check_network: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None,
         clocks: Callable[[], Now] = read_clocks,
     ) -> None:
         self.config = config
@@ -57,6 +58,7 @@ class DaemonBackend:
         self._store_size = store_size
         self._counters = counters
         self._links = links
+        self._check_network = check_network
         self._clocks = clocks
         self._started = clocks()
         self._watchers: dict[str, list[Watcher]] = {EVENTS: [], MESSAGES: []}
@@ -81,6 +83,8 @@ class DaemonBackend:
         entry = METHODS[method]
         if read := self._reads.get(method):
             result = read(params)
+        elif method == "net.check" and self._check_network:
+            result = await self._check_network(params_from_json(entry, params))
         elif passed is not None:
             with self.descriptors.lend(passed) as number:
                 given = {**params_from_json(entry, params), "descriptor": number}

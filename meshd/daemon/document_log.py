@@ -44,6 +44,9 @@ DAEMON_LINES: Mapping[str, Notification] = {
     "control_connection_failed": Notification(
         ("error", "exception"), "error", "A control connection ended by a bug of ours."
     ),
+    "port_mapping": Notification(
+        ("external", "routers"), "info", "What routers let in for links now, and how each of them does, in a sentence."
+    ),
     "notify_failed": Notification(("error",), "warning", "systemd could not be told something."),
     "event": Notification(("kind", "detail"), "debug", "Each event that the core is given."),
     "command": Notification(("kind", "detail"), "debug", "Each command that the core gives."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -29,6 +30,10 @@ class IdentityKeys:
 
     identity: bytes = field(repr=False)  # Ed25519; the peer id is its public key
     sealing: bytes = field(repr=False)  # X25519; envelopes to this node are sealed to it
+
+    def derived(self, purpose: bytes) -> bytes:
+        """32 secret bytes that stay the same as long as the identity; others for each purpose (1 to 64 bytes)."""
+        return hashlib.blake2b(purpose, key=self.identity, digest_size=32, person=b"meshd derived").digest()
 
 
 def load(state_dir: Path, environment: Mapping[str, str]) -> IdentityKeys:

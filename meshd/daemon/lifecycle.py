@@ -34,6 +34,7 @@ from meshd.crypto.suite import RealSuite
 from meshd.daemon import keys, logs, metrics_server
 from meshd.daemon.backend import DaemonBackend
 from meshd.daemon.driver import LAST_WORDS_TIMEOUT, Driver
+from meshd.daemon.network_check import NetworkCheck
 from meshd.daemon.status import StatusLine
 from meshd.daemon.store import Store
 from meshd.errors import ConfigError, MeshError
@@ -41,6 +42,9 @@ from meshd.ids import LinkId, Now
 from meshd.links import guest
 from meshd.links.port import LinkPort, open_links
 from meshd.links.statistics import LinkStatistics
+from meshd.portmap.port_mapper import PortMapper
+from meshd.portmap.values import PortMapping
+from meshd.portmap.words import describe
 from meshd.push.sender import PushSender
 from meshd.push.user_agent import UserAgents
 
@@ -75,6 +79,9 @@ class Daemon:
         self._sender = PushSender(setup.config.push, self._driver.deliver)
         self._agents = UserAgents(setup.config.push, self._driver.deliver, random.SystemRandom())
         self._links: LinkPort | None = None
+        secret = identity.derived(b"port mapping")
+        self._mapper = PortMapper(setup.config.links, self._port_at, self._mapped, secret, random.SystemRandom())
+        self._network_check = NetworkCheck(setup.config.links, self._mapper)
         self._backend = DaemonBackend(
             self._driver,
             self._node.view,
@@ -84,6 +91,7 @@ class Daemon:
             store_size=store.size,
             counters=self._counters,
             links=self._link_statistics,
+            check_network=self._network_check.run,
         )
         self._status = StatusLine(self._notifier, self._backend.status)
 
@@ -128,7 +136,8 @@ class Daemon:
         assert self._links is not None
         attach(self._store.submit, commands.Persist)
         attach(self._links.submit, commands.PrepareLink, commands.ConnectLink, commands.SendMessage, commands.CloseLink)
-        attach(self._links.submit, commands.OpenStream, commands.CloseStream, commands.UseStunServers)
+        attach(self._links.submit, commands.OpenStream, commands.CloseStream)
+        attach(self._use_stun_servers, commands.UseStunServers)
         attach(self._sender.submit, commands.SendPush)
         attach(
             self._agents.submit,
@@ -145,6 +154,7 @@ class Daemon:
         await ports.start(self._sender.run)
         await ports.start(self._agents.run)
         self._driver.start()
+        await ports.start(self._mapper.run)
         access = Access(control.admin_group, control.write_group)
         # only now: who connected to the waiting socket meanwhile finds a node that has begun
         await ports.start(control_server.serve, listeners, self._backend, access)
@@ -178,12 +188,30 @@ class Daemon:
         ask: Callable[[], Mapping[LinkId, LinkStatistics]] = getattr(self._links, "statistics", dict)
         return ask()
 
+    def _use_stun_servers(self, command: commands.UseStunServers) -> None:
+        assert self._links is not None
+        self._network_check.mesh_servers = command.servers
+        self._links.submit(command)
+
+    def _port_at(self, address: str) -> int:
+        """The UDP port of links at a local address; 0 if there is none."""
+        shared = self._links.sockets.for_address(address) if self._links else None
+        return shared.port if shared else 0
+
+    def _mapped(self, mappings: tuple[PortMapping, ...]) -> None:
+        routers = [describe(report) for report in self._mapper.reports() if report.is_settled]
+        if routers:
+            _log.info("port_mapping", external=[f"{m.external[0]} {m.external[1]}" for m in mappings], routers=routers)
+        if self._links is not None:
+            self._links.set_mappings(mappings)
+
     def _counters(self) -> dict[str, int]:
         ports = {
             "driver": self._driver.counters,
             "links": self._links.counters if self._links else {},
             "push": self._sender.counters,
             "user_agent": self._agents.counters,
+            "port_mapping": self._mapper.counters,
         }
         return {f"{port}_{name}": count for port, counters in ports.items() for name, count in counters.items()}
 

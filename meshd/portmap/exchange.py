@@ -98,7 +98,8 @@ async def http(
                 async for part in answer.aiter_stream():
                     received += part
                     if len(received) > MAX_HTTP_BODY_SIZE:
-                        return None
+                        # Ends the loop by NetworkError; leaving it would leave httpcore's generators to the collector.
+                        await answer.aclose()
                 return answer.status, received
     except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException, OSError, trio.TooSlowError):
         return None

@@ -8,11 +8,11 @@ and forgotten. Where nothing helps it is tried again later and later.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping as Table
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from meshd.portmap.values import METHODS, Found, Gateway, Grant, Mapping, MethodName, Refusal
+from meshd.portmap.values import METHODS, Found, Gateway, Grant, MethodName, PortMapping, Refusal
 from meshd.special_addresses import forbidden_by
 
 # Specification
@@ -76,17 +76,18 @@ class RouterReport:
     """How one router does. ``external`` is what it granted, or the address outside that it named, with port 0.
 
     ``trouble`` says why that is not advertised. ``answers`` has, for each protocol, ``yes`` or why not; none before
-    the first answer.
+    the first answer. ``is_settled``: it is known how this ends, until it is asked again.
     """
 
     gateway: Gateway
     method: MethodName | None
     external: tuple[str, int] | None
     trouble: Trouble | None
-    answers: Table[MethodName, str]
+    answers: Mapping[MethodName, str]
+    is_settled: bool
 
 
-class PortMapping:
+class Routers:
     """Which routers there are and what they grant. ``take_actions`` after every call. Times are monotonic seconds.
 
     ``allow_documentation`` takes the addresses of RFC 5737 and RFC 3849 for public ones: for laboratories.
@@ -103,7 +104,7 @@ class PortMapping:
         self._actions.clear()  # the routers add to this very list
         return actions
 
-    def mappings(self) -> tuple[Mapping, ...]:
+    def mappings(self) -> tuple[PortMapping, ...]:
         """What may be advertised."""
         return tuple(mapping for router in self._routers.values() if (mapping := router.mapping()))
 
@@ -115,7 +116,7 @@ class PortMapping:
         """When ``handle_timer`` wants to be called."""
         return min((router.deadline for router in self._routers.values() if router.deadline is not None), default=None)
 
-    def set_routers(self, ports: Table[Gateway, int], now: float) -> None:
+    def set_routers(self, ports: Mapping[Gateway, int], now: float) -> None:
         """The routers there are, and the UDP port of links that each is to map. The same again changes nothing.
 
         A router that has gone is forgotten: there is no way to it any more, and its leases are short. Where our own
@@ -198,18 +199,19 @@ class _Router:
         """Whether an answer to a request by this protocol is awaited."""
         return self._is_requesting and self._method == method
 
-    def mapping(self) -> Mapping | None:
+    def mapping(self) -> PortMapping | None:
         """What may be advertised."""
         if self.grant is None or self._method is None:
             return None
         internal = (self.gateway.local_address, self.port)
-        return Mapping(self._method, self.gateway.address, internal, self.grant.external)
+        return PortMapping(self._method, self.gateway.address, internal, self.grant.external)
 
     def report(self) -> RouterReport:
         """See ``RouterReport``."""
         answers = {m: a.reason if isinstance(a, Refusal) else "yes" for m, a in self._answers.items()}
         method = self._method if self.grant or self._trouble else None
-        return RouterReport(self.gateway, method, self._external, self._trouble, answers)
+        is_settled = self.grant is not None or self._failures > 0
+        return RouterReport(self.gateway, method, self._external, self._trouble, answers, is_settled)
 
     def begin(self, now: float) -> None:
         """Ask by every protocol whether it is spoken."""

@@ -12,10 +12,10 @@ import trio
 
 from meshd.portmap import gateways, igd, nat_pmp_client, pcp, pcp_client
 from meshd.portmap.igd_client import IgdClient
-from meshd.portmap.machine import Action, Check, PortMapping, Probe, Release, Request, RouterReport
+from meshd.portmap.machine import Action, Check, Probe, Release, Request, RouterReport, Routers
 from meshd.portmap.nat_pmp_client import NatPmpClient
 from meshd.portmap.pcp_client import PcpClient
-from meshd.portmap.values import Address, Gateway, Mapping, MethodClient, MethodName
+from meshd.portmap.values import Address, Gateway, MethodClient, MethodName, PortMapping
 
 # Policy
 LOOK_INTERVAL = 15.0  # seconds between two looks at routes and ports; two small files are read
@@ -57,14 +57,15 @@ class PortMapper:
     """Keeps the links' UDP ports mapped. ``counters`` counts what was asked of routers, by the kind of question.
 
     ``port_of`` gives the UDP port of links at a local address, 0 where there is none. ``deliver`` gets all mappings
-    when they have changed, from within ``run``. ``secret``, 16 to 64 bytes, stays the same from start to start.
+    when they, or how routers do, have changed, from within ``run``. ``secret``, 16 to 64 bytes, stays the same from
+    start to start.
     """
 
     def __init__(
         self,
         config: PortMappingConfig,
         port_of: Callable[[str], int],
-        deliver: Callable[[tuple[Mapping, ...]], None],
+        deliver: Callable[[tuple[PortMapping, ...]], None],
         secret: bytes,
         rng: random.Random,
         surroundings: Surroundings | None = None,
@@ -76,9 +77,10 @@ class PortMapper:
         self._secret = secret
         self._rng = rng
         self._around = surroundings or Surroundings()
-        self._machine = PortMapping(allow_documentation=config.lab_addresses)
+        self._machine = Routers(allow_documentation=config.lab_addresses)
         self._clients: dict[tuple[Gateway, MethodName], MethodClient] = {}
-        self._told: tuple[Mapping, ...] = ()
+        self._told: tuple[object, ...] = ()
+        self._changed = trio.Event()
         self._wake = trio.Event()
         self._look_now = True
 
@@ -87,13 +89,18 @@ class PortMapper:
         """Whether the configuration lets routers be asked."""
         return self._config.port_mapping and self._config.ice not in ("none", "relay_only")
 
-    def mappings(self) -> tuple[Mapping, ...]:
+    def mappings(self) -> tuple[PortMapping, ...]:
         """What may be advertised now."""
         return self._machine.mappings()
 
     def reports(self) -> tuple[RouterReport, ...]:
         """How every router does."""
         return self._machine.reports()
+
+    async def settled(self) -> None:
+        """Wait until it is known of every router how it does."""
+        while self.is_enabled and (self._look_now or not all(report.is_settled for report in self.reports())):
+            await self._changed.wait()
 
     def look(self) -> None:
         """Addresses, routes or ports may have changed: look at once rather than within ``LOOK_INTERVAL``."""
@@ -137,9 +144,13 @@ class PortMapper:
         known = {report.gateway for report in self._machine.reports()}
         for key in [key for key in self._clients if key[0] not in known]:
             del self._clients[key]
-        if (mappings := self._machine.mappings()) != self._told:
-            self._told = mappings
+        mappings = self._machine.mappings()
+        told = (mappings, *((r.gateway, r.method, r.external, r.trouble, r.is_settled) for r in self.reports()))
+        if told != self._told:
+            self._told = told
             self._deliver(mappings)
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _perform(self, action: Action, client: MethodClient) -> None:
         gateway, method = action.gateway, action.method

@@ -72,7 +72,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class PortMapping:
     """An address that reaches this node: what comes to ``external`` arrives at ``internal``."""
 
     method: MethodName

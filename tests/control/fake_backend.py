@@ -301,6 +301,47 @@ class FakeBackend:
             raise ControlError(Code.TOKEN_UNKNOWN)
         return {"introduction_id": text_of(bytes(8)), "state": "revoked"}
 
+    async def _net_check(self, params: dict[str, Any]) -> dict[str, Any]:
+        network = {
+            "udp": "open",
+            "local": "192.168.1.2",
+            "external": "203.0.113.7:40000",
+            "mapping": "endpoint_independent",
+            "filtering": "address_and_port_dependent",
+            "hairpin": False,
+        }
+        server = {
+            "server": "stun.example.org:3478",
+            "source": "configured",
+            "family": "ipv4",
+            "address": "198.51.100.9:3478",
+            "external": "203.0.113.7:40000",
+            "rtt": 0.0123,
+            "error": None,
+            "two_addresses": False,
+        }
+        return {
+            "ipv4": network,
+            "ipv6": {**network, "udp": "no_address", "local": None, "external": None, "hairpin": None},
+            "port_mapping": [
+                {
+                    "gateway": "192.168.1.1",
+                    "method": "pcp",
+                    "external": "203.0.113.7:4242",
+                    "trouble": None,
+                    "answers": {"pcp": "yes", "igd": "silent"},
+                    "says": "The router at 192.168.1.1 lets UDP in at 203.0.113.7:4242 (PCP).",
+                }
+            ],
+            "servers": [
+                server,
+                {**server, "server": "\x1b[2Jgone", "external": None, "rtt": None, "error": "silent"},
+            ],
+            "verdict": "direct",
+            "expectation": "Two such nodes connect directly.",
+            "unknown": ["Filtering cannot be known."],
+        }
+
     async def _config_show(self, params: dict[str, Any]) -> dict[str, Any]:
         values = {"control": {"socket": "", "admin_group": "meshd"}, "links": {"allow_loopback": True, "stun": []}}
         return {"file": "/etc/meshd/meshd.toml", "values": values}

@@ -25,7 +25,7 @@ class Service:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.config = directory / "meshd.toml"
-        self.config.write_text("[push]\nservices = []\n[links]\nallow_loopback = true\n")
+        self.config.write_text("[push]\nservices = []\n[links]\nallow_loopback = true\nport_mapping = false\n")
         self.socket = directory / "meshd.sock"
         self.log = directory / "log"
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -30,6 +30,7 @@ CALLS = {
     "leave": ("mesh.leave", []),
     "rename": ("node.rename", ["desk2"]),
     "ping": ("peers.ping", ["desk"]),
+    "netcheck": ("net.check", ["--server", "192.0.2.7:3478", "--timeout", "1s"]),
     "config": ("config.show", ["show"]),
     "version": ("node.version", []),
 }

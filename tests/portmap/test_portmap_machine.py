@@ -13,12 +13,12 @@ from meshd.portmap.machine import (
     MAX_GATEWAYS,
     MAX_RETRY_INTERVAL,
     Check,
-    PortMapping,
     Probe,
     Release,
     Request,
+    Routers,
 )
-from meshd.portmap.values import METHODS, Found, Gateway, Grant, Mapping, Refusal
+from meshd.portmap.values import METHODS, Found, Gateway, Grant, PortMapping, Refusal
 
 ROUTER = Gateway("192.168.1.1", "192.168.1.2")
 SIXTH = Gateway("fe80::1", "2600::2", 3)
@@ -26,19 +26,19 @@ OUTSIDE = ("8.8.8.7", 4_242)
 SILENT = Refusal("silent")
 
 
-def started(*, gateways=(ROUTER,), port=4_242, **options) -> PortMapping:
-    machine = PortMapping(**options)
+def started(*, gateways=(ROUTER,), port=4_242, **options) -> Routers:
+    machine = Routers(**options)
     machine.set_routers(dict.fromkeys(gateways, port), 0.0)
     return machine
 
 
-def answer(machine: PortMapping, now: float = 0.0, gateway: Gateway = ROUTER, **answers) -> None:
+def answer(machine: Routers, now: float = 0.0, gateway: Gateway = ROUTER, **answers) -> None:
     """What the router says by each protocol; silence where nothing is given."""
     for method in METHODS:
         machine.probed(gateway, method, answers.get(method, SILENT), now)
 
 
-def leased(now: float = 0.0, epoch: int | None = 100, **options) -> PortMapping:
+def leased(now: float = 0.0, epoch: int | None = 100, **options) -> Routers:
     """A machine with a mapping by PCP."""
     machine = started(**options)
     answer(machine, now, pcp=Found(epoch=epoch))
@@ -47,7 +47,7 @@ def leased(now: float = 0.0, epoch: int | None = 100, **options) -> PortMapping:
     return machine
 
 
-def due(machine: PortMapping) -> tuple[float, list]:
+def due(machine: Routers) -> tuple[float, list]:
     """Go to the next deadline; when that is, and what is done then."""
     now = machine.next_deadline()
     assert now is not None
@@ -64,7 +64,7 @@ def test_all_protocols_are_asked_at_once_and_the_best_that_answers_is_used():
     machine.probed(ROUTER, "pcp", Found(epoch=9), 0.2)
     assert machine.take_actions() == [Request(ROUTER, "pcp", 4_242, None, LEASE_LIFETIME)]
     machine.requested(ROUTER, "pcp", 4_242, Grant(4_242, OUTSIDE, LEASE_LIFETIME, 9), 0.3)
-    assert machine.mappings() == (Mapping("pcp", "192.168.1.1", ("192.168.1.2", 4_242), OUTSIDE),)
+    assert machine.mappings() == (PortMapping("pcp", "192.168.1.1", ("192.168.1.2", 4_242), OUTSIDE),)
     (report,) = machine.reports()
     assert report.method == "pcp"
     assert report.external == OUTSIDE

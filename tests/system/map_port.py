@@ -20,7 +20,7 @@ from meshd.portmap.igd_client import IgdClient
 from meshd.portmap.nat_pmp_client import NatPmpClient
 from meshd.portmap.pcp_client import PcpClient
 from meshd.portmap.port_mapper import PortMapper
-from meshd.portmap.values import Grant, Mapping
+from meshd.portmap.values import Grant, PortMapping
 
 
 @dataclass
@@ -68,7 +68,7 @@ async def main(secret: bytes, method: str) -> None:
                 say(checked=str(await client.check(granted)))
             else:
 
-                def deliver(mappings: tuple[Mapping, ...]) -> None:
+                def deliver(mappings: tuple[PortMapping, ...]) -> None:
                     say(mapped=[[mapping.method, *mapping.external] for mapping in mappings])
 
                 mapper = PortMapper(Wish(), lambda address: 4_242, deliver, secret, random.Random(1))
