@@ -163,8 +163,8 @@ class Sender:
         self.in_flight = in_flight
         if budget != allowance:
             self._pacer.on_sent(now, allowance - budget)
-        if not queue.size and not lost and in_flight < window:
-            controller.on_app_limited(in_flight)
+        if in_flight < window and not self._blocked_by_pacer:
+            controller.on_app_limited(in_flight)  # also where it is the peer's window that is shut
         if prefix:
             bodies.append(prefix)
         return bodies
