@@ -195,7 +195,7 @@ class Daemon:
 
     def _port_at(self, address: str) -> int:
         """The UDP port of links at a local address; 0 if there is none."""
-        shared = self._links.sockets.for_address(address) if self._links else None
+        shared = self._links.sockets.for_address(address) if self._links is not None else None
         return shared.port if shared else 0
 
     def _mapped(self, mappings: tuple[PortMapping, ...]) -> None:

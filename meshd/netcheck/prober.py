@@ -117,7 +117,7 @@ class StunSocket:
 
 
 async def probe(servers: Sequence[Server], timeout: float, local_hosts: Sequence[str] = ()) -> Seen:
-    """Ask all of them over both families; ``timeout`` seconds for each of up to three rounds.
+    """Ask all of them over both families; ``timeout`` seconds for each of up to five rounds.
 
     ``local_hosts``: local addresses to use; empty: whatever the system chooses.
     """
@@ -168,8 +168,7 @@ async def _probe_family(
             async with trio.open_nursery() as further:
                 able = next((r for r in replies if r.other and r.address), None)
                 if able is not None:
-                    further.start_soon(_vary_server, main, able, timeout, mappings)
-                    further.start_soon(_try_filter, family, local_host, able, timeout, filtering)
+                    further.start_soon(_try_other, main, family, local_host, able, timeout, mappings, filtering)
                 if mappings and mapping_of(local, mappings) != "none":
                     further.start_soon(_try_hairpin, main, family, local_host, mappings[0][1], hairpin)
             nursery.cancel_scope.cancel()
@@ -204,6 +203,20 @@ def _may_be_asked(other: Address | None, server: Address) -> bool:
         return False
     kinds = [forbidden_by(ipaddress.ip_address(host.partition("%")[0])) for host in (other[0], server[0])]
     return kinds[0] in (None, kinds[1])
+
+
+async def _try_other(
+    main: StunSocket,
+    family: Family,
+    local_host: str,
+    able: Reply,
+    timeout: float,
+    mappings: list[tuple[Address, Address]],
+    filtering: list[Filtering | None],
+) -> None:
+    """In this order: some NATs let in whoever anybody at home has sent to, and the second test sends everywhere."""
+    await _try_filter(family, local_host, able, timeout, filtering)
+    await _vary_server(main, able, timeout, mappings)
 
 
 async def _vary_server(main: StunSocket, able: Reply, timeout: float, mappings: list[tuple[Address, Address]]) -> None:

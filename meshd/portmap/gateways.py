@@ -10,7 +10,8 @@ from meshd.portmap.routes import Route, default_routes_v4, default_routes_v6
 from meshd.portmap.values import Gateway
 
 # Specification
-_ROUTES_V4, _ROUTES_V6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
+# not /proc/net, which ProcSubset=pid of the unit hides
+_ROUTES_V4, _ROUTES_V6 = Path("/proc/self/net/route"), Path("/proc/self/net/ipv6_route")
 
 # Policy
 MAX_TABLE_SIZE = 1_048_576  # bytes that are read of a routing table

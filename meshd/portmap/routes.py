@@ -1,4 +1,4 @@
-"""Default routes, as the kernel lists them in ``/proc/net/route`` and ``/proc/net/ipv6_route``. Pure.
+"""Default routes, as the kernel lists them in ``/proc/self/net/route`` and ``…/ipv6_route``. Pure.
 
 Read rather than asked by netlink: two small files, no socket, and a service's sandbox lets them through.
 """
