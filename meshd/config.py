@@ -270,6 +270,15 @@ class MeshConfig:
         high=300,
         reload=True,
     )
+    silence_timeout: float = _setting(
+        60.0,
+        "How long a link that has fallen silent is kept, with its streams, so that it can go on when the peer is heard "
+        "again or another path is found.",
+        unit="seconds",
+        low=0,
+        high=600,
+        reload=True,
+    )
     relay: bool = _setting(
         True,
         "Whether this node forwards envelopes between others. Without it, nobody can join through this node's links, "

@@ -79,18 +79,37 @@ class UseStunServers:
 
 @dataclass(frozen=True, slots=True)
 class PrepareLink:
-    """Gather for a new link; answered by ``LinkPrepared`` or ``LinkClosed``. The offerer is ICE-controlling."""
+    """Gather for a new link; answered by ``LinkPrepared`` or ``LinkClosed``. The offerer is ICE-controlling.
+
+    With ``resumes`` its description has the fingerprint of that older link, whose DTLS association may go on over the
+    new path: an ICE restart (RFC 8445 section 9, RFC 8842 section 4).
+    """
 
     link: LinkId
     offerer: bool
+    resumes: LinkId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectLink:
-    """Connect a prepared link to this remote description; answered by ``LinkConnected`` or ``LinkClosed``."""
+    """Connect a prepared link to this remote description; answered by ``LinkConnected`` or ``LinkClosed``.
+
+    With ``resume`` the link that it was prepared to resume goes on over the new path: the answer is ``LinkResumed``.
+    """
 
     link: LinkId
     remote: SessionDescription
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePath:
+    """Check all paths of a link at once: it has fallen silent, or our addresses have changed.
+
+    Whichever path answers carries on; the other side learns our new address by it.
+    """
+
+    link: LinkId
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +262,7 @@ Command = (
     | UseStunServers
     | PrepareLink
     | ConnectLink
+    | ProbePath
     | SendMessage
     | CloseLink
     | OpenStream

@@ -83,6 +83,18 @@ class LinkConnected:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkResumed:
+    """``link`` goes on over the path of the newer link ``by``, which is no more. Nothing was lost or doubled."""
+
+    link: LinkId
+    by: LinkId
+    local_kind: str = "host"
+    remote_kind: str = "host"
+    local_address: str = ""
+    remote_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkClosed:
     """That link is gone, or never came to be. ``reason`` is a counter's name: ``ice_failed``, ``closed_by_peer``, …"""
 
@@ -229,6 +241,7 @@ Event = (
     | PersistFailed
     | LinkPrepared
     | LinkConnected
+    | LinkResumed
     | LinkClosed
     | AddressesChanged
     | MessageReceived

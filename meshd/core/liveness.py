@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from meshd.core.commands import SendMessage
+from meshd.core.commands import ProbePath, SendMessage
 from meshd.core.context import Context
-from meshd.core.neighbors import Link, Neighbors
-from meshd.core.pulse import Pace, Step
+from meshd.core.neighbors import PROVED, Link, LinkState, Neighbors
+from meshd.core.pulse import Pace, PulseState, Step
 from meshd.ids import PeerId
 from meshd.wire.messages import Heartbeat, HeartbeatAnswer, encode_message
 
@@ -46,10 +46,20 @@ class Liveness:
             self._neighbors.send(link, Heartbeat(number))  # in order, so that it does not overtake our hello
             self._arm()
 
+    def on_addresses(self) -> None:
+        """This machine's addresses have changed: no path is what it was."""
+        pace = self._pace
+        for link in self._links():
+            self._ctx.do(ProbePath(link.id))
+            link.pulse.wake(self._ctx.now.mono, pace)
+        self.on_timer()
+
     def on_heard(self, link: Link) -> None:
         """Anything at all has come on it: the peer lives."""
         self._look_back()  # first: what waited while we were held up must not look like a slow path
         link.pulse.hear(self._ctx.now.mono)
+        if link.state is LinkState.SILENT:
+            self._neighbors.revive(link)
 
     def on_heartbeat(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
         """Answer, or measure."""
@@ -66,7 +76,9 @@ class Liveness:
             match link.pulse.look(now, pace):
                 case Step.ASK:
                     self._send(link, Heartbeat(link.pulse.number))
-                case Step.GIVE_UP:
+                    if link.pulse.state in (PulseState.PROBING, PulseState.SILENT):
+                        self._ctx.do(ProbePath(link.id))
+                case Step.GIVE_UP if link.state is LinkState.UP:
                     self._neighbors.give_up(link)
         self._arm()
 
@@ -100,7 +112,7 @@ class Liveness:
             self._ctx.timers.set(("heartbeat", b""), self._due)
 
     def _links(self) -> list[Link]:
-        return [link for peer in self._neighbors.peers() if (link := self._neighbors.current(peer)) is not None]
+        return [link for link in self._neighbors.links() if link.state in PROVED]
 
     def _send(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
         """Once, and past whatever waits: a heartbeat that comes late says nothing."""

@@ -3,17 +3,20 @@
 A link passes through: prepared, connected, and — once the other side's ``Hello`` has verified — *up*. Before that
 nothing is delivered from it and nothing but our own hello is sent on it. A peer has one current link; a new one that
 comes up takes its place (make before break).
+
+A link whose peer is not heard any more is *silent*: its peer is no neighbor now, but the association and its streams
+wait for a while. When something is heard on it, or it goes on over another path (``LinkResumed``), it is up again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from meshd import VERSION
 from meshd.core.commands import CloseLink, Priority, SendMessage
 from meshd.core.context import Context
-from meshd.core.events import LinkConnected
+from meshd.core.events import LinkConnected, LinkResumed
 from meshd.core.facts import LinkEnded, LinkProved, NeighborDown, NeighborUp
 from meshd.core.membership import Membership
 from meshd.core.pulse import Pulse
@@ -63,6 +66,10 @@ class LinkState(Enum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     UP = "up"
+    SILENT = "silent"
+
+
+PROVED = (LinkState.UP, LinkState.SILENT)  # the peer has shown who it is
 
 
 @dataclass(slots=True)
@@ -109,6 +116,16 @@ class Neighbors:
     def link(self, link: LinkId) -> Link | None:
         """That link, if it still is one of ours."""
         return self._links.get(link)
+
+    def silent(self, peer: PeerId) -> Link | None:
+        """The link to that peer that waits to be heard again."""
+        return next(
+            (link for link in self._links.values() if link.peer == peer and link.state is LinkState.SILENT), None
+        )
+
+    def proved(self, peer: PeerId) -> list[Link]:
+        """All links at whose other end that peer has proved itself: the current one, and one that is silent."""
+        return [link for link in (self._current.get(peer), self.silent(peer)) if link is not None]
 
     def links(self) -> list[Link]:
         """All links, in whatever state."""
@@ -178,10 +195,17 @@ class Neighbors:
                 self.close(link, "replaced")
                 return
         link.state, link.up_since, link.up_mono = LinkState.UP, self._ctx.now.unix, self._ctx.now.mono
+        silent = self.silent(link.peer)
         self._current.pop(link.peer, None)
         self._current[link.peer] = link
         if old is not None:
             self.close(old, "replaced")
+        if silent is not None:
+            self._drop(silent, "replaced")
+        self._ctx.count("links_opened")
+        self._say_up(link, replaced=old is not None)
+
+    def _say_up(self, link: Link, *, replaced: bool) -> None:
         connected = link.connected
         self._ctx.notify(
             "link_up",
@@ -189,10 +213,9 @@ class Neighbors:
             name=self._membership.name_of(link.peer) or "",
             link=link.id,
             kind=connected.local_kind if connected else "",
-            replaced=old is not None,
+            replaced=replaced,
         )
-        self._ctx.count("links_opened")
-        self._ctx.state(NeighborUp(link.peer, old is not None))
+        self._ctx.state(NeighborUp(link.peer, replaced))
 
     def on_closed(self, event_link: LinkId, reason: str) -> Link | None:
         """The links room says that it is gone."""
@@ -207,18 +230,57 @@ class Neighbors:
             self._ctx.after(ticket, SendMessage(link.id, encode_message(Goodbye(reason))))
         self._drop(link, reason, ticket)
 
-    def close_all(self, reason: str) -> None:
-        """End all that are up, politely."""
-        for link in list(self._current.values()):
-            self.close(link, reason)
+    def close_all(self, reason: str, ticket: Ticket | None = None) -> None:
+        """End all that are proved, politely."""
+        for link in self.links():
+            if link.state in PROVED:
+                self.close(link, reason, ticket)
 
     def dismiss(self, link: Link, reason: str) -> None:
         """The other side has said goodbye, or has started again."""
         self._drop(link, reason)
 
     def give_up(self, link: Link) -> None:
-        """The other side is silent."""
-        self._drop(link, "silent")
+        """The other side is silent: no neighbor for now, but the link may be heard again."""
+        link.state = LinkState.SILENT
+        self._ctx.timer("silence", link.id.to_bytes(8, "big"), self._ctx.config.mesh.silence_timeout)
+        self._down(link, "silent")
+
+    def on_silence_timeout(self, about: bytes) -> None:
+        """It has been silent for too long."""
+        link = self._links.get(LinkId(int.from_bytes(about, "big")))
+        if link is not None:
+            self._ctx.count("links_silent_closed")
+            self._drop(link, "silent")
+
+    def revive(self, link: Link) -> None:
+        """A silent link is heard again."""
+        self._ctx.cancel_timer("silence", link.id.to_bytes(8, "big"))
+        link.state = LinkState.UP
+        self._current[link.peer] = link
+        self._ctx.count("links_revived")
+        self._say_up(link, replaced=False)
+
+    def on_resumed(self, event: LinkResumed) -> None:
+        """A link goes on over another path, which had a number of its own until now."""
+        made = self._links.pop(event.by, None)
+        link = self._links.get(event.link)
+        if made is None or link is None or link.connected is None:
+            return
+        self._ctx.state(LinkEnded(made.id))
+        link.connected = replace(
+            link.connected,
+            local_kind=event.local_kind,
+            remote_kind=event.remote_kind,
+            local_address=event.local_address,
+            remote_address=event.remote_address,
+        )
+        link.pulse.hear(self._ctx.now.mono)
+        self._ctx.count("links_resumed")
+        if link.state is LinkState.SILENT:
+            self.revive(link)
+        else:
+            self._say_up(link, replaced=True)
 
     def fail(self, link: Link, reason: str) -> None:
         """End it because of what the other side did."""
@@ -233,7 +295,12 @@ class Neighbors:
 
     def _forget(self, link: Link, reason: str) -> None:
         self._ctx.cancel_timer("hello", link.id.to_bytes(8, "big"))
+        self._ctx.cancel_timer("silence", link.id.to_bytes(8, "big"))
         self._ctx.state(LinkEnded(link.id))
+        self._down(link, reason)
+
+    def _down(self, link: Link, reason: str) -> None:
+        """If it was the one to its peer, that is no neighbor any more."""
         if self._current.get(link.peer) is link:
             del self._current[link.peer]
             self._count_loss(reason)

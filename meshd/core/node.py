@@ -23,7 +23,7 @@ from meshd.core.introductions import Introductions
 from meshd.core.joining import Joining
 from meshd.core.liveness import Liveness
 from meshd.core.membership import Membership
-from meshd.core.neighbors import Neighbors
+from meshd.core.neighbors import PROVED, Neighbors
 from meshd.core.peering import Peering
 from meshd.core.pinging import Pinging
 from meshd.core.post import Post
@@ -141,10 +141,13 @@ class Node:
                     self.signaling.on_prepared(event)
             case ev.LinkConnected():
                 self.neighbors.on_connected(event)
+            case ev.LinkResumed():
+                self.neighbors.on_resumed(event)
             case ev.LinkClosed(link, reason):
                 self._on_link_closed(link, reason)
             case ev.AddressesChanged():
                 self.stun_servers.on_addresses(event)
+                self.liveness.on_addresses()
             case ev.StreamEnded():
                 self.streams.on_ended(event)
             case ev.SendBufferHigh(link) | ev.SendBufferLow(link):
@@ -297,8 +300,7 @@ class Node:
         self.peering.on_member_known(record.peer)
 
     def _forget_member(self, peer: PeerId) -> None:
-        link = self.neighbors.current(peer)
-        if link is not None:
+        for link in self.neighbors.proved(peer):
             self.neighbors.close(link, "departed")
         self.signaling.forget(peer)
         self.topology.forget(peer)
@@ -342,6 +344,7 @@ class Node:
     def _timer_table(self) -> dict[str, Callable[[bytes], None]]:
         return {
             "hello": self.neighbors.on_hello_timeout,
+            "silence": self.neighbors.on_silence_timeout,
             "heartbeat": lambda _: self.liveness.on_timer(),
             "record": lambda _: self.membership.on_timer(),
             "compare": lambda _: self.reconciliation.on_timer(),
@@ -388,9 +391,8 @@ class Node:
 
     def _sweep(self) -> None:
         self.replay.sweep()
-        for peer in self.neighbors.peers():
-            link = self.neighbors.current(peer)
-            if link is not None and not self.membership.is_member(peer):
+        for link in self.neighbors.links():
+            if link.state in PROVED and not self.membership.is_member(link.peer):
                 self.neighbors.close(link, "admission_expired")
         self.introductions.sweep()
         self.arrivals.sweep()

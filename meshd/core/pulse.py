@@ -4,7 +4,8 @@
 ``QUIET``   Nothing is owed to us. After ``Pace.interval`` of silence a heartbeat goes out: ``ASKED``.
 ``ASKED``   Its answer is due within the retransmission timeout (RFC 6298). Without one: ``PROBING``.
 ``PROBING``  Heartbeats go out quickly, so spaced that up to ``PROBES`` of them could still be answered in time. When
-            the silence has lasted ``patience``, the peer is given up.
+            the silence has lasted ``patience``, the peer is given up: ``SILENT``.
+``SILENT``  It is asked at leisure, for it may come back.
 ==========  ========================================================================================================
 
 Anything that is heard leads back to ``QUIET``, whoever it answers. Each heartbeat goes once and may be lost; each has
@@ -42,6 +43,7 @@ class PulseState(Enum):
     QUIET = "quiet"
     ASKED = "asked"
     PROBING = "probing"
+    SILENT = "silent"
 
 
 class Step(Enum):
@@ -103,6 +105,8 @@ class Pulse:
                 return self.asked + self.rto()
             case PulseState.PROBING:
                 return min(self.asked + self._probe_interval, self.heard + self.patience(pace))
+            case PulseState.SILENT:
+                return self.asked + self._wait(pace)
 
     def _wait(self, pace: Pace) -> float:
         return pace.interval * POLITE_FACTOR if self.polite else pace.interval
@@ -141,7 +145,8 @@ class Pulse:
             self.state = PulseState.PROBING
             time_left = self.heard + self.patience(pace) - self.rto() - now
             self._probe_interval = max(MIN_PROBE_INTERVAL, time_left / PROBES)
-        elif now - self.heard >= self.patience(pace):
+        elif self.state is PulseState.PROBING and now - self.heard >= self.patience(pace):
+            self.state = PulseState.SILENT
             return Step.GIVE_UP
         self.ask(now)
         return Step.ASK

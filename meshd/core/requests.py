@@ -124,9 +124,7 @@ class Requests:
         self._leaving = ticket
         for peer in node.neighbors.peers():
             node.neighbors.send_to(peer, Records((farewell.encoded,)), ticket=ticket)
-            link = node.neighbors.current(peer)
-            if link is not None:
-                node.neighbors.close(link, "leaving", ticket)
+        node.neighbors.close_all("leaving", ticket)
         node.introductions.forget_all(ticket)
         node.arrivals.forget_all()
         node.pushing.forget_all()

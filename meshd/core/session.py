@@ -48,4 +48,5 @@ class Session:
     pushed: bool = False
     pushes: int = 0
     returned: int = 0  # how often what we said came back undeliverable
+    resumes: LinkId | None = None  # the older link that is to go on over this one's path
     by_push: bool = False  # the offer came by push, so the answer goes that way first: the peer may have no other

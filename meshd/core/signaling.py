@@ -113,8 +113,9 @@ class Signaling:
         session: SessionId | None = None,
         ticket: Ticket | None = None,
         timeout: float = SESSION_TIMEOUT,
+        resumes: LinkId | None = None,
     ) -> Session | None:
-        """Begin a session: gather for a new link. None if there are too many."""
+        """Begin a session: gather for a new link, or for the new path of one. None if there are too many."""
         if len(self._sessions) >= MAX_SESSIONS or self._neighbors.total() >= self._ctx.config.links.max_links:
             self._ctx.count("sessions_limit")
             return None
@@ -125,10 +126,11 @@ class Signaling:
             purpose,
             offerer,
             ticket=ticket,
+            resumes=resumes,
         )
         self._sessions[made.id] = made
         self._neighbors.add(made.link, peer, made.id, mesh, ticket)
-        self._ctx.do(PrepareLink(made.link, offerer))
+        self._ctx.do(PrepareLink(made.link, offerer, resumes))
         self._ctx.timer("session", made.id, timeout)
         return made
 
@@ -137,12 +139,14 @@ class Signaling:
         if self.with_peer(peer) is not None:
             return False
         by_push = self._routing.next_hop(peer) is None
+        silent = self._neighbors.silent(peer)
         session = self.begin(
             peer,
             self._membership.mesh,
             Purpose.MEMBER,
             offerer=True,
             timeout=PUSH_SESSION_TIMEOUT if by_push else SESSION_TIMEOUT,
+            resumes=None if silent is None else silent.id,
         )
         if session is None:
             return False
@@ -190,9 +194,12 @@ class Signaling:
         """There is a link: the sessions with that peer have done their work."""
         current = self._neighbors.current(peer)
         for session in list(self._sessions.values()):
-            if session.peer == peer and self._forget(session) and (current is None or session.link != current.id):
-                self._neighbors.on_closed(session.link, "superseded")
-                self._ctx.do(CloseLink(session.link))
+            if session.peer != peer or not self._forget(session):
+                continue
+            made = self._neighbors.link(session.link)  # none: it has become the new path of another
+            if made is not None and made is not current:
+                self._neighbors.on_closed(made.id, "superseded")
+                self._ctx.do(CloseLink(made.id))
 
     # -- gathering ----------------------------------------------------------------------------------------------------
 
@@ -235,10 +242,15 @@ class Signaling:
         row = self._membership.row
         grant = self._channels.grant(session.peer, row.generation if row else 0)
         session.state = SessionState.HAVE_LOCAL_OFFER
-        self._say(session, Offer(session.description, self._ctx.instance, grant))
+        self._say(session, Offer(session.description, self._ctx.instance, grant, self._resumed(session)))
 
     def _answer(self, session: Session) -> None:
-        self._say(session, Answer(session.description, self._ctx.instance))
+        self._say(session, Answer(session.description, self._ctx.instance, self._resumed(session)))
+
+    def _resumed(self, session: Session) -> SessionId | None:
+        """How both sides call the link that is to go on, if it still is there."""
+        link = None if session.resumes is None else self._neighbors.link(session.resumes)
+        return None if link is None else link.session
 
     def _say(self, session: Session, message: Message) -> None:
         """Over others if there is a way, else by push, else later."""
@@ -312,10 +324,11 @@ class Signaling:
             if known.peer == peer and known.sent is not None and not known.offerer:
                 self._say(known, known.sent)  # our answer was lost
             return
-        current = self._neighbors.current(peer)
-        if current is not None and current.instance != offer.instance:
-            # The peer has started again, and knows nothing of the old link.
-            self._neighbors.dismiss(current, "peer_restarted")
+        known_links = self._neighbors.proved(peer)
+        for link in known_links:
+            if link.instance != offer.instance:
+                # The peer has started again, and knows nothing of the old link.
+                self._neighbors.dismiss(link, "peer_restarted")
         mine = self.with_peer(peer)
         if mine is not None:
             if mine.offerer and mine.state in (SessionState.HAVE_LOCAL_OFFER, SessionState.GATHERING):
@@ -327,9 +340,15 @@ class Signaling:
                 self._ctx.count("glare_lost")
             self.drop(mine)
         session = None
-        if current is not None or self._takes_more():
+        if known_links or self._takes_more():
             session = self.begin(
-                peer, self._membership.mesh, Purpose.MEMBER, offerer=False, session=session_id, ticket=ticket
+                peer,
+                self._membership.mesh,
+                Purpose.MEMBER,
+                offerer=False,
+                session=session_id,
+                ticket=ticket,
+                resumes=next((link.id for link in self._neighbors.proved(peer) if link.session == offer.resumes), None),
             )
         if session is None:
             self._post.send_in_session(peer, OfferDeclined("busy"), session_id, ticket)
@@ -356,6 +375,8 @@ class Signaling:
         if session is None or session.peer != letter.sender or session.state is not SessionState.HAVE_LOCAL_OFFER:
             self._ctx.count("answers_stale")
             return
+        if answer.resumes is None or answer.resumes != self._resumed(session):
+            session.resumes = None
         self.connect(session, decode(answer.description))
 
     def on_declined(self, peer: PeerId, session_id: SessionId, message: OfferDeclined) -> None:
@@ -389,4 +410,4 @@ class Signaling:
 
     def _connect(self, session: Session, remote: SessionDescription) -> None:
         session.state = SessionState.CONNECTING
-        self._ctx.do(ConnectLink(session.link, remote))
+        self._ctx.do(ConnectLink(session.link, remote, session.resumes is not None))

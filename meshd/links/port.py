@@ -17,6 +17,7 @@ from meshd.core.commands import (
     ConnectLink,
     OpenStream,
     PrepareLink,
+    ProbePath,
     SendMessage,
     UseStunServers,
 )
@@ -36,7 +37,9 @@ from meshd.wire.stun_responder import StunResponder
 # Policy
 CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
 
-LinkCommand = UseStunServers | PrepareLink | ConnectLink | SendMessage | CloseLink | OpenStream | CloseStream
+LinkCommand = (
+    UseStunServers | PrepareLink | ConnectLink | ProbePath | SendMessage | CloseLink | OpenStream | CloseStream
+)
 OnFault = Callable[[LinkId | None, BaseException], None]
 TakeDescriptor = Callable[[int], Lent | None]  # what is kept under that number, and no more afterwards
 
@@ -112,6 +115,8 @@ class LinkPort:
         link = self._links.get(command.link)
         if link is None:
             self.counters["command_late"] += 1
+        elif isinstance(command, ProbePath):
+            pass  # ICE's own checks of consent find out
         elif isinstance(command, SendMessage):
             link.send(command.data, command.priority)
         elif isinstance(command, ConnectLink):

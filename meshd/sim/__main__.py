@@ -9,7 +9,8 @@ import argparse
 import sys
 
 import meshd.sim.joining_scenarios
-import meshd.sim.trouble_scenarios  # noqa: F401  both enter their scenarios into the table
+import meshd.sim.roaming_scenarios
+import meshd.sim.trouble_scenarios  # noqa: F401  all enter their scenarios into the table
 from meshd.sim import liveness_study
 from meshd.sim.report import Report
 from meshd.sim.scenarios import SCENARIOS, run

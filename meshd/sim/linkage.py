@@ -39,16 +39,19 @@ class Linkage:
         self._side = {}
         for machine in self._network.machines:
             for end in machine.ends.values():
-                held, end.held = end.held, []
-                for data in held:
-                    self.transmit(machine, end.link, data)
+                self._retransmit(end)
+
+    def _retransmit(self, end: End) -> None:
+        held, end.held = end.held, []
+        for data in held:
+            self.transmit(self._network.machines[end.machine], end.link, data)
 
     def _severed(self, a: int, b: int) -> bool:
         return self._side.get(a, 0) != self._side.get(b, 0)
 
     # -- making -------------------------------------------------------------------------------------------------------
 
-    def prepare(self, machine: Machine, link: LinkId, offerer: bool) -> None:
+    def prepare(self, machine: Machine, link: LinkId, offerer: bool, resumes: LinkId | None = None) -> None:
         """See ``PrepareLink``."""
         network = self._network
         fingerprint = hashlib.sha256(b"%d %d" % (machine.index, machine.boot)).digest()
@@ -61,23 +64,29 @@ class Linkage:
             "actpass" if offerer else "active",
             (Candidate("host", host, 1024 + link % 60000),),
         )
-        end = End(machine.index, link, offerer, description, fingerprint)
+        end = End(machine.index, link, offerer, description, fingerprint, resumes=resumes)
         machine.ends[link] = end
         self._descriptions[ufrag] = end
         network.schedule(network.between(network.conditions.gather), machine, ev.LinkPrepared(link, description))
 
-    def connect(self, machine: Machine, link: LinkId, remote: SessionDescription) -> None:
+    def connect(self, machine: Machine, link: LinkId, remote: SessionDescription, resume: bool = False) -> None:
         """See ``ConnectLink``."""
         network = self._network
         end = machine.ends.get(link)
         if end is None:
             return
         end.remote = remote
+        if not resume:
+            end.resumes = None
         other = self._descriptions.get(remote.ufrag)
         if other is not None and other.open and self._can_connect(end, other):
             delay = network.between(network.conditions.connect)
             for side, across in ((end, other), (other, end)):
                 side.other = across
+                if side.resumes is not None:
+                    resumed = ev.LinkResumed(side.resumes, side.link)
+                    network.schedule(delay, network.machines[side.machine], resumed)
+                    continue
                 event = ev.LinkConnected(
                     side.link,
                     side.fingerprint,
@@ -102,8 +111,21 @@ class Linkage:
             end.open = False
             del machine.ends[event.link]
             return ev.LinkClosed(event.link, event.reason)
+        if isinstance(event, ev.LinkResumed):
+            return self._resumed(machine, event)
         about_link = isinstance(event, ev.MessageReceived | ev.LinkPrepared | ev.LinkConnected)
         return None if about_link and event.link not in machine.ends else event  # type: ignore[union-attr]
+
+    def _resumed(self, machine: Machine, event: ev.LinkResumed) -> ev.Event | None:
+        made, end = machine.ends.pop(event.by, None), machine.ends.get(event.link)
+        if made is None:
+            return None
+        made.open = False
+        if end is None:
+            return ev.LinkClosed(event.by, "nothing_to_resume")
+        end.path_lost = False
+        self._retransmit(end)
+        return event
 
     # -- carrying -----------------------------------------------------------------------------------------------------
 
@@ -113,7 +135,7 @@ class Linkage:
         end = machine.ends.get(link)
         if end is None or end.other is None or not end.other.open:
             return
-        if self._side and self._severed(end.machine, end.other.machine):
+        if end.path_lost or end.other.path_lost or (self._side and self._severed(end.machine, end.other.machine)):
             if reliable:
                 end.held.append(data)
             return
@@ -167,6 +189,13 @@ class Linkage:
             if side is not None and side.open:
                 target = self._network.machines[side.machine]
                 self._network.schedule(0.0, target, HangUp(side.link, "connection_lost"))
+
+    def lose_path(self, machine: Machine, link: LinkId) -> None:
+        """A NAT on the way has forgotten a link: nothing passes either way, and nobody is told."""
+        end = machine.ends[link]
+        end.path_lost = True
+        if end.other is not None:
+            end.other.path_lost = True
 
     def hang_up(self, machine: Machine) -> None:
         """The daemon ends in good order: all its links are closed, not just silent."""

@@ -32,7 +32,9 @@ class End:
     other: End | None = None
     free_at: float = 0.0  # messages on a link stay in order
     open: bool = True
-    held: list[bytes] = field(default_factory=list)  # sent while the network was cut: retransmitted when it heals
+    path_lost: bool = False  # its NAT has forgotten it: nothing passes until it goes on over another path
+    resumes: LinkId | None = None  # made to be the new path of that one
+    held: list[bytes] = field(default_factory=list)  # sent while nothing passed: retransmitted when something does
 
 
 @dataclass(slots=True)

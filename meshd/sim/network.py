@@ -220,10 +220,10 @@ class Network:
                 machine.writes.append((ticket, changes))
                 machine.disk_free_at = max(machine.disk_free_at, self.now) + self.between(self.conditions.disk)
                 self._push(machine.disk_free_at, machine, WriteEnded(ticket))
-            case cm.PrepareLink(link, offerer):
-                self.links.prepare(machine, link, offerer)
-            case cm.ConnectLink(link, remote):
-                self.links.connect(machine, link, remote)
+            case cm.PrepareLink(link, offerer, resumes):
+                self.links.prepare(machine, link, offerer, resumes)
+            case cm.ConnectLink(link, remote, resume):
+                self.links.connect(machine, link, remote, resume)
             case cm.CloseLink(link):
                 self.links.close(machine, link)
             case cm.OpenStream(link, stream):

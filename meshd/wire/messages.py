@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from meshd.errors import MalformedMessage
-from meshd.ids import INSTANCE_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE
+from meshd.ids import INSTANCE_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE, SESSION_ID_SIZE, SessionId
 from meshd.wire.codec import Blob, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
 from meshd.wire.joining import AnswerGiven as AnswerGiven
 from meshd.wire.joining import AnswerWanted as AnswerWanted
@@ -183,21 +183,31 @@ class StreamRefused:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Let us have a link. The envelope's session names the attempt. ``grant`` lets the answer come by push."""
+    """Let us have a link. The envelope's session names the attempt. ``grant`` lets the answer come by push.
+
+    ``resumes`` names the session of an older link between the two: it is to go on over the new path.
+    """
 
     description: bytes
     instance: bytes
     grant: Grant | None
-    WIRE: ClassVar[Layout] = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE), Maybe(Nested(Grant)))
+    resumes: SessionId | None = None
+    WIRE: ClassVar[Layout] = (
+        Blob(1, MAX_DESCRIPTION_SIZE),
+        fixed(INSTANCE_SIZE),
+        Maybe(Nested(Grant)),
+        Maybe(fixed(SESSION_ID_SIZE)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to the offer of the same session."""
+    """The answer to the offer of the same session. Without the offer's ``resumes`` the link will be a new one."""
 
     description: bytes
     instance: bytes
-    WIRE: ClassVar[Layout] = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE))
+    resumes: SessionId | None = None
+    WIRE: ClassVar[Layout] = (Blob(1, MAX_DESCRIPTION_SIZE), fixed(INSTANCE_SIZE), Maybe(fixed(SESSION_ID_SIZE)))
 
 
 @dataclass(frozen=True, slots=True)

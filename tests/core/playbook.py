@@ -319,7 +319,7 @@ class Stage:
                     then(ev.PersistFailed(command.ticket, "No space left on device"))
                 else:
                     player.held.append(command)
-            case cm.PrepareLink(link, _):
+            case cm.PrepareLink(link):
                 end = End(player, link, self.description(player))
                 player.ends[link] = end
                 self.ends[end.description.ufrag, end.description.pwd] = end
