@@ -14,7 +14,9 @@ from meshd.transport.chunks import (
     COMMON_SIZE,
     COOKIE_ACK,
     COOKIE_ECHO,
+    DATA,
     ERROR,
+    I_DATA,
     INIT,
     INIT_ACK,
     PORTS_AND_TAG,
@@ -136,7 +138,7 @@ class Association:
             return 0
         if kind == COOKIE_ECHO:
             self._ready += setup.on_cookie_echo(body, now)
-        elif kind == COOKIE_ACK:
+        elif kind in (COOKIE_ACK, DATA, I_DATA):
             setup.on_cookie_ack()
         elif kind == ABORT:
             self._close(Closed("aborted_by_peer", "during the handshake"))
@@ -145,12 +147,14 @@ class Association:
             self._ready += setup.on_stale_cookie(now)
         if setup.stage is Stage.DONE and self._session is None:
             self._establish(now)
-        return COMMON_SIZE + ((length + 3) & ~3)
+        return COMMON_SIZE if kind in (DATA, I_DATA) else COMMON_SIZE + ((length + 3) & ~3)
 
     def _establish(self, now: float) -> None:
         peer = self._setup.peer
         assert peer is not None
         session = self._session = Session(self._config, self._queue, peer, self._initial_tsn, self._events, now)
+        if self._setup.rtt is not None:
+            session.sender.recovery.round_trip.sample(self._setup.rtt, now)
         self._header = PORTS_AND_TAG.pack(self._config.port, self._config.port, peer.tag)
         if peer.zero_checksum and self._config.offer_zero_checksum:
             self._zero_header = self._header + b"\0\0\0\0"

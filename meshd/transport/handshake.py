@@ -120,7 +120,7 @@ class Handshake:
         return hmac.digest(self._cookie_key, bound, "sha256")[:COOKIE_MAC_SIZE]
 
     def decode_cookie(self, cookie: bytes, now: float) -> tuple[PeerParameters, float]:
-        """The peer a cookie of ours stands for, and by how many seconds it is stale (0 if it is not).
+        """The peer a cookie of ours stands for, and how many seconds ago it was made.
 
         Raises MalformedMessage if it is not ours.
         """
@@ -140,7 +140,7 @@ class Handshake:
             zero_checksum=bool(flags & 8),
             padding=bool(flags & 16),
         )
-        return peer, max(now - made - COOKIE_LIFETIME, 0.0)
+        return peer, now - made
 
 
 def decode_init(body: bytes) -> PeerParameters:

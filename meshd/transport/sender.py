@@ -110,6 +110,10 @@ class Sender:
         window = controller.window
         in_flight = self.in_flight
         while True:
+            if not queue.size and not lost:
+                if in_flight < window and budget > 0:
+                    controller.on_app_limited(in_flight)
+                break
             if (in_flight >= window or budget <= 0) and not self._probes_due:
                 self._blocked_by_pacer = in_flight < window
                 break
@@ -130,6 +134,8 @@ class Sender:
                         space -= chunk.size
             if not chunks:
                 if not prefix or not lost:
+                    if in_flight < window:
+                        controller.on_app_limited(in_flight)  # it is the peer's buffer that has no room
                     break
                 bodies.append(prefix)  # the lost chunk needs a packet of its own
                 prefix = b""

@@ -21,7 +21,7 @@ from meshd.transport.chunks import (
     encode_parameter,
 )
 from meshd.transport.config import AssociationConfig
-from meshd.transport.handshake import Handshake, PeerParameters, decode_init
+from meshd.transport.handshake import COOKIE_LIFETIME, Handshake, PeerParameters, decode_init
 
 # Policy
 FIRST_TIMEOUT = 0.5  # seconds until INIT or COOKIE ECHO goes again, doubling; section 16 says 1, for a path unheard of
@@ -41,14 +41,28 @@ class Stage(Enum):
 class Setup:
     """Answers each handshake chunk with packets to send; ``peer`` stands when ``stage`` is DONE."""
 
-    __slots__ = ("_config", "_deadline", "_handshake", "_packet", "_started", "_timeout", "peer", "stage")
+    __slots__ = (
+        "_config",
+        "_deadline",
+        "_handshake",
+        "_packet",
+        "_sent",
+        "_started",
+        "_timeout",
+        "peer",
+        "rtt",
+        "stage",
+    )
 
     def __init__(self, config: AssociationConfig, tag: int, initial_tsn: int, cookie_key: bytes) -> None:
         self._config = config
         self._handshake = Handshake(config, tag, initial_tsn, cookie_key)
         self.stage = Stage.LISTENING
         self.peer: PeerParameters | None = None
+        self.rtt: float | None = None
+        """Seconds from INIT to INIT ACK, or from INIT ACK to COOKIE ECHO: a first idea of the round trip."""
         self._packet = b""
+        self._sent: float | None = None
         self._timeout = FIRST_TIMEOUT
         self._started = 0.0
         self._deadline: float | None = None
@@ -58,6 +72,7 @@ class Setup:
 
     def _send_and_repeat(self, packet: bytes, now: float) -> list[bytes]:
         self._packet = packet
+        self._sent = now
         self._timeout = FIRST_TIMEOUT
         self._deadline = now + FIRST_TIMEOUT
         return [packet]
@@ -87,6 +102,8 @@ class Setup:
         peer = decode_init(body)
         if not peer.cookie:
             raise MalformedMessage("an INIT ACK without a cookie")
+        if self._sent is not None:
+            self.rtt = now - self._sent
         self.peer = peer
         self.stage = Stage.COOKIE_ECHOED
         return self._send_and_repeat(self._send(peer.tag, encode_chunk(COOKIE_ECHO, peer.cookie)), now)
@@ -94,24 +111,26 @@ class Setup:
     def on_cookie_echo(self, body: bytes, now: float) -> list[bytes]:
         """Sections 5.1.5 and 5.2.4."""
         try:
-            peer, staleness = self._handshake.decode_cookie(body, now)
+            peer, age = self._handshake.decode_cookie(body, now)
         except MalformedMessage:
             return []  # section 5.1.5 step 2: silently discarded
         if self.stage is Stage.DONE and self.peer is not None:
             if peer.tag != self.peer.tag:
                 return []  # from before the peer's INIT that we know: section 5.2.4 case C
             return [self._send(peer.tag, encode_chunk(COOKIE_ACK))]  # case D: our COOKIE ACK was lost
-        if staleness:
+        if age > COOKIE_LIFETIME:
             # Not to be forgiven for the same tags either: before DONE they prove nothing.
-            cause = encode_parameter(CAUSE_STALE_COOKIE, TSN.pack(min(int(staleness * 1e6), 0xFFFFFFFF)))
+            staleness = int((age - COOKIE_LIFETIME) * 1e6)
+            cause = encode_parameter(CAUSE_STALE_COOKIE, TSN.pack(min(staleness, 0xFFFFFFFF)))
             return [self._send(peer.tag, encode_chunk(ERROR, cause))]
+        self.rtt = age
         self.peer = peer  # cases B and D, and the plain one
         self.stage = Stage.DONE
         self._deadline = None
         return [self._send(peer.tag, encode_chunk(COOKIE_ACK))]
 
     def on_cookie_ack(self) -> None:
-        """Section 5.1 E."""
+        """Section 5.1 E; data says the same, when it has overtaken the COOKIE ACK: who sends any has our cookie."""
         if self.stage is Stage.COOKIE_ECHOED:
             self.stage = Stage.DONE
             self._deadline = None
@@ -136,6 +155,7 @@ class Setup:
         """T1-init and T1-cookie (sections 5.1.6 and 16)."""
         if self._deadline is None or now < self._deadline:
             return []
+        self._sent = None  # Karn's rule: nobody will know which one was answered
         self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
         self._deadline = min(now + self._timeout, max(self._started + self._config.handshake_timeout, now))
         return [self._packet]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_sack_is_read_as_it_was_written(gaps, duplicates) -> None:
     assert (cumulative, window, again) == (77, 88, duplicates)
     named = {n for first, last in ranges for n in range(first, last + 1)}
     assert {n for first, last in got for n in range(first, last + 1)} == named
-    assert all(a[1] + 1 < b[0] for a, b in zip(got, got[1:], strict=False))
+    assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(got))
 
 
 @given(base=st.integers(600, 2000), more=st.integers(0, 16_000), mtu=st.integers(500, 17_000))
@@ -91,7 +92,7 @@ def test_the_search_for_the_packet_size_ends_and_never_overshoots(base: int, mor
     assert search.size >= min(mtu, base + more) - 40 or search.size == base & ~3
 
 
-# -- any packets at all --------------------------------------------------------------------------------------------------
+# -- any packets at all ------------------------------------------------------------------------------------------------
 
 near = st.one_of(st.integers(990, 1040), st.integers(0, 0xFFFFFFFF), st.just(0xFFFFFFEF), st.just(0xFFFFFFF5))
 flags = st.integers(0, 15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -63,10 +64,8 @@ class Bridge:
             self.woken.clear()
             if self.inbox:
                 continue
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.woken.wait(), wait)
-            except TimeoutError:
-                pass
 
     def messages(self) -> list[tuple[int, int, bytes]]:
         return [(e.stream, e.ppid, e.data) for e in self.events if isinstance(e, Message)]
@@ -74,7 +73,7 @@ class Bridge:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (what aiortc holds has no event)
             await asyncio.sleep(0.002)
 
 
