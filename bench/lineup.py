@@ -33,6 +33,7 @@ def _node(package: str, title: str) -> Contestant:
 
 
 MESHD = _python("meshd_links", title="meshd links")
+ENGINE = _python("bare_transport", "bbr", title="meshd.transport alone, no encryption")
 MANY = _python("many_links", title="meshd links")
 CUBIC = _python("kernel_tcp", "cubic", title="kernel TCP cubic")
 AIORTC = _python("aiortc_channel", "asyncio", title="aiortc on asyncio")

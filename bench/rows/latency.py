@@ -30,20 +30,23 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
 
-def _round_trips(contestant: Contestant, extent: Extent, *, loaded: bool) -> list[float]:
+def _round_trips(contestant: Contestant, extent: Extent, *, loaded: bool) -> tuple[list[float], float]:
+    """Seconds of each, and CPU seconds of both ends for one."""
     with host() as here, Pair(contestant, here, local="a") as pair:
         if not loaded:
-            return pair.round_trips(extent.pings, timeout=PING_TIMEOUT)
+            before = sum(pair.cpu().values())
+            trips = pair.round_trips(extent.pings, timeout=PING_TIMEOUT)
+            return trips, (sum(pair.cpu().values()) - before) / extent.pings
         started = pair.begin()
         trips = pair.round_trips(extent.pings // 4, LOADED_INTERVAL, PING_TIMEOUT)
         pair.finish(started, 0.0)
-        return trips
+        return trips, 0.0
 
 
 def _figures(title: str, extent: Extent, *, loaded: bool, aim: float, share: float) -> Iterator[Figure]:
     yield Figure(title, "")
     contestants = [lineup.MESHD, fastest_native(extent), lineup.AIORTC_UVLOOP]
-    rounds: dict[str, list[list[float]]] = {contestant.name: [] for contestant in contestants}
+    rounds: dict[str, list[tuple[list[float], float]]] = {contestant.name: [] for contestant in contestants}
     trouble = {contestant.name: contestant.missing for contestant in contestants}
     for _ in range(extent.rounds):
         for contestant in contestants:
@@ -58,13 +61,14 @@ def _figures(title: str, extent: Extent, *, loaded: bool, aim: float, share: flo
         if not done:
             yield Figure(f"  {contestant.name}", trouble[contestant.name])
             continue
-        middle = median(quantile(trips, 0.5) for trips in done)
-        late = median(quantile(trips, 0.99) for trips in done)
+        middle = median(quantile(trips, 0.5) for trips, _ in done)
+        late = median(quantile(trips, 0.99) for trips, _ in done)
+        cpu = median(spent for _, spent in done)
         judged = middle if share == 0.5 else late
         ours = contestant is lineup.MESHD
         yield Figure(
             f"  {contestant.name}",
-            f"p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms",
+            f"p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms" + (f"; CPU {cpu * 1e3:.2f} ms" if cpu else ""),
             f"p{share * 100:.0f} <= {aim * 1e3:g} ms" if ours else "",
             met=judged <= aim if ours else None,
         )

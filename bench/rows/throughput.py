@@ -89,7 +89,7 @@ def loopback(extent: Extent) -> Iterator[Figure]:
     """16 KiB messages between two processes on this machine."""
     natives = lineup.libdatachannels()
     contestants = (
-        lineup.MESHD, *natives, lineup.AIORTC_UVLOOP, lineup.AIORTC, lineup.libwebrtc(), lineup.CUBIC
+        lineup.MESHD, *natives, lineup.AIORTC_UVLOOP, lineup.AIORTC, lineup.libwebrtc(), lineup.CUBIC, lineup.ENGINE
     )  # fmt: skip
     ours, *others = in_turns(contestants, extent.seconds * LOOPBACK_SHARE, range(extent.rounds))
     best = max(others[: len(natives)], key=lambda outcome: outcome.rate)
