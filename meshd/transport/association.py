@@ -234,14 +234,11 @@ class Association:
         packets, self._ready = self._ready, []
         session = self._session
         if session is not None and not self._is_closed:
-            bodies = session.transmit(now)
-            if bodies:
-                header = self._zero_header
-                if header:
-                    packets += [header + body for body in bodies]
-                else:
-                    header = self._header
-                    packets += [header + checksum_of(header, body) + body for body in bodies]
+            if self._zero_header:
+                packets += session.transmit(now, self._zero_header)
+            else:
+                header = self._header
+                packets += [header + checksum_of(header, body) + body for body in session.transmit(now, b"")]
             if self._is_above_low_water and self._queue.size < self._config.low_water_size:
                 self._is_above_low_water = False
                 self._events.append(Writable())

@@ -18,14 +18,16 @@ IN_FLIGHT, LOST, ACKNOWLEDGED, ABANDONED = range(4)
 
 
 class SentChunk:
-    """One DATA or I-DATA chunk as it went out, header and padding included."""
+    """One DATA or I-DATA chunk. It borrows its payload from the message: bytes are copied once, into the packet."""
 
-    __slots__ = ("data", "former", "message", "number", "packet", "sends", "sent", "size", "state", "tsn")
+    __slots__ = ("former", "head", "message", "number", "packet", "payload", "sends", "sent", "size", "state", "tsn")
 
-    def __init__(self, tsn: int, data: bytes, message: Outgoing | None) -> None:
+    def __init__(self, tsn: int, head: bytes, payload: memoryview, message: Outgoing | None) -> None:
         self.tsn = tsn
-        self.data = data
-        self.size = len(data)
+        self.head = head
+        self.payload = payload
+        self.size = len(head) + (len(payload) + 3 & ~3)
+        """Bytes in a packet, header and padding included."""
         self.message = message
         """Only of messages that may be given up: what is reliable needs no way back from the chunk to it."""
         self.state = IN_FLIGHT

@@ -145,9 +145,7 @@ class SendQueue:
             header = DATA_HEADER.pack(
                 DATA, flags, taken + DATA_SIZE, tsn & 0xFFFFFFFF, message.stream, message.number, message.ppid
             )
-        data = header + message.data[offset:end]
-        if taken & 3:
-            data += b"\0" * (-taken & 3)
+        payload = message.data if taken == size else message.data[offset:end]
         message.offset = end
         self.size -= taken
         self.sizes[message.priority] -= taken
@@ -155,7 +153,7 @@ class SendQueue:
             self._remove(message)
         elif interleaving and len(turns) > 1 and turns[0][0] is message:
             turns.rotate(-1)
-        return SentChunk(tsn, data, None if message.max_retransmits is None else message)
+        return SentChunk(tsn, header, payload, None if message.max_retransmits is None else message)
 
     def _begin(self, message: Outgoing) -> None:
         """Give the message its number. A message of one chunk pays for the entry in ``_current`` too; it is cheap."""

@@ -15,6 +15,8 @@ from meshd.transport.send_queue import Outgoing, SendQueue
 
 # Specification
 HALF = 1 << 31  # serial number arithmetic, RFC 9260 section 1.6
+PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")  # section 3.2, by what the size leaves modulo four
+EMPTY = memoryview(b"")
 
 # Policy
 MIN_SPACE = 24  # bytes left in a packet that can hold another small message
@@ -89,8 +91,8 @@ class Sender:
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
-    def transmit(self, now: float, prefix: bytes) -> list[bytes]:
-        """Bodies of packets (all but the common header) that may leave; ``prefix`` goes first, in the first of them."""
+    def transmit(self, now: float, prefix: bytes, header: bytes) -> list[bytes]:
+        """Packets that may leave, each behind ``header``; the control chunks in ``prefix`` go into the first."""
         self._blocked_by_pacer = False
         if self._forward_due:
             prefix += self._forward_tsn(now)
@@ -100,8 +102,8 @@ class Sender:
         if not queue.size and not lost:
             if self.in_flight < controller.window:
                 controller.on_app_limited(self.in_flight)
-            return [prefix] if prefix else []
-        bodies: list[bytes] = []
+            return [header + prefix] if prefix else []
+        packets: list[bytes] = []
         outstanding = self.outstanding
         on_sent = self.recovery.on_sent
         capacity = self._capacity
@@ -137,7 +139,7 @@ class Sender:
                     if in_flight < window:
                         controller.on_app_limited(in_flight)  # it is the peer's buffer that has no room
                     break
-                bodies.append(prefix)  # the lost chunk needs a packet of its own
+                packets.append(header + prefix)  # the lost chunk needs a packet of its own
                 prefix = b""
                 continue
             self._probes_due = 0
@@ -147,8 +149,7 @@ class Sender:
                 size = sum(chunk.size for chunk in chunks)
             if queue.size and in_flight + size >= window:
                 # We are about to stand still: the peer is asked not to wait for more (RFC 7053).
-                last = chunks[-1]
-                last.data = last.data[:1] + bytes((last.data[1] | IMMEDIATE,)) + last.data[2:]
+                _ask_for_acknowledgement(chunks[-1])
             self._number += 1
             number = self._number
             first.packet = controller.on_sent(now, size, in_flight)
@@ -159,10 +160,13 @@ class Sender:
                 on_sent(chunk, now)
             in_flight += size
             budget -= size
-            if len(chunks) == 1:
-                bodies.append(prefix + first.data if prefix else first.data)
+            if len(chunks) == 1 and not len(first.payload) & 3:
+                packets.append(b"".join((header, prefix, first.head, first.payload)))
             else:
-                bodies.append(prefix + b"".join([chunk.data for chunk in chunks]))
+                parts: list[bytes | memoryview] = [header, prefix]
+                for chunk in chunks:
+                    parts += (chunk.head, chunk.payload, PADDING[len(chunk.payload) & 3])
+                packets.append(b"".join(parts))
             prefix = b""
             self.data_packets += 1
         self._probes_due = 0
@@ -172,8 +176,8 @@ class Sender:
         if in_flight < window and not self._blocked_by_pacer:
             controller.on_app_limited(in_flight)  # also where it is the peer's window that is shut
         if prefix:
-            bodies.append(prefix)
-        return bodies
+            packets.append(header + prefix)
+        return packets
 
     def _take_lost(self, chunks: list[SentChunk], space: int, may_exceed: bool, in_flight: int) -> int:
         """Move lost chunks into a packet; answer the space left."""
@@ -294,7 +298,7 @@ class Sender:
         if self.queue.abandon(message):
             # What was called lost may have arrived, and then no FORWARD-TSN would ever name this message. A TSN that
             # is never sent makes sure of one; it stands for the fragments that are not sent either.
-            placeholder = SentChunk(self.outstanding.next_tsn, b"", message)
+            placeholder = SentChunk(self.outstanding.next_tsn, b"", EMPTY, message)
             placeholder.state = ABANDONED
             self.outstanding.add(placeholder)
 
@@ -307,7 +311,6 @@ class Sender:
 
     def _give_up(self, chunk: SentChunk) -> None:
         chunk.state = ABANDONED
-        chunk.data = b""
         self.outstanding.size -= chunk.size
         self._forward_due = True
 
@@ -388,8 +391,14 @@ class Sender:
             self.in_flight -= chunk.size
             chunk.former, chunk.packet = chunk.packet, None
             chunk.state = LOST
-            chunk.data = chunk.data[:1] + bytes((chunk.data[1] | IMMEDIATE,)) + chunk.data[2:]
+            _ask_for_acknowledgement(chunk)
             self._lost.append(chunk)
+
+
+def _ask_for_acknowledgement(chunk: SentChunk) -> None:
+    """Set the I bit (RFC 7053)."""
+    head = chunk.head
+    chunk.head = head[:1] + bytes((head[1] | IMMEDIATE,)) + head[2:]
 
 
 def _time_sent(packet: Packet) -> float:

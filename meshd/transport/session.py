@@ -267,21 +267,21 @@ class Session:
             self._control.append(chunk)
             self._control_size += len(chunk)
 
-    def transmit(self, now: float) -> list[bytes]:
-        """Bodies of the packets that may leave now."""
+    def transmit(self, now: float, header: bytes) -> list[bytes]:
+        """The packets that may leave now, each behind ``header``."""
         sender = self.sender
         prefix = self.receiver.take_sack(now, sender.can_send)
-        bodies: list[bytes] = []
         self._queue_rare(now)
+        full: list[bytes] = []
         if self._control:
-            prefix = self._bundle(bodies, prefix)
-        bodies += sender.transmit(now, prefix)
+            full, prefix = self._bundle(prefix)
+        packets = sender.transmit(now, prefix, header)
         due = self.path_mtu.next_deadline
         if due is not None and now >= due:
-            probe = self.path_mtu.take_probe(now, sender.recovery.round_trip.rto)
-            if probe:
-                bodies.append(probe)
-        return bodies
+            full.append(self.path_mtu.take_probe(now, sender.recovery.round_trip.rto))
+        if full:
+            packets += [header + body for body in full if body]
+        return packets
 
     def _queue_rare(self, now: float) -> None:
         resets = self.resets
@@ -299,8 +299,9 @@ class Session:
             if chunk:
                 self._say(chunk)
 
-    def _bundle(self, bodies: list[bytes], prefix: bytes) -> bytes:
-        """Put control chunks behind the SACK; what fills a packet goes to ``bodies``, the rest is answered."""
+    def _bundle(self, prefix: bytes) -> tuple[list[bytes], bytes]:
+        """Put control chunks behind the SACK: full bodies of packets, and the rest."""
+        bodies: list[bytes] = []
         capacity = self.path_mtu.size - COMMON_SIZE
         for chunk in self._control:
             if prefix and len(prefix) + len(chunk) > capacity:
@@ -309,7 +310,7 @@ class Session:
             prefix += chunk
         self._control = []
         self._control_size = 0
-        return prefix
+        return bodies, prefix
 
     def goodbye(self) -> bytes:
         """What is still to be said after ``ending`` was set: SHUTDOWN COMPLETE."""

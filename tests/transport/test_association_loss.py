@@ -159,7 +159,7 @@ def test_a_sack_costs_what_it_newly_names(monkeypatch: pytest.MonkeyPatch) -> No
 
     outstanding.chunks = Counting()
     for tsn in range(10_000):
-        outstanding.add(SentChunk(tsn, bytes(16), None))
+        outstanding.add(SentChunk(tsn, bytes(16), memoryview(b"x"), None))
     for end in range(10, 10_000, 2):  # one is missing and the rest comes in, two by two
         for chunk in outstanding.acknowledge(4, [(6, end)]):
             chunk.state = ACKNOWLEDGED
