@@ -208,7 +208,7 @@ class Daemon:
     def _counters(self) -> dict[str, int]:
         ports = {
             "driver": self._driver.counters,
-            "links": self._links.counters if self._links else {},
+            "links": self._links.counters if self._links is not None else {},
             "push": self._sender.counters,
             "user_agent": self._agents.counters,
             "port_mapping": self._mapper.counters,

@@ -7,14 +7,14 @@ from meshd.portmap.values import METHODS, TITLES
 
 _REASONS = {
     "not_authorized": "it is forbidden there",
-    "no_external_address": "it has no address outside",
-    "network_failure": "it has no address outside",
     "no_resources": "it has no room for more",
     "quota_exceeded": "it has no room for more from this machine",
     "port_taken": "the port is taken",
     "no_service": "it maps no ports",
     "malformed": "its answer makes no sense",
 }
+
+_HOMELESS = ("no_external_address", "network_failure", "cannot_provide_external")  # by any protocol: others say less
 
 
 def describe(report: RouterReport) -> str:
@@ -42,6 +42,11 @@ def describe(report: RouterReport) -> str:
     if not report.is_settled:
         return f"{router} is still being asked."
     refused = [method for method in METHODS if report.answers.get(method, "silent") not in ("silent", "yes")]
+    if any(report.answers[method] in _HOMELESS for method in refused):
+        return (
+            f"{router} speaks {TITLES[refused[0]]}, but has no public address itself: it is disconnected, or there is "
+            "a second router (double NAT) or the provider's NAT (CGNAT) between it and the internet."
+        )
     if refused:
         why = report.answers[refused[0]]
         reason = _REASONS.get(why, why.replace("_", " "))

@@ -39,6 +39,12 @@ _INWARD = "iifname wan meta nfproto ipv4 udp dport 1024-65535"
 NATS: dict[str, tuple[str, str, str, str]] = {
     "none": ("accept;", "", "", ""),
     "endpoint_independent": (f"{_INWARD} accept;", _DROP, f"{_INWARD} dnat ip to {HOST};", _MASQUERADE),
+    "hairpinning": (
+        f"{_INWARD} accept;",
+        _DROP,
+        f"{_INWARD} dnat ip to {HOST}; iifname lan ip daddr {ROUTER} udp dport 1024-65535 dnat ip to {HOST};",
+        f"{_MASQUERADE} oifname lan ip saddr {HOST} ip daddr {HOST} masquerade;",
+    ),
     "address_restricted": (
         "ct status dnat accept;",
         _DROP,

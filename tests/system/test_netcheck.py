@@ -78,6 +78,7 @@ EI, AD, APD = "endpoint_independent", "address_dependent", "address_and_port_dep
     ("nat", "udp", "mapping", "filtering", "verdict"),
     [
         ("endpoint_independent", "open", EI, EI, "direct"),
+        ("hairpinning", "open", EI, EI, "direct"),
         ("address_restricted", "open", EI, AD, "direct"),
         ("port_restricted", "open", EI, APD, "direct"),
         ("symmetric", "open", APD, APD, "through_others"),
@@ -94,6 +95,7 @@ def test_each_kind_of_nat_is_told_by_its_name(
     assert (ipv4["udp"], ipv4["mapping"], ipv4["filtering"]) == (udp, mapping, filtering)
     assert found["verdict"] == verdict
     assert ipv4["local"] == HOST
+    assert ipv4["hairpin"] == {"none": None, "no_udp": None, "hairpinning": True}.get(nat, False)
     (server,) = found["servers"]
     if udp == "open":
         assert ipv4["external"].startswith(f"{HOST if nat == 'none' else ROUTER}:")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from home import HOST_V6, ROUTER, Home, MappingServer, run
+from home import HOST_V6, LAN_ROUTER, ROUTER, Home, MappingServer, run
+from hosts import HostedDaemon
 
 from demo.processes import Process, wait_for
 
@@ -148,3 +149,22 @@ def test_a_restarted_router_is_asked_again_as_soon_as_it_says_so(
         return "after the restart" in lodger.said("received")
 
     wait_for(came_in, "the hole is there again", interval=0.2)
+
+
+def test_behind_a_second_router_nothing_is_advertised_and_it_is_said(
+    home: Home, server: MappingServer, tmp_path: Path
+) -> None:
+    for change in ("del", f"{ROUTER}/24"), ("add", "10.20.30.40/24"):
+        run("ip", "-n", home.router, "addr", change[0], change[1], "dev", "wan")
+    server.start()
+    daemon = HostedDaemon(tmp_path, "m", "[push]\nservices = []\n")
+    daemon.namespace = home.host
+    try:
+        daemon.start()
+        routers = daemon.call("net.check")["port_mapping"]
+        (ours,) = [router for router in routers if router["gateway"] == LAN_ROUTER]
+        assert ours["external"] is None
+        assert "double NAT" in ours["says"]
+        daemon.stop()
+    finally:
+        daemon.kill()
