@@ -22,6 +22,8 @@ from meshd.transport.congestion.bbr import Bbr
 from meshd.transport.congestion.reno import Reno
 
 CUBIC_SIZE = 1500
+JITTER = 0.0005
+"""Seconds: what every host has. Without any, two flows may fall into step at a queue of few packets, for ever."""
 OUR_SIZE = 1200
 Row = tuple[str, ...]
 
@@ -94,7 +96,10 @@ def jobs_shared(
                     label = f"{kinds} | {megabits} | {1e3 * round_trip:.0f} | {buffer:g}"
                     yield (
                         label,
-                        [(kinds, path(megabits, round_trip, buffer), seconds, seed) for seed in range(1, seeds + 1)],
+                        [
+                            (kinds, path(megabits, round_trip, buffer, jitter=JITTER), seconds, seed)
+                            for seed in range(1, seeds + 1)
+                        ],
                     )
 
 
@@ -127,7 +132,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", nargs="?", choices=("alone", "shared"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="rates up to 20 Mbit/s, and half a minute")
+    parser.add_argument("--rates", type=int, nargs="*", default=[5, 20, 100], help="Mbit/s of the shared paths")
+    parser.add_argument("--quick", action="store_true", help="half a minute")
     options = parser.parse_args()
     seconds = 30.0 if options.quick else 60.0
     with Pool() as pool:
@@ -139,8 +145,7 @@ def main() -> None:
         if options.table != "alone":
             print("| flows | Mbit/s | RTT ms | buffer BDP | first | second | worst | used |")
             print("|---|---|---|---|---|---|---|---|")
-            rates = (5, 20) if options.quick else (5, 20, 100)
-            run(jobs_shared(options.seeds, seconds, rates), shared, render_shared, pool)
+            run(jobs_shared(options.seeds, seconds, tuple(options.rates)), shared, render_shared, pool)
 
 
 if __name__ == "__main__":

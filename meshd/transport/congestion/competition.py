@@ -33,6 +33,8 @@ FORGETTING = 0.998
 """What the bandwidth was is forgotten by this factor a round, half in 350 rounds."""
 USED = 0.85
 """A window of which less is in flight does not grow."""
+WHOLE_PACKETS = 2
+"""In a window of 5.9 packets there are five, and we see those only that were the last of two to be acknowledged."""
 QUIET_GROWTH = 1.03
 QUIET_INTERVAL = 0.02
 """While there is no queue the cap grows by this factor, so often at most: others have left, or it was cut by chance."""
@@ -106,7 +108,7 @@ class Competition:
         fair = self.fair
         if fair is None:
             return
-        if in_flight >= USED * fair.packets:
+        if in_flight >= min(USED * fair.packets, fair.packets - WHOLE_PACKETS):
             fair.on_round(now, round_trip)
         if not self.is_competing:
             if not is_queue and now - self._grown >= QUIET_INTERVAL:
