@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -37,10 +38,9 @@ class Answer:
 class StunSocket:
     """One UDP socket that asks. To be used as a context; ``run`` receives."""
 
-    def __init__(self, family: Family, local_host: str = "") -> None:
-        self._family = trio.socket.AF_INET6 if family == "ipv6" else trio.socket.AF_INET
-        self._local_host = local_host or ("::" if family == "ipv6" else "0.0.0.0")
-        self._socket = trio.socket.socket(self._family, trio.socket.SOCK_DGRAM)
+    def __init__(self, family: Family) -> None:
+        kind = trio.socket.AF_INET6 if family == "ipv6" else trio.socket.AF_INET
+        self._socket = trio.socket.socket(kind, trio.socket.SOCK_DGRAM)
         self._sent: dict[bytes, float] = {}
         self._answers: dict[bytes, Answer] = {}
         self._heard: set[bytes] = set()
@@ -54,9 +54,16 @@ class StunSocket:
     ) -> None:
         self._socket.close()
 
-    async def bind(self) -> None:
-        """Take a port. Raises OSError without that address family."""
-        await self._socket.bind((self._local_host, 0))
+    @classmethod
+    async def bound(cls, family: Family, local_host: str) -> StunSocket:
+        """One with a port of its own. Raises OSError without that address family, or without file descriptors."""
+        made = cls(family)
+        try:
+            await made._socket.bind((local_host or ("::" if family == "ipv6" else "0.0.0.0"), 0))
+        except BaseException:
+            made._socket.close()
+            raise
+        return made
 
     @property
     def port(self) -> int:
@@ -149,11 +156,11 @@ async def _probe_family(
     source = local_host or await _source(family)
     if not source:
         return (), FamilySeen(family)
-    with StunSocket(family, local_host) as main:
-        try:
-            await main.bind()
-        except OSError:
-            return (), FamilySeen(family)
+    try:
+        main = await StunSocket.bound(family, local_host)
+    except OSError:
+        return (), FamilySeen(family)
+    with main:
         local = (source, main.port)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(main.run)
@@ -215,7 +222,8 @@ async def _try_other(
     filtering: list[Filtering | None],
 ) -> None:
     """In this order: some NATs let in whoever anybody at home has sent to, and the second test sends everywhere."""
-    await _try_filter(family, local_host, able, timeout, filtering)
+    with suppress(OSError):  # no second socket is to be had: then it stays unknown
+        await _try_filter(family, local_host, able, timeout, filtering)
     await _vary_server(main, able, timeout, mappings)
 
 
@@ -234,8 +242,7 @@ async def _try_filter(
 ) -> None:
     """RFC 5780 section 4.4, with a socket that has not sent to the server's other address."""
     assert able.address
-    with StunSocket(family, local_host) as fresh:
-        await fresh.bind()
+    with await StunSocket.bound(family, local_host) as fresh:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fresh.run)
             if await fresh.ask(able.address, timeout) is not None:
@@ -256,8 +263,7 @@ async def _try_hairpin(
     main: StunSocket, family: Family, local_host: str, mapped: Address, result: list[bool | None]
 ) -> None:
     """RFC 5780 section 4.5, from a second socket to how the first looks from outside."""
-    with StunSocket(family, local_host) as second:
-        await second.bind()
+    with suppress(OSError), await StunSocket.bound(family, local_host) as second:
         transactions = [await second.send(mapped)]
         result[0] = await main.hears(transactions, HAIRPIN_TIMEOUT / 2)
         if not result[0]:

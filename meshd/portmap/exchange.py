@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import httpcore
@@ -39,9 +40,8 @@ async def ask(
     It may raise MalformedMessage, which means the same. The socket is connected: the kernel drops what does not come
     from that very address and port.
     """
-    family = trio.socket.AF_INET6 if gateway.is_ipv6 else trio.socket.AF_INET
-    with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as socket:
-        try:
+    try:
+        with _socket(gateway) as socket:
             await socket.bind((gateway.local_address, 0))
             await socket.connect(endpoint(gateway, port))
             for timeout in timeouts:
@@ -51,9 +51,9 @@ async def ask(
                         data = await socket.recv(MAX_DATAGRAM_SIZE)
                         if (answer := _understood(understand, data)) is not None:
                             return answer
-        except OSError:  # the address has gone, there is no way, or ICMP says that nobody listens
-            pass
-        return None
+    except OSError:  # the address has gone, there is no way, or ICMP says that nobody listens
+        pass
+    return None
 
 
 def _understood(understand: Callable[[bytes], T | None], data: bytes) -> T | None:
@@ -65,13 +65,14 @@ def _understood(understand: Callable[[bytes], T | None], data: bytes) -> T | Non
 
 async def tell(gateway: Gateway, port: int, datagram: bytes) -> None:
     """Send once, and wait for nothing."""
-    family = trio.socket.AF_INET6 if gateway.is_ipv6 else trio.socket.AF_INET
-    with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as socket:
-        try:
-            await socket.bind((gateway.local_address, 0))
-            await socket.sendto(datagram, endpoint(gateway, port))
-        except OSError:
-            pass
+    with suppress(OSError), _socket(gateway) as socket:
+        await socket.bind((gateway.local_address, 0))
+        await socket.sendto(datagram, endpoint(gateway, port))
+
+
+def _socket(gateway: Gateway) -> trio.socket.SocketType:
+    """Raises OSError without file descriptors."""
+    return trio.socket.socket(trio.socket.AF_INET6 if gateway.is_ipv6 else trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
 
 
 async def http(

@@ -48,12 +48,12 @@ def _gateway_v6(route: Route) -> Gateway | None:
 
 def _source_for(remote: tuple[str, int], family: socket.AddressFamily) -> str:
     """The address that we would send from; empty if there is no way."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(remote)
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:
+        return ""
 
 
 def _index(interface: str) -> int:

@@ -13,6 +13,9 @@ from meshd.portmap.exchange import http
 from meshd.portmap.igd import Fault, Location, Service
 from meshd.portmap.values import Address, Found, Gateway, Grant, Refusal
 
+# Specification
+MULTICAST_TTL = 2  # UPnP Device Architecture 2.0 section 1.3.2
+
 # Policy
 SEARCH_INTERVALS = (0.4, 0.6, igd.SEARCH_DELAY + 0.5)  # seconds after each round of searching; datagrams get lost
 MAX_SEARCH_ANSWERS = 64  # datagrams looked at in one search: a house is full of devices, and one may flood
@@ -93,29 +96,32 @@ class IgdClient:
 
     async def _search(self) -> Location | None:
         """Where the router describes itself. Other machines may answer what they like."""
-        address = self._gateway.address
-        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
-            try:
+        try:
+            with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
                 await socket.bind((self._gateway.local_address, 0))
                 own = trio.socket.inet_aton(self._gateway.local_address)
                 socket.setsockopt(trio.socket.IPPROTO_IP, trio.socket.IP_MULTICAST_IF, own)
-                socket.setsockopt(trio.socket.IPPROTO_IP, trio.socket.IP_MULTICAST_TTL, 2)
+                socket.setsockopt(trio.socket.IPPROTO_IP, trio.socket.IP_MULTICAST_TTL, MULTICAST_TTL)
                 answers = 0
                 for interval in SEARCH_INTERVALS:
                     for target in igd.SEARCH_TARGETS:
                         await socket.sendto(igd.search(target), self._group)
                     with trio.move_on_after(interval):
                         while answers < MAX_SEARCH_ANSWERS:
-                            data, source = await socket.recvfrom(igd.MAX_DATAGRAM_SIZE + 1)
+                            answer = await socket.recvfrom(igd.MAX_DATAGRAM_SIZE + 1)
                             answers += 1
-                            if source[0] != address:
-                                continue
-                            try:
-                                return igd.decode_search_answer(data, address)
-                            except MalformedMessage:
-                                continue
-            except OSError:
-                pass
+                            if (location := self._believed(*answer)) is not None:
+                                return location
+        except OSError:  # the address has gone, or there is no way
+            pass
+        return None
+
+    def _believed(self, data: bytes, source: tuple[str, int]) -> Location | None:
+        if source[0] != self._gateway.address:
+            return None
+        try:
+            return igd.decode_search_answer(data, source[0])
+        except MalformedMessage:
             return None
 
     async def _connected(self, services: tuple[Service, ...]) -> Service:

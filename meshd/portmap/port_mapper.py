@@ -18,7 +18,7 @@ from meshd.portmap.pcp_client import PcpClient
 from meshd.portmap.values import Address, Gateway, MethodClient, MethodName, PortMapping
 
 # Policy
-LOOK_INTERVAL = 15.0  # seconds between two looks at routes and ports; two small files are read
+LOOK_INTERVAL = 5.0  # seconds between two looks at routes and ports: two small files, a laptop moves to another network
 RELEASE_TIMEOUT = 1.0  # seconds at the end in which routers are told; what they do not hear of expires by itself
 MAX_ANNOUNCEMENT_SIZE = 1_100  # bytes; PCP's limit
 
@@ -184,21 +184,22 @@ class PortMapper:
 
         Several programs may want to hear that, so the port is shared; where it cannot be had, checks notice as well.
         """
-        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
-            socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
-            try:
+        try:
+            with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
+                socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
                 await socket.bind(("", self._around.announcement_port))
-            except OSError:
-                self.counters["announcements_unheard"] += 1
-                return
-            while True:
-                data, source = await socket.recvfrom(MAX_ANNOUNCEMENT_SIZE)
-                if source[1] != self._around.server_port:
-                    continue
-                epoch = pcp_client.announced_epoch(data)
-                if epoch is None:
-                    epoch = nat_pmp_client.announced_epoch(data)
-                if epoch is not None:
-                    self.counters["announcement"] += 1
-                    self._machine.announced(source[0], epoch, trio.current_time())
-                    self._wake.set()
+                while True:
+                    self._announced(*await socket.recvfrom(MAX_ANNOUNCEMENT_SIZE))
+        except OSError:
+            self.counters["announcements_unheard"] += 1
+
+    def _announced(self, data: bytes, source: tuple[str, int]) -> None:
+        if source[1] != self._around.server_port:
+            return
+        epoch = pcp_client.announced_epoch(data)
+        if epoch is None:
+            epoch = nat_pmp_client.announced_epoch(data)
+        if epoch is not None:
+            self.counters["announcement"] += 1
+            self._machine.announced(source[0], epoch, trio.current_time())
+            self._wake.set()
