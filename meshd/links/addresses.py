@@ -151,7 +151,10 @@ class AddressBook:
         if self._config.ice in ("stun", "turn"):
             for text in self._config.stun_servers:
                 server = parse_ice_server(text, "stun")
-                asked.append(f"[{server.host}]:{server.port}" if ":" in server.host else f"{server.host}:{server.port}")
+                asked.append(_text(server.host, server.port))
+        if self._config.ice == "turn":  # what speaks TURN over UDP speaks STUN, on the same port
+            servers_of_turn = [parse_ice_server(text, "turn", "turns") for text in self._config.turn_servers]
+            asked += [_text(s.host, s.port) for s in servers_of_turn if s.transport == "udp"]
         self._reflections.use(asked)
 
     def set_mappings(self, mappings: Iterable[PortMapping]) -> None:

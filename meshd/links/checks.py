@@ -11,6 +11,8 @@ import asyncio
 from aioice import Candidate, Connection
 from aioice import ice as aioice_ice
 
+from meshd.links.turn import RelaySocket
+
 # Policy
 CHECK_RETRANSMISSIONS = 3  # 0.5 + 1 + 2 + 4 s: a pair that has not answered after 7.5 s does not count on it any more
 MAX_CHECKED_PAIRS = 100  # RFC 8445 section 6.1.2.5's own number; 20 ms apart the last one starts after 2 s
@@ -35,7 +37,12 @@ class Checks(Connection):
     def _check_periodic(self) -> bool:
         """Hold pairs with a relay back while others are under way."""
         now = asyncio.get_running_loop().time()
-        self._began = self._began or now
+        if self._began is None:
+            self._began = now
+            for pair in self._check_list:
+                shared = getattr(pair.protocol, "shared", None)
+                if isinstance(shared, RelaySocket):
+                    shared.permit(pair.remote_addr)
         if self._check_list_done or now - self._began >= RELAY_DELAY:
             return super()._check_periodic()
         open_states = (aioice_ice.CandidatePair.State.WAITING, aioice_ice.CandidatePair.State.FROZEN)

@@ -95,6 +95,11 @@ class RelaySocket:
             self._refreshing.add(channel)
             self._start(self._refresh(channel, remote))
 
+    def permit(self, remote: Address) -> None:
+        """Let packets of that peer in, and have a channel to it, before the first check needs both."""
+        if remote not in self._client.peer_to_channel and remote not in self._client.peer_connect_waiters:
+            self._bind_and_send(b"", remote)
+
     def send_batch(self, batch: bytes, size: int, remote: Address, local_address: str | None = None) -> None:
         """Send what stands in ``batch`` as datagrams of ``size`` bytes, the last one perhaps shorter."""
         for start in range(0, len(batch), size):
@@ -109,7 +114,8 @@ class RelaySocket:
 
     async def _send_when_bound(self, datagram: bytes, remote: Address) -> None:
         try:
-            await self._client.send_data(datagram, remote)
+            if datagram or remote not in self._client.peer_to_channel:
+                await self._client.send_data(datagram, remote)
         except stun.TransactionFailed:
             self._counters["turn_peer_refused"] += 1
             if len(self._refused) >= MAX_REFUSED:
