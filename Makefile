@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install 
 EDITABLE := --config-settings editable_mode=compat --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast e2e check bench sim lint docs install uninstall clean
+.PHONY: help demo test fast e2e check lab bench sim lint docs install uninstall clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ e2e: $(VENV)/.dev ## real daemons end to end
 
 check: $(VENV)/.dev ## the tests that need root and Debian packages: real systemd, namespaces
 	@$(BIN)/python -m pytest -q -m root
+
+lab: $(VENV)/.dev ## as root: two homes behind every pair of routers, every way through; the table goes into docs/links.md
+	@$(BIN)/python tests/lab/table.py
 
 bench: $(VENV)/.bench build/emulator ## the figures, side by side with others; FULL=1: five seeds of 60 s; ONLY="NAME ..."
 	@$(BIN)/python -m bench $(if $(FULL),--full) $(if $(PAGE),--page) $(if $(ONLY),--only $(ONLY))
