@@ -66,10 +66,12 @@ class Reassembly:
         "held_count",
         "held_size",
         "messages",
+        "stream_count",
     )
 
     def __init__(self, streams: int, interleaving: bool, max_message_size: int) -> None:
-        self._streams = [InboundStream() for _ in range(streams)]
+        self.stream_count = streams
+        self._streams: dict[int, InboundStream] = {}
         self._interleaving = interleaving
         self._modulus = 0xFFFFFFFF if interleaving else 0xFFFF
         self._max_message_size = max_message_size
@@ -80,18 +82,13 @@ class Reassembly:
         self.messages: list[Message] = []
         """Complete and in order: for the owner to take."""
 
-    @property
-    def stream_count(self) -> int:
-        """Streams of the peer's."""
-        return len(self._streams)
-
     # -- DATA ----------------------------------------------------------------------------------------------------------
 
     def on_data(self, tsn: int, flags: int, stream: int, number: int, ppid: int, payload: bytes) -> None:
         """One DATA chunk that has not been seen before."""
+        inbound = self._streams.get(stream) or self._new_stream(stream)
         if flags & 3 == 3:
-            self._check_stream(stream)
-            self._complete(stream, not flags & UNORDERED, number, Message(stream, ppid, payload))
+            self._complete(inbound, not flags & UNORDERED, number, Message(stream, ppid, payload))
             return
         self.held_size += len(payload)
         self.held_count += 1
@@ -106,7 +103,6 @@ class Reassembly:
             run.parts.append(payload)
             run.size += len(payload)
         else:
-            self._check_stream(stream)
             run = self._starts[tsn] = Run(tsn, flags, stream, number, ppid, payload)
         if not flags & LAST and tsn + 1 in self._starts:
             self._join(run, self._starts[tsn + 1])
@@ -118,7 +114,7 @@ class Reassembly:
             self.held_size -= run.size
             self.held_count -= len(run.parts)
             message = Message(run.stream, run.ppid, b"".join(run.parts))
-            self._complete(run.stream, not run.flags & UNORDERED, run.number, message)
+            self._complete(inbound, not run.flags & UNORDERED, run.number, message)
 
     def _join(self, left: Run, right: Run) -> None:
         """Append a run to the one that ends just before it, in favour of the longer list."""
@@ -140,12 +136,11 @@ class Reassembly:
 
     def on_i_data(self, flags: int, stream: int, number: int, word: int, payload: bytes) -> None:
         """One I-DATA chunk that has not been seen before; ``word`` is the PPID of a first fragment, else its number."""
-        self._check_stream(stream)
+        inbound = self._streams.get(stream) or self._new_stream(stream)
         if flags & 3 == 3:
-            self._complete(stream, not flags & UNORDERED, number, Message(stream, word, payload))
+            self._complete(inbound, not flags & UNORDERED, number, Message(stream, word, payload))
             return
         key = (number, flags & UNORDERED != 0)
-        inbound = self._streams[stream]
         partial = inbound.partials.get(key)
         if partial is None:
             partial = inbound.partials[key] = Partial()
@@ -181,19 +176,20 @@ class Reassembly:
             del inbound.partials[key]
             self.held_size -= partial.size
             self.held_count -= len(parts)
-            self._complete(stream, not key[1], number, Message(stream, partial.ppid, b"".join(parts)))
+            self._complete(inbound, not key[1], number, Message(stream, partial.ppid, b"".join(parts)))
 
     # -- order ---------------------------------------------------------------------------------------------------------
 
-    def _check_stream(self, stream: int) -> None:
-        if stream >= len(self._streams):
+    def _new_stream(self, stream: int) -> InboundStream:
+        if stream >= self.stream_count:
             raise MalformedMessage("a stream that we do not have")
+        inbound = self._streams[stream] = InboundStream()
+        return inbound
 
-    def _complete(self, stream: int, ordered: bool, number: int, message: Message) -> None:
+    def _complete(self, inbound: InboundStream, ordered: bool, number: int, message: Message) -> None:
         if not ordered:
             self.messages.append(message)
             return
-        inbound = self._streams[stream]
         if number == inbound.expected:
             self.messages.append(message)
             inbound.expected = (number + 1) & self._modulus
@@ -226,8 +222,7 @@ class Reassembly:
                 self.held_size -= run.size
                 self.held_count -= len(run.parts)
         for stream, unordered, number in skipped:
-            self._check_stream(stream)
-            inbound = self._streams[stream]
+            inbound = self._streams.get(stream) or self._new_stream(stream)
             self._drop_partials(inbound, unordered, number)
             if unordered or (number - inbound.expected) & self._modulus > self._modulus >> 1:
                 continue
@@ -253,11 +248,12 @@ class Reassembly:
 
     def reset(self, stream: int) -> None:
         """The peer counts from zero again on this stream (RFC 6525 section 5.2.2); what it left unfinished is void."""
-        inbound = self._streams[stream]
+        inbound = self._streams.pop(stream, None)
+        if inbound is None:
+            return
         for message in inbound.ready.values():
             self.held_size -= len(message.data)
             self.held_count -= 1
         for partial in inbound.partials.values():
             self.held_size -= partial.size
             self.held_count -= len(partial.parts) + len(partial.later)
-        self._streams[stream] = InboundStream()

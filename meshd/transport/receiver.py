@@ -18,7 +18,10 @@ ACK_DELAY = 0.02  # seconds; section 6.2 allows 200 ms, which would keep a sende
 PACKETS_PER_ACK = 2  # section 6.2
 PACKETS_PER_ACK_AT_SPEED = 8
 """Acknowledging costs both ends more than receiving does. A sender that is about to stop for its window says so with
-the I bit (RFC 7053), so nobody waits for the eighth packet."""
+the I bit (RFC 7053), so it does not wait for the eighth packet."""
+ACK_DELAY_AT_SPEED = (
+    0.002  # seconds, the time of eight packets: senders without that bit are not to stand still for 20 ms
+)
 SPEED_INTERVAL = 0.000_25  # seconds a packet; faster than this is speed
 EAGER_ACKS = 4  # after a gap opens each packet is acknowledged, until senders that count to three have enough
 MAX_GAP_BLOCKS = 128  # in one SACK; what lies above is told when the lower gaps are filled
@@ -183,7 +186,8 @@ class Receiver:
         elif packets >= self._packets_per_ack:
             self._ack_now = True
         elif self._ack_deadline is None:
-            self._ack_deadline = now + ACK_DELAY
+            is_fast = self._packets_per_ack == PACKETS_PER_ACK_AT_SPEED
+            self._ack_deadline = now + (ACK_DELAY_AT_SPEED if is_fast else ACK_DELAY)
 
     def take_sack(self, now: float, force: bool = False) -> bytes:
         """The SACK chunk that is due, or nothing. With ``force`` also one that could have waited a little."""

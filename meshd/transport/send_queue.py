@@ -73,7 +73,7 @@ class SendQueue:
         self.size = 0
         """Unsent bytes; ``sizes`` has them by priority."""
         self.sizes = [0] * PRIORITIES
-        self._turns: list[deque[Lane]] = [deque() for _ in range(PRIORITIES)]
+        self._turns: list[list[Lane]] = [[] for _ in range(PRIORITIES)]  # lists: a deque has 600 bytes from the start
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._numbers: dict[tuple[int, bool], int] = {}
         self._current: dict[int, Outgoing] = {}
@@ -152,7 +152,7 @@ class SendQueue:
         if flags & LAST:
             self._remove(message)
         elif interleaving and len(turns) > 1 and turns[0][0] is message:
-            turns.rotate(-1)
+            turns.append(turns.pop(0))
         return SentChunk(tsn, header, payload, None if message.max_retransmits is None else message)
 
     def _begin(self, message: Outgoing) -> None:
@@ -183,10 +183,8 @@ class SendQueue:
             lane.popleft()
         else:
             lane.remove(message)
-        if turns[0] is lane:
-            turns.popleft()
-        else:
-            _discard(turns, lane)
+        # This very lane: those that are equal in content are not meant.
+        del turns[next(index for index, other in enumerate(turns) if other is lane)]
         if lane:
             turns.append(lane)
 
@@ -205,11 +203,3 @@ class SendQueue:
         """Number the messages of this stream from zero again (RFC 6525 section 5.2.2)."""
         self._numbers.pop((stream, True), None)
         self._numbers.pop((stream, False), None)
-
-
-def _discard(turns: deque[Lane], lane: Lane) -> None:
-    """Remove this very lane; lanes that are equal in content are not meant."""
-    for index, other in enumerate(turns):
-        if other is lane:
-            del turns[index]
-            return

@@ -88,6 +88,8 @@ class World:
         )
         self._flying: list[tuple[float, int, int, bytes]] = []
         self._count = 0
+        self._turns = 0
+        self._last_timer = 0.0
         self.on_packet = lambda sender, packet: packet
         self.before_transmit = lambda sender: None
 
@@ -132,6 +134,9 @@ class World:
             for moment, index in due:
                 if moment <= self.now:
                     self.ends[index].association.handle_timer(self.now)
+            self._turns = self._turns + 1 if at == self._last_timer else 0
+            self._last_timer = at
+            assert self._turns < 10, "a deadline that nothing moves: the owner would turn in circles"
         self.flush(0)
         self.flush(1)
         return True

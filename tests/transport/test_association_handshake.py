@@ -157,6 +157,39 @@ def test_handshake_packets_that_come_again_change_nothing() -> None:
     assert world.ends[1].closed is None
 
 
+def test_data_that_overtakes_the_cookie_ack_is_not_lost() -> None:
+    world = World()
+    world.a.connect(world.now)
+    held: list[bytes] = []
+
+    def hold_back(sender: int, packet: bytes) -> bytes | None:
+        if sender == 1 and first_kind(packet) == chunks.COOKIE_ACK:
+            held.append(packet)
+            return None
+        return packet
+
+    world.on_packet = hold_back
+    world.b.send(0, BINARY, b"first", world.now)
+    start = world.now
+    assert world.run(5, lambda: bool(world.ends[0].messages))
+    assert held
+    assert world.now - start < 0.05
+    assert world.a.is_established
+
+
+def test_the_first_timer_knows_the_round_trip() -> None:
+    world = World(path=Path(delay=0.01)).connect()
+    assert world.a.srtt == pytest.approx(0.02)
+    assert world.b.srtt == pytest.approx(0.02)
+    world.paths[0].is_down = True
+    world.a.send(0, BINARY, b"lost", world.now)
+    world.flush(0)
+    world.paths[0].is_down = False
+    start = world.now
+    assert world.run(5, lambda: bool(world.ends[1].messages))
+    assert world.now - start < 0.1, "a probe after two round trips and a bit"
+
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
