@@ -32,7 +32,7 @@ from meshd.transport.chunks import (
 from meshd.transport.closing import Phase
 from meshd.transport.config import AssociationConfig
 from meshd.transport.events import Closed, CloseReason, Established, Event, Writable
-from meshd.transport.send_queue import PRIORITIES, Outgoing, SendQueue
+from meshd.transport.send_queue import MAX_MESSAGES, PRIORITIES, Outgoing, SendQueue
 from meshd.transport.session import Session
 from meshd.transport.setup import Setup, Stage
 from meshd.transport.statistics import AssociationStatistics
@@ -191,7 +191,10 @@ class Association:
         if not 0 <= stream < self._config.max_streams or not 0 <= priority < PRIORITIES:
             raise LocalMisuse(f"stream {stream}, priority {priority}: out of range")
         queue = self._queue
-        if queue.size + self.unacknowledged_size + size > self._config.max_send_buffer_size:
+        if (
+            queue.size + self.unacknowledged_size + size > self._config.max_send_buffer_size
+            or queue.count >= MAX_MESSAGES
+        ):
             raise LocalMisuse("the send buffer is full: wait for Writable")
         session = self._session
         if session is not None and session.closing.phase is not Phase.OPEN:
@@ -319,7 +322,7 @@ class Association:
 
     @property
     def unacknowledged_size(self) -> int:
-        """Bytes that have left and are not acknowledged, headers included."""
+        """Bytes that have left and are not cumulatively acknowledged, headers included."""
         return 0 if self._session is None else self._session.sender.outstanding.size
 
     @property

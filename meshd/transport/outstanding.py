@@ -51,7 +51,8 @@ class Outstanding:
         self.next_tsn = initial_tsn
         self.cumulative = initial_tsn - 1
         self.size = 0
-        """Bytes of chunks that no SACK has named yet."""
+        """Bytes of chunks that are not cumulatively acknowledged: until then a peer may take back what it has named,
+        so this is what has to be kept."""
         self._gaps: list[tuple[int, int]] = []
 
     def add(self, chunk: SentChunk) -> None:
@@ -70,11 +71,14 @@ class Outstanding:
         chunks = self.chunks
         if cumulative > self.cumulative:
             pop = chunks.pop
+            size = 0
             for tsn in range(self.cumulative + 1, cumulative + 1):
                 chunk = pop(tsn)
+                size += chunk.size
                 if chunk.state != ACKNOWLEDGED:
                     newly.append(chunk)
             self.cumulative = cumulative
+            self.size -= size
             if self._gaps:
                 self._gaps = [gap for gap in self._gaps if gap[1] > cumulative]
         if gaps and gaps != self._gaps:

@@ -11,7 +11,7 @@ from meshd.errors import MalformedMessage
 from meshd.transport.chunks import IMMEDIATE, encode_sack
 from meshd.transport.config import AssociationConfig
 from meshd.transport.reassembly import Reassembly
-from meshd.transport.sender import HALF
+from meshd.transport.sender import HALF, MAX_TSN_SPAN
 
 # Policy
 ACK_DELAY = 0.02  # seconds; section 6.2 allows 200 ms, which would keep a sender's timer waiting for nothing
@@ -26,7 +26,6 @@ SPEED_INTERVAL = 0.000_25  # seconds a packet; faster than this is speed
 EAGER_ACKS = 4  # after a gap opens each packet is acknowledged, until senders that count to three have enough
 MAX_GAP_BLOCKS = 128  # in one SACK; what lies above is told when the lower gaps are filled
 MAX_DUPLICATES = 16  # in one SACK
-MAX_TSN_SPAN = 65_535  # above the cumulative TSN: a gap block cannot say more
 MAX_HELD_CHUNKS = 16_384  # each costs some hundred bytes beside its payload
 FLOOD_INTERVAL = 10.0  # seconds in which a peer may send one receive buffer's worth beyond the window
 

@@ -23,6 +23,7 @@ from meshd.transport.outstanding import SentChunk
 
 # Policy
 PRIORITIES = 8
+MAX_MESSAGES = 65_536  # in a queue: empty ones have weight, too
 MIN_FRAGMENT_SIZE = 256  # bytes; what is left of a packet is not worth a fragment below this
 
 
@@ -66,10 +67,12 @@ Lane = deque[Outgoing]
 class SendQueue:
     """Messages wait in one lane for each priority and stream; the lanes of one priority take turns."""
 
-    __slots__ = ("_current", "_lanes", "_numbers", "_turns", "interleaving", "size", "sizes")
+    __slots__ = ("_current", "_lanes", "_numbers", "_turns", "count", "interleaving", "size", "sizes")
 
     def __init__(self) -> None:
         self.interleaving = False
+        self.count = 0
+        """Messages not wholly cut yet."""
         self.size = 0
         """Unsent bytes; ``sizes`` has them by priority."""
         self.sizes = [0] * PRIORITIES
@@ -88,6 +91,7 @@ class SendQueue:
         if not lane:
             self._turns[message.priority].append(lane)
         lane.append(message)
+        self.count += 1
         self.size += message.size
         self.sizes[message.priority] += message.size
 
@@ -177,6 +181,7 @@ class SendQueue:
         key = message.stream if self.interleaving else -1
         if current.get(key) is message:
             del current[key]
+        self.count -= 1
         lane = self._lanes[message.priority, message.stream]
         turns = self._turns[message.priority]
         if lane[0] is message:

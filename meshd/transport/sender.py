@@ -18,6 +18,8 @@ HALF = 1 << 31  # serial number arithmetic, RFC 9260 section 1.6
 PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")  # section 3.2, by what the size leaves modulo four
 EMPTY = memoryview(b"")
 
+MAX_TSN_SPAN = 65_535  # section 3.3.4: gap blocks cannot name more, so a receiver would have to drop it
+
 # Policy
 MIN_SPACE = 24  # bytes left in a packet that can hold another small message
 
@@ -123,7 +125,7 @@ class Sender:
             chunks: list[SentChunk] = []
             if lost:
                 space = self._take_lost(chunks, space, not prefix, in_flight)
-            if not lost and queue.size:
+            if not lost and queue.size and outstanding.next_tsn <= outstanding.cumulative + MAX_TSN_SPAN:
                 room = self.peer_window - in_flight
                 # With nothing in flight one packet goes out even to a closed window (section 6.1 A).
                 if room >= capacity or not in_flight or queue.size < room // 2:
@@ -241,26 +243,21 @@ class Sender:
         packets: list[Packet] = []
         spurious: list[Packet] = []
         in_flight = self.in_flight
-        named = 0
         again = False
         for chunk in newly:
             state = chunk.state
             if state == IN_FLIGHT:
-                size = chunk.size
-                in_flight -= size
-                named += size
+                in_flight -= chunk.size
                 if chunk.packet is not None:
                     packets.append(chunk.packet)
                 if chunk.sends > 1:
                     again = True
             elif state == LOST:
-                named += chunk.size
                 self.spurious += 1
                 if chunk.former is not None:
                     spurious.append(chunk.former)
             chunk.state = ACKNOWLEDGED
         self.in_flight = in_flight
-        self.outstanding.size -= named
         self.timeouts_in_row = 0
         rtt = self.recovery.on_acknowledged(newly, now, bool(self.outstanding.chunks))
         if again:
@@ -311,7 +308,6 @@ class Sender:
 
     def _give_up(self, chunk: SentChunk) -> None:
         chunk.state = ABANDONED
-        self.outstanding.size -= chunk.size
         self._forward_due = True
 
     def _forward_tsn(self, now: float) -> bytes:
@@ -365,7 +361,6 @@ class Sender:
             return
         for chunk in self.outstanding.reneged():
             chunk.state = LOST
-            self.outstanding.size += chunk.size
             self._lost.append(chunk)
         for chunk in self.recovery.on_timeout(now):
             self._await_retransmission(chunk)

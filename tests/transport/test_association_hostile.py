@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sctp_path import World
 
-from meshd.errors import MalformedMessage
+from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.transport import chunks
 from meshd.transport.association import Association
 from meshd.transport.channels import decode_open
@@ -315,6 +315,30 @@ def test_a_window_that_never_opens(window: int) -> None:
         packets += len([p for p in attacker.answers if p[12] == chunks.I_DATA])
     assert packets < 80
     assert attacker.victim.unacknowledged_size + attacker.victim.unsent_size() <= 60_000
+
+
+def test_acknowledging_all_but_the_first_makes_us_keep_no_more_than_the_buffer() -> None:
+    attacker = Attacker(config=AssociationConfig(max_send_buffer_size=200_000))
+    refused = 0
+    for turn in range(600):
+        try:
+            attacker.victim.send(0, BINARY, bytes(1100), attacker.world.now)
+        except LocalMisuse:
+            refused += 1
+        attacker.victim.transmit(attacker.world.now)
+        sent = attacker.victim.statistics().data_packets_sent - attacker.victim.statistics().chunks_retransmitted
+        blocks = [(2, sent)] if sent > 1 else []
+        assert attacker.send(chunks.encode_sack(0xFFFFFFEF, 1 << 20, blocks, [])), turn
+    assert refused > 300
+    assert attacker.victim.unacknowledged_size <= 200_000
+
+
+def test_tiny_messages_are_counted_too() -> None:
+    attacker = Attacker()
+    attacker.send(chunks.encode_sack(0xFFFFFFEF, 0, [], []))
+    with pytest.raises(LocalMisuse, match="full"):  # noqa: PT012
+        for _ in range(70_000):
+            attacker.victim.send(0, BINARY, b"x", attacker.world.now)
 
 
 def test_a_thousand_streams() -> None:
