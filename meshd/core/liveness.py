@@ -70,26 +70,30 @@ class Liveness:
 
     def on_timer(self) -> None:
         """Look after all links that are up."""
-        self._look_back()
+        was_late = self._look_back()
         now, pace = self._ctx.now.mono, self._pace
         for link in self._links():
-            match link.pulse.look(now, pace):
+            step = link.pulse.look(now, pace)
+            match step:
                 case Step.ASK:
                     self._send(link, Heartbeat(link.pulse.number))
                     if link.pulse.state in (PulseState.PROBING, PulseState.SILENT):
                         self._ctx.do(ProbePath(link.id))
+                case Step.GIVE_UP if was_late and not link.spared:
+                    link.pulse.spare()  # what it has said may lie unread: that is taken in before the next look
                 case Step.GIVE_UP if link.state is LinkState.UP:
                     self._neighbors.give_up(link)
+            link.spared = was_late and step is Step.GIVE_UP
         self._arm()
 
-    def _look_back(self) -> None:
-        """Were we there all the time since the last look?"""
+    def _look_back(self) -> bool:
+        """Whether we were held up since the last look, or asleep; if so, everyone gets the time back."""
         now = self._ctx.now
         lateness = now.mono - self._due
         slept = now.unix - now.mono - self._offset
         self._offset = now.unix - now.mono
         if lateness <= LATE and slept <= MAX_CLOCK_STEP:
-            return
+            return False
         has_slept = slept > MAX_CLOCK_STEP
         self._ctx.count("slept" if has_slept else "held_up")
         self._due = now.mono
@@ -100,6 +104,7 @@ class Liveness:
                 link.pulse.wake(now.mono, pace)
             else:
                 link.pulse.give_back(lateness, now.mono, pace)
+        return True
 
     def _arm(self) -> None:
         """Links that are heard are due later than this thinks, never sooner; so nothing is done when they are."""

@@ -89,6 +89,7 @@ class Link:
     up_since: float = 0.0  # Unix seconds
     up_mono: float = 0.0
     pulse: Pulse = field(default_factory=Pulse)
+    spared: bool = False  # it would have been given up, had we not been late ourselves
     congested: bool = False
 
 

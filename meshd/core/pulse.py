@@ -33,6 +33,7 @@ MIN_PROBE_INTERVAL = 0.1  # seconds
 POLITE_FACTOR = 1.2  # the larger id lets the smaller ask first, so that an idle link carries one exchange, not two
 COALESCING = 0.5  # seconds a heartbeat may go early, so that all links are looked after in one waking
 RTT_INTERVAL = 10.0  # seconds; also a link that is never idle is measured now and then
+RESTART_LATENESS = 1.0  # seconds that we were held up, after which the asking begins anew
 MAX_OUTSTANDING = 32  # heartbeats whose answers would still be recognised
 LOSS_MEMORY = 128  # heartbeats after which older ones count half
 
@@ -163,9 +164,22 @@ class Pulse:
         return self.number
 
     def give_back(self, lateness: float, now: float, pace: Pace) -> None:
-        """We ourselves were held up for that long (seconds), and heard nobody: who was being asked is asked anew."""
-        self.heard = min(now, max(self.heard + lateness, now - self._wait(pace)))
+        """We ourselves were held up for that long (seconds), and heard nobody: it does not count.
+
+        After a long while whoever was being asked is asked anew; a loop that stutters still notices a death in the end.
+        """
+        self.heard = min(now, self.heard + lateness)
+        self.asked = min(now, self.asked + lateness)
+        state = self.state
         self._forget()
+        if lateness < RESTART_LATENESS:
+            self.state = state
+        else:
+            self.heard = max(self.heard, now - self._wait(pace))
+
+    def spare(self) -> None:
+        """It was to be given up, and is looked at once more first."""
+        self.state = PulseState.PROBING
 
     def wake(self, now: float, pace: Pace) -> None:
         """The machine has slept, nobody knows how long: ask at once, and only then begin to count."""

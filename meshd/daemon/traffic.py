@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,8 +14,8 @@ def traffic_of(found: LinkStatistics) -> dict[str, Any]:
     """The shape ``traffic`` of the control API."""
     return {
         "age": found.age,
-        "rtt": found.round_trip_time,
-        "min_rtt": found.min_round_trip_time,
+        "rtt": _finite(found.round_trip_time),
+        "min_rtt": _finite(found.min_round_trip_time),
         "packets_sent": found.packets_sent,
         "packets_received": found.packets_received,
         "packets_lost": found.packets_lost,
@@ -27,6 +28,11 @@ def traffic_of(found: LinkStatistics) -> dict[str, Any]:
         "window_size": found.congestion_window,
         "packet_size": found.packet_size,
     }
+
+
+def _finite(seconds: float | None) -> float | None:
+    """A smallest round trip before the first is infinite, which JSON cannot say."""
+    return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 def with_traffic(peers: Iterable[Mapping[str, Any]], links: Mapping[LinkId, LinkStatistics]) -> list[dict[str, Any]]:

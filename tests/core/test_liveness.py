@@ -183,14 +183,52 @@ def test_being_late_says_nothing_about_the_path(late: float) -> None:
 
 
 def test_a_stuttering_loop_blames_nobody() -> None:
-    """Held up again and again, never for long: what was asked meanwhile has had no time to be answered."""
+    """Held up again and again: each time what has come meanwhile is read only after the timer."""
     stage, anna, bert = two()
-    stage.tap = lambda sender, receiver, data: None if sender is bert else data
-    for _ in range(100):
-        stage.mono += 0.7
-        stage.unix += 0.7
+    unread: list[bytes] = []
+    stage.tap = lambda sender, receiver, data: unread.append(data) if sender is bert else data  # type: ignore[func-returns-value]
+    for _ in range(200):
+        stage.mono += 0.9
+        stage.unix += 0.9
         anna.give(ev.TimerFired())
+        for data in unread:
+            anna.handle(ev.MessageReceived(anna.link_to(bert), data))
+        unread.clear()
+    assert anna.counters["held_up"] > 50
     assert not anna.notices("link_down")
+
+
+@pytest.mark.parametrize("late", [0.15, 0.4, 0.9])
+def test_a_stuttering_loop_notices_a_death_in_the_end(late: float) -> None:
+    stage, anna, bert = two()
+    bert.crash()
+    for _ in range(200):
+        due = anna.node.next_deadline()
+        assert due is not None
+        passed = max(0.0, due - stage.mono) + late
+        stage.mono += passed
+        stage.unix += passed
+        anna.give(ev.TimerFired())
+        if anna.notices("link_down"):
+            break
+    assert anna.notices("link_down")[-1]["reason"] == "silent"
+
+
+def test_who_is_late_to_give_up_looks_again_first() -> None:
+    stage, anna, bert = two()
+    unread: list[bytes] = []
+    stage.tap = lambda sender, receiver, data: unread.append(data) if sender is bert else None  # type: ignore[func-returns-value]
+    pulse = pulse_of(anna, bert)
+    while stage.mono < pulse.heard + TIMEOUT - 0.01:
+        stage.advance(0.005)
+    stage.mono += 0.3
+    stage.unix += 0.3
+    anna.give(ev.TimerFired())
+    assert anna.neighbors() == {"bert"}
+    bert.handle(ev.MessageReceived(bert.link_to(anna), encode_message(Heartbeat(1))))
+    anna.hear(bert, HeartbeatAnswer(1))
+    stage.advance(1.0)
+    assert anna.neighbors() == {"bert"}
 
 
 def test_a_machine_that_has_slept_blames_nobody_and_begins_to_ask_anew() -> None:

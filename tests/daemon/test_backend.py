@@ -1,6 +1,8 @@
 """The control API's answers as the daemon gives them, against the table that documents them."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from meshd.control.backend import Caller
 from meshd.control.encodings import encode_bytes
 from meshd.control.methods import METHODS
 from meshd.control.parameters import check_params, problem_in
+from meshd.control.shapes import SHAPES
 from meshd.control.watchers import Watcher
 from meshd.core.commands import Command, DeliverMessage, Notify, Respond
 from meshd.core.events import Event, Requested
@@ -19,7 +22,8 @@ from meshd.core.views import NodeView
 from meshd.daemon.backend import DaemonBackend
 from meshd.daemon.driver import Driver
 from meshd.errors import Code, ControlError, LocalMisuse
-from meshd.ids import Now, text_of
+from meshd.ids import LinkId, Now, text_of
+from meshd.links.statistics import LinkStatistics
 
 OWN, PEER, MESSAGE = bytes(range(32)), b"\x11" * 32, b"\x22" * 16
 CALLER = Caller(1, 0, 0, "admin")
@@ -114,11 +118,20 @@ class Core:
         return None
 
 
-def backend_for(core: Core, view: NodeView = VIEW) -> DaemonBackend:
+def backend_for(
+    core: Core, view: NodeView = VIEW, links: Mapping[LinkId, LinkStatistics] | None = None
+) -> DaemonBackend:
     driver = Driver(core, clocks=lambda: NOW)
     counters = {"links_command_late": 3}
     return DaemonBackend(
-        driver, lambda: view, OWN, Config(), "/etc/meshd/meshd.toml", counters=lambda: counters, clocks=lambda: NOW
+        driver,
+        lambda: view,
+        OWN,
+        Config(),
+        "/etc/meshd/meshd.toml",
+        counters=lambda: counters,
+        links=lambda: links or {},
+        clocks=lambda: NOW,
     )
 
 
@@ -143,6 +156,30 @@ async def test_reading_needs_no_core_and_fits_the_table(method: str) -> None:
     result = json.loads(json.dumps(await call(backend_for(core), method)))
     assert problem_in(METHODS[method].result, result) == ""
     assert core.requests == []
+
+
+async def test_peers_come_with_what_their_links_carry() -> None:
+    found = LinkStatistics(
+        kind_local="prflx",
+        kind_remote="srflx",
+        remote_address="198.51.100.7:9",
+        round_trip_time=0.02,
+        min_round_trip_time=math.inf,
+        bytes_sent=5,
+        buffered_size=7,
+        congestion_window=9,
+    )
+    backend = backend_for(Core({}), links={LinkId(7): found, LinkId(8): LinkStatistics()})
+    (peer,) = (await call(backend, "peers.list"))["peers"]
+    assert problem_in(SHAPES["peer"], peer) == ""
+    path = {"kind": "prflx", "remote_kind": "srflx", "local": "192.0.2.1:4", "remote": "198.51.100.7:9"}
+    assert peer["path"] == path
+    traffic = peer["traffic"]
+    assert (traffic["rtt"], traffic["min_rtt"]) == (0.02, None)
+    assert (traffic["sent_size"], traffic["buffered_size"], traffic["window_size"]) == (5, 7, 9)
+    (without,) = (await call(backend_for(Core({})), "peers.list"))["peers"]
+    assert without["traffic"] is None
+    assert without["path"]["kind"] == "host"
 
 
 async def test_values_are_encoded() -> None:
