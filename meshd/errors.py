@@ -87,6 +87,13 @@ class Code(Enum):
     LINK_FAILED = _Code(-32027, 1, "No direct connection could be made.")
     CLOCK_WRONG = _Code(-32028, 1, "The clocks of the two machines disagree; set them.")
     STOPPING = _Code(-32029, 1, "The daemon is stopping.")
+    PASTE_TRUNCATED = _Code(-32030, 1, "The text is cut off; copy all of it.")
+    PASTE_MANGLED = _Code(-32031, 1, "The text is damaged; copy it again.")
+    PASTE_FOREIGN = _Code(-32032, 1, "That is not the offer or answer that is wanted here.")
+    PASTE_EXPIRED = _Code(-32033, 1, "The text has come too late; begin anew with: meshctl offer")
+    PASTE_UNKNOWN = _Code(-32034, 1, "This node has no open offer that fits; begin anew with: meshctl offer")
+    PASTE_USED = _Code(-32035, 1, "That text was pasted here before; begin anew with: meshctl offer")
+    PASTE_ELSEWHERE = _Code(-32036, 1, "That text is for another node.")
 
     @property
     def symbol(self) -> str:

@@ -7,9 +7,15 @@ Named tuples rather than dataclasses: ``meshctl`` imports this, and ``import dat
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from meshd.control import jsonrpc
+from meshd.control.entries import ADMIN as ADMIN
+from meshd.control.entries import PERMISSIONS as PERMISSIONS
+from meshd.control.entries import READ as READ
+from meshd.control.entries import WRITE as WRITE
+from meshd.control.entries import Method as Method
+from meshd.control.entries import Notice as Notice
+from meshd.control.entries import Param as Param
+from meshd.control.pasting_methods import PASTING
 from meshd.control.shapes import SHAPES, Field
 
 # Policy
@@ -27,44 +33,6 @@ DEFAULT_PROBE_TIMEOUT = 2.0  # seconds: four datagrams, the last of them answere
 DEFAULT_STREAM_TIMEOUT = 10.0  # seconds for the peer to take a stream or not
 MAX_PARAMETERS_SIZE = 1_024  # bytes that go with the wish for a stream
 MAX_TIMEOUT = 86_400.0  # seconds: a day; who wants to wait longer wants to watch
-
-READ = "read"
-WRITE = "write"
-ADMIN = "admin"
-PERMISSIONS = (READ, WRITE, ADMIN)  # each includes those before it
-
-
-class Param(NamedTuple):
-    """One named parameter. ``low`` and ``high`` are inclusive and mean what the kind says (see ``shapes``)."""
-
-    name: str
-    kind: str
-    doc: str
-    required: bool = True
-    default: object = None
-    low: float | None = None
-    high: float | None = None
-
-
-class Notice(NamedTuple):
-    """A notification that follows on a subscription."""
-
-    name: str
-    fields: tuple[Field, ...]
-    doc: str
-
-
-class Method(NamedTuple):
-    """One method. ``example`` is the ``params`` object of a call that would be accepted."""
-
-    name: str
-    permission: str
-    doc: str
-    params: tuple[Param, ...]
-    result: tuple[Field, ...]
-    example: dict[str, object]
-    notices: tuple[Notice, ...] = ()
-    descriptor: str = ""  # what the file descriptor is for that has to be passed along; empty: none is taken
 
 
 def _table(*methods: Method) -> dict[str, Method]:
@@ -307,6 +275,7 @@ METHODS = _table(
         ),
         {"stream": 1},
     ),
+    *PASTING,
     Method(
         "introductions.mint",
         ADMIN,
@@ -323,6 +292,13 @@ METHODS = _table(
             ),
             Param("uses", "integer", "How many can join with it.", False, 1, 1, 1_000),
             Param("label", "string", "A note for the list.", False, low=0, high=200),
+            Param(
+                "by_hand",
+                "boolean",
+                "Good for `links.offer` alone: offers and answers are carried by people, no push service is needed.",
+                False,
+                False,
+            ),
         ),
         (
             Field("token", "string", "The token. It is not stored and cannot be shown again."),

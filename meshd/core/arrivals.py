@@ -13,17 +13,18 @@ from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
-from meshd.core.session import Purpose, Session
+from meshd.core.session import PASTE_TIMEOUT, Purpose, Session
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
 from meshd.core.state import IntroductionRow
 from meshd.crypto.admission import Chain
 from meshd.crypto.webpush import MAX_PLAINTEXT_SIZE
-from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import IntroductionId, PeerId, SessionId, Ticket, is_name
+from meshd.errors import Code, MalformedMessage, Rejected
+from meshd.ids import IntroductionId, PeerId, RequestId, SessionId, Ticket, is_name
 from meshd.wire.envelope import OVERHEAD_SIZE, Letter, open_envelope
 from meshd.wire.introduction import proof_of
 from meshd.wire.joining import AnswerGiven, AnswerWanted, JoinAccepted, JoinRefused, JoinRequest
 from meshd.wire.messages import JOINING, decode_message, encode_message
+from meshd.wire.paste import encode_signal
 from meshd.wire.record import Record
 from meshd.wire.session_description import SessionDescription
 from meshd.wire.session_description import decode as decode_description
@@ -32,7 +33,18 @@ from meshd.wire.session_description import encode as encode_description
 # Policy
 MAX_CLOCK_REFUSALS = 3  # for one token
 CHANNEL_WAIT = 2.0  # seconds an acceptance waits for a channel to grant in it
+MAX_PASTED_SIZE = 2100  # bytes of an acceptance that people carry: as a QR code it has less than 2,953 characters
+PUSH_PATIENCE = 60.0  # seconds an answer may take by push; the joiner connects only then
 HELP_WAIT = 1.0  # seconds it waits for the answers of other members: a round trip in the mesh, and gathering
+
+
+REFUSALS = {
+    "used_up": Code.TOKEN_USED_UP,
+    "revoked": Code.TOKEN_REVOKED,
+    "expired": Code.TOKEN_EXPIRED,
+    "clock": Code.CLOCK_WRONG,
+    "busy": Code.BUSY,
+}
 
 
 @dataclass(slots=True)
@@ -44,6 +56,7 @@ class _Arrival:
     asked: dict[SessionId, PeerId]  # who has still to answer which of its further offers
     answers: list[bytes] = field(default_factory=list)  # of those who have
     granting: bool = False  # whether the channel for it is still waited for
+    request: RequestId | None = None  # who carries the answer to it, if not a push service
 
 
 class Arrivals:
@@ -109,12 +122,19 @@ class Arrivals:
 
         Raises MalformedMessage and Rejected.
         """
+        return self._take(identifier, envelope, None)
+
+    def on_pasted(self, request: RequestId, identifier: IntroductionId, envelope: bytes) -> None:
+        """The same, carried by somebody who waits for the answer's text. Raises MalformedMessage and Rejected."""
+        self._take(identifier, envelope, request)
+
+    def _take(self, identifier: IntroductionId, envelope: bytes, carrier: RequestId | None) -> Ticket | None:
         row = self._introductions.row(identifier)
         mesh = self._membership.mesh
         try:
             letter = self._post.open(envelope, mesh, row.sealing_seed)
         except Rejected as rejected:
-            if rejected.reason in ("clock", "expired"):
+            if carrier is None and rejected.reason in ("clock", "expired"):
                 self._blame_clock(identifier, row, open_envelope(self._ctx.suite, mesh, envelope, row.sealing_seed))
             raise
         request = self._request_in(letter, identifier, row)
@@ -126,10 +146,12 @@ class Arrivals:
             ticket = None
         self._take_grant(letter.sender, request)
         reason = self._why_not(row, letter.sender)
-        if reason is not None:
+        if reason is not None and carrier is not None:
+            self._ctx.refuse(carrier, REFUSALS[reason])
+        elif reason is not None:
             self._refuse(letter.sender, letter.session, request, reason, ticket)
-            return ticket
-        self._admit(identifier, row, letter.sender, letter.session, request)
+        else:
+            self._admit(identifier, row, letter.sender, letter.session, request, carrier)
         return ticket
 
     def _request_in(self, letter: Letter, identifier: IntroductionId, row: IntroductionRow) -> JoinRequest:
@@ -199,6 +221,7 @@ class Arrivals:
         joiner: PeerId,
         session_id: SessionId,
         request: JoinRequest,
+        carrier: RequestId | None,
     ) -> None:
         """Use the token up (durably, before the answer leaves), and gather. The same joiner again: same admission."""
         remote = decode_description(request.description)
@@ -222,11 +245,13 @@ class Arrivals:
             offerer=False,
             session=session_id,
             ticket=ticket,
-            timeout=PUSH_SESSION_TIMEOUT,
+            timeout=PUSH_SESSION_TIMEOUT if carrier is None else PASTE_TIMEOUT,
         )
+        if session is None and carrier is not None:
+            self._ctx.refuse(carrier, Code.BUSY)
         if session is not None:
-            session.remote = remote
-            arrival = self._arrivals[session_id] = _Arrival(joiner, chain, {})
+            session.remote, session.patience = remote, PUSH_PATIENCE if carrier is None else PASTE_TIMEOUT
+            arrival = self._arrivals[session_id] = _Arrival(joiner, chain, {}, request=carrier)
             self._channels.ensure(joiner)
             self._ask(session_id, arrival, request, remote, ticket)
 
@@ -245,7 +270,8 @@ class Arrivals:
         for offer, link in zip(request.further, choose(links, arrival.peer, self._ctx.rng), strict=False):
             description = encode_description(decode_description(offer.description, first))
             chain = tuple(certificate.encoded for certificate in arrival.chain)
-            wanted = AnswerWanted(offer.session, chain, request.sealing_key, description)
+            patience = PUSH_PATIENCE if arrival.request is None else PASTE_TIMEOUT
+            wanted = AnswerWanted(offer.session, chain, request.sealing_key, description, int(patience))
             self._neighbors.send_to(link.peer, wanted, ticket=ticket)
             arrival.asked[SessionId(offer.session)] = link.peer
         if arrival.asked:
@@ -274,7 +300,8 @@ class Arrivals:
     def ready(self, session: Session) -> None:
         """Our description is there: answer, with a grant if the channel for it is there soon."""
         arrival = self._arrivals.get(session.id)
-        if arrival is not None and self._channels.receiving and not self._channels.is_ready(session.peer):
+        by_push = arrival is not None and arrival.request is None
+        if arrival is not None and by_push and self._channels.receiving and not self._channels.is_ready(session.peer):
             arrival.granting = True
             self._ctx.timer("accept", session.id, CHANNEL_WAIT)
         self._go_on(session.id)
@@ -296,6 +323,9 @@ class Arrivals:
             return
         self._ctx.cancel_timer("accept", session_id)
         self._ctx.cancel_timer("help", session_id)
+        if arrival.request is not None:
+            self._hand_over(session, arrival, arrival.request, own)
+            return
         session.pushed = self._post.push_in_session(
             arrival.peer,
             self._acceptance(session, arrival, own),
@@ -309,9 +339,28 @@ class Arrivals:
             self._ctx.count("joins_unanswerable")
             self._signaling.end(session, "no_capability")
 
+    def _hand_over(self, session: Session, arrival: _Arrival, carrier: RequestId, own: Record) -> None:
+        """The answer as a text, once all that it says is durable."""
+        envelope = self._post.envelope(arrival.peer, self._acceptance(session, arrival, own), session.id)
+        if envelope is None:
+            self._ctx.refuse(carrier, Code.PASTE_MANGLED, "Its sealing key is none.")
+            self._signaling.end(session, "unsealable")
+            return
+        session.pushed = True  # nothing more is to be said
+        self._ctx.respond_after(
+            self._later(session.ticket),
+            carrier,
+            text=encode_signal("answer", envelope),
+            sdp="",
+            peer_id=arrival.peer,
+            name=arrival.chain[-1].name,
+            expires_at=self._ctx.now.unix + PASTE_TIMEOUT,
+        )
+
     def _acceptance(self, session: Session, arrival: _Arrival, own: Record) -> JoinAccepted:
         """What a joiner is told; with as many of the others' answers as fit into a push."""
         row = self._membership.row
+        most = MAX_PLAINTEXT_SIZE if arrival.request is None else MAX_PASTED_SIZE
         accepted = JoinAccepted(
             session.description,
             tuple(certificate.encoded for certificate in arrival.chain),
@@ -321,7 +370,7 @@ class Arrivals:
         )
         for answer in arrival.answers:
             longer = replace(accepted, answers=(*accepted.answers, answer))
-            if len(encode_message(longer)) + OVERHEAD_SIZE <= MAX_PLAINTEXT_SIZE:
+            if len(encode_message(longer)) + OVERHEAD_SIZE <= most:
                 accepted = longer
         return accepted
 

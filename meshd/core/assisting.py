@@ -14,8 +14,8 @@ from meshd.core.context import Context
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Link
 from meshd.core.post import Post
-from meshd.core.session import Purpose, Session, SessionState
-from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
+from meshd.core.session import PASTE_TIMEOUT, Purpose, Session, SessionState
+from meshd.core.signaling import SESSION_TIMEOUT, Signaling
 from meshd.crypto.admission import Chain, decode_chain, verify_chain
 from meshd.errors import Rejected
 from meshd.ids import PeerId, SessionId
@@ -94,7 +94,7 @@ class Assisting:
         if chain[-1].issuer != introducer or newcomer in (introducer, self._ctx.own_id):
             raise Rejected("not_its_newcomer")
         remote = decode_description(message.description)
-        session = None
+        session, patience = None, min(float(message.patience), PASTE_TIMEOUT)
         self.sweep()
         room = len(self._asked) < MAX_ASSISTED and not self._membership.is_full
         if room and self._signaling.session(session_id) is None:
@@ -109,12 +109,12 @@ class Assisting:
                 offerer=False,
                 session=session_id,
                 ticket=ticket,
-                timeout=PUSH_SESSION_TIMEOUT,
+                timeout=patience + SESSION_TIMEOUT,
             )
         if session is None:
             self._post.send(introducer, AnswerGiven(message.session, b""))
             return
-        session.state, session.remote = SessionState.HAVE_REMOTE_OFFER, remote
+        session.state, session.remote, session.patience = SessionState.HAVE_REMOTE_OFFER, remote, patience
         self._asked[session_id] = (introducer, chain, message.sealing_key)
         self._ctx.count("joins_assisted")
 

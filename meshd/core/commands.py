@@ -95,11 +95,13 @@ class ConnectLink:
     """Connect a prepared link to this remote description; answered by ``LinkConnected`` or ``LinkClosed``.
 
     With ``resume`` the link that it was prepared to resume goes on over the new path: the answer is ``LinkResumed``.
+    The peer may begin so many seconds later (``patience``): our description is still on its way to it.
     """
 
     link: LinkId
     remote: SessionDescription
     resume: bool = False
+    patience: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class Context:
         """Answer a request."""
         self.do(Respond(request, result))
 
-    def respond_after(self, ticket: Ticket, request: RequestId, /, **result: Any) -> None:
+    def respond_after(self, ticket: Ticket | None, request: RequestId, /, **result: Any) -> None:
         """Answer a request once that is durable."""
         self.after(ticket, Respond(request, result))
 

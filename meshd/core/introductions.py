@@ -16,6 +16,7 @@ from meshd.errors import Code
 from meshd.ids import CLOCK_SKEW, IntroductionId, PeerId, RequestId, Ticket, text_of
 from meshd.wire.codec import encode
 from meshd.wire.introduction import Introduction, encode_token, introduction_id
+from meshd.wire.parts import SubscriptionPart
 
 # Policy
 MAX_INTRODUCTIONS = 256  # kept, the expired ones included
@@ -48,8 +49,8 @@ class Introductions:
 
     # -- minting ------------------------------------------------------------------------------------------------------
 
-    def mint(self, request: RequestId, lifetime: float, uses: int, label: str) -> None:
-        """A new token; answered when its channel is there."""
+    def mint(self, request: RequestId, lifetime: float, uses: int, label: str, *, by_hand: bool) -> None:
+        """A new token; answered when its channel is there. One for use ``by_hand`` alone has none."""
         if not self._membership.rights & (Rights.INTRODUCE | Rights.ADMIN):
             self._ctx.refuse(request, Code.REFUSED, "An admin has not given this node the right to introduce others.")
             return
@@ -68,7 +69,10 @@ class Introductions:
         row = IntroductionRow(seed, secret, label[:64], now, expires, min(uses, MAX_USES), 0)
         identifier = introduction_id(self._ctx.suite.sealing_key_of(seed))
         self._rows[identifier] = row
-        self._ctx.persist(Put("introductions", identifier, encode(row)))  # before the channel's, so before the token
+        ticket = self._ctx.persist(Put("introductions", identifier, encode(row)))
+        if by_hand:
+            self._hand_out(request, identifier, (), ticket)
+            return
         self._mints[identifier] = request
         self._ctx.timer("mint", identifier, self._ctx.config.push.request_timeout)
         self._channels.ensure(identifier)
@@ -79,7 +83,12 @@ class Introductions:
         request = self._mints.pop(identifier, None)
         if request is not None:
             self._ctx.cancel_timer("mint", identifier)
-            self._hand_out(request, identifier)
+            row = self._rows[identifier]
+            grant = self._channels.grant(identifier, 0, row.expires - self._ctx.now.unix)
+            if grant is None or row.revoked:
+                self._ctx.refuse(request, Code.PUSH_UNAVAILABLE)
+            else:
+                self._hand_out(request, identifier, grant.subscriptions)
 
     def on_mint_timeout(self, about: bytes) -> None:
         """No push service has answered: a token without a way to us is none."""
@@ -87,14 +96,20 @@ class Introductions:
         request = self._mints.pop(identifier, None)
         if request is not None:
             self._end(identifier, replace(self._rows[identifier], revoked=1))
-            self._ctx.refuse(request, Code.PUSH_UNAVAILABLE, "meshctl status says more about the push services.")
+            self._ctx.refuse(
+                request,
+                Code.PUSH_UNAVAILABLE,
+                "meshctl status says more about the push services. Without any: meshctl introduce --by-hand",
+            )
 
-    def _hand_out(self, request: RequestId, identifier: IntroductionId) -> None:
+    def _hand_out(
+        self,
+        request: RequestId,
+        identifier: IntroductionId,
+        subscriptions: tuple[SubscriptionPart, ...],
+        ticket: Ticket | None = None,
+    ) -> None:
         row = self._rows[identifier]
-        grant = self._channels.grant(identifier, 0, row.expires - self._ctx.now.unix)
-        if grant is None or row.revoked:
-            self._ctx.refuse(request, Code.PUSH_UNAVAILABLE)
-            return
         token = encode_token(
             Introduction(
                 self._membership.mesh,
@@ -102,12 +117,13 @@ class Introductions:
                 self._ctx.suite.sealing_key_of(row.sealing_seed),
                 row.secret,
                 row.expires,
-                grant.subscriptions,
+                subscriptions,
                 self._stun_servers.in_token(),
             )
         )
         self._ctx.notify("introduction_minted", introduction=identifier, label=row.label, uses=row.uses)
-        self._ctx.respond(
+        self._ctx.respond_after(
+            ticket,
             request,
             token=token,
             introduction_id=identifier,
@@ -162,6 +178,11 @@ class Introductions:
     def is_ours(self, holder: bytes) -> bool:
         """Whether that channel's holder is one of our tokens."""
         return holder in self._rows
+
+    def with_key(self, sealing_key: bytes) -> IntroductionId | None:
+        """The token of ours that has this sealing key."""
+        identifier = introduction_id(sealing_key)
+        return identifier if identifier in self._rows else None
 
     def row(self, identifier: IntroductionId) -> IntroductionRow:
         """What we know of that token of ours."""

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from meshd.core.arrivals import REFUSALS
 from meshd.core.channels import Channels
 from meshd.core.context import Context
 from meshd.core.membership import Membership
-from meshd.core.newcomer import check_accepted, check_answered
+from meshd.core.newcomer import check_accepted, check_token
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import warnings_about, why_no_link
-from meshd.core.session import NOBODY, Session, SessionState
-from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
+from meshd.core.session import PASTE_TIMEOUT, Session, SessionState
+from meshd.core.signaling import PUSH_SESSION_TIMEOUT, SESSION_TIMEOUT, Signaling
 from meshd.core.stun_servers import StunServers
 from meshd.core.tries import Tries, Try
-from meshd.errors import Code, ControlError, MalformedMessage, Rejected
+from meshd.errors import Code, ControlError, Rejected
 from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
-from meshd.wire.envelope import Letter, open_envelope
+from meshd.wire.envelope import Letter, open_envelope, read_header
 from meshd.wire.introduction import Introduction, decode_token, proof_of
-from meshd.wire.joining import JoinAccepted, JoinAnswered, JoinRefused, JoinRequest
+from meshd.wire.joining import JoinAccepted, JoinRefused, JoinRequest
 from meshd.wire.messages import JOINING, decode_message
+from meshd.wire.parts import Grant
+from meshd.wire.paste import encode_signal
 from meshd.wire.session_description import SessionDescription
 from meshd.wire.session_description import decode as decode_description
 
@@ -31,24 +34,19 @@ FURTHER_WAIT = 0.5  # seconds a request waits for the descriptions of its furthe
 PUSH_WAIT = 10.0  # seconds for a push service to take us as a user agent
 MAX_JOIN_TIMEOUT = 600.0
 
-_REFUSALS = {
-    "used_up": Code.TOKEN_USED_UP,
-    "revoked": Code.TOKEN_REVOKED,
-    "expired": Code.TOKEN_EXPIRED,
-    "clock": Code.CLOCK_WRONG,
-    "busy": Code.BUSY,
-}
+BY_HAND = "By hand: meshctl offer --for TOKEN"
 
 
 @dataclass(slots=True)
 class _Join:
     """The join under way. Times in monotonic seconds."""
 
-    request: RequestId
+    request: RequestId | None  # who waits; nobody, while people carry offer and answer
     introduction: Introduction
     name: str
     began: float
     tries: Tries
+    pasted: bool = False
     attempts: int = 0
     pushes_sent: int = 0
     pushes_received: int = 0
@@ -86,8 +84,13 @@ class Joining:
 
     @property
     def active(self) -> bool:
-        """Whether a join is under way."""
-        return self._join is not None
+        """Whether a join is under way, other than one that waits for people."""
+        return self._join is not None and (not self._join.pasted or self._join.request is not None)
+
+    @property
+    def pasted(self) -> bool:
+        """Whether an offer waits for people to carry it to the introducer, and the answer back."""
+        return self._join is not None and self._join.pasted
 
     def is_introducer(self, peer: PeerId) -> bool:
         """Whether that peer is the one that we have asked to let us in."""
@@ -96,40 +99,37 @@ class Joining:
     # -- beginning ----------------------------------------------------------------------------------------------------
 
     def begin(self, request: RequestId, token: str, name: str, timeout: float) -> None:
-        """Read the token, become reachable, gather; then push."""
-        try:
-            introduction = decode_token(token)
-            self._check(introduction, name)
-        except ControlError as error:
-            self._ctx.refuse(request, error.code, error.detail)
-            return
-        self._join = _Join(request, introduction, name, self._ctx.now.mono, Tries(self._ctx, self._signaling))
-        self._ctx.notify("join_began", introduction=introduction.id, introducer=introduction.introducer)
-        self._stun_servers.join_begins(introduction.stun_servers)
+        """Read the token, become reachable, gather; then push. Raises ControlError."""
+        introduction = decode_token(token)
+        check_token(introduction, name, self._ctx)
+        if not introduction.subscriptions:
+            raise ControlError(Code.PUSH_UNAVAILABLE, f"The token names none. {BY_HAND}")
+        self._begin(_Join(request, introduction, name, self._ctx.now.mono, Tries(self._ctx, self._signaling)))
         self._channels.activate()
         self._channels.ensure(introduction.introducer)
         self._ctx.timer("join", b"", min(timeout, MAX_JOIN_TIMEOUT))
         self._ctx.timer("join_push", b"", PUSH_WAIT)
         self._gather()
 
-    def refuse_member(self, token: str) -> None:
-        """A token pasted where there is a mesh already. Raises ControlError: what fits best."""
+    def offer(self, request: RequestId, token: str, name: str) -> None:
+        """The same request as a text for people to carry, and nothing else: no push. Raises ControlError."""
         introduction = decode_token(token)
-        if introduction.introducer == self._ctx.own_id:
-            raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")
-        if introduction.mesh == self._membership.mesh:
-            raise ControlError(Code.IN_MESH, "The token is of this very mesh: nothing is to be done.")
-        raise ControlError(Code.IN_MESH, "The token is of another mesh.")
+        check_token(introduction, name, self._ctx)
+        tries = Tries(self._ctx, self._signaling, PASTE_TIMEOUT)
+        self._begin(_Join(request, introduction, name, self._ctx.now.mono, tries, pasted=True))
+        self._ctx.timer("join", b"", PASTE_TIMEOUT)
+        self._gather()
 
-    def _check(self, introduction: Introduction, name: str) -> None:
-        if introduction.introducer == self._ctx.own_id:
-            raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")
-        if introduction.expires <= self._ctx.now.unix:
-            raise ControlError(Code.TOKEN_EXPIRED, "If it is fresh, this machine's clock is wrong.")
-        if not is_name(name):
-            raise ControlError(Code.NAME_INVALID)
-        if not introduction.subscriptions:
-            raise ControlError(Code.TOKEN_MANGLED, "It names no push service.")
+    def withdraw(self) -> None:
+        """Nobody is to carry that offer any more."""
+        self._fail(Code.JOIN_TIMEOUT, "")
+
+    def _begin(self, join: _Join) -> None:
+        self.withdraw()
+        self._join = join
+        introduction = join.introduction
+        self._ctx.notify("join_began", introduction=introduction.id, introducer=introduction.introducer)
+        self._stun_servers.join_begins(introduction.stun_servers)
 
     def _gather(self) -> None:
         join = self._join
@@ -173,7 +173,7 @@ class Joining:
         if not this.waited and not all(offer.description for offer in join.tries.offers(this)):
             return
         introduction = join.introduction
-        grant = self._channels.grant(introduction.introducer, 0)
+        grant = Grant(0, ()) if join.pasted else self._channels.grant(introduction.introducer, 0)
         if grant is None:
             return
         message = JoinRequest(
@@ -194,6 +194,9 @@ class Joining:
             return
         self._ctx.cancel_timer("further", session.id)
         session.sent, session.state = message, SessionState.HAVE_LOCAL_OFFER
+        if join.pasted:
+            self._hand_over(join, envelope)
+            return
         sent = self._pushing.send(
             session.id,
             envelope,
@@ -209,6 +212,19 @@ class Joining:
         self._ctx.notify("join_requested", introducer=introduction.introducer, attempt=join.attempts)
         if join.attempts < MAX_TRIES:
             self._ctx.timer("join_retry", b"", RETRY_INTERVAL)
+
+    def _hand_over(self, join: _Join, envelope: bytes) -> None:
+        """The request as a text; nobody waits then, until the answer is pasted."""
+        request, join.request = join.request, None
+        if request is not None:
+            self._ctx.respond(
+                request,
+                text=encode_signal("offer", envelope),
+                sdp="",
+                peer_id=join.introduction.introducer,
+                name="",
+                expires_at=self._ctx.now.unix + PASTE_TIMEOUT,
+            )
 
     def on_retry(self) -> None:
         """No answer: again, with a fresh description."""
@@ -233,8 +249,28 @@ class Joining:
     def on_push(self, envelope: bytes) -> Ticket | None:
         """An envelope while we join. Gives the ticket of its acknowledgement. Raises MalformedMessage, Rejected."""
         join = self._join
-        if join is None:
+        if join is None or join.pasted:
             raise Rejected("no_join")
+        return self._on_envelope(join, envelope)
+
+    def on_pasted(self, request: RequestId, envelope: bytes) -> None:
+        """The answer that people have carried; ``request`` waits for the link. Raises as ``on_push``, ControlError."""
+        join = self._join
+        if join is None or join.request is not None:
+            raise ControlError(Code.PASTE_USED)
+        if read_header(envelope).recipient != self._ctx.own_id:
+            raise ControlError(Code.PASTE_ELSEWHERE)
+        try:
+            self._on_envelope(join, envelope)
+        except Rejected as rejected:
+            if rejected.reason in ("no_session", "stranger", "wrong_mesh"):
+                raise ControlError(Code.PASTE_UNKNOWN) from None
+            raise
+        if self._join is join:
+            join.request = request
+            self._ctx.timer("join", b"", SESSION_TIMEOUT)
+
+    def _on_envelope(self, join: _Join, envelope: bytes) -> Ticket | None:
         mesh = join.introduction.mesh
         try:
             letter = self._post.open(envelope, mesh)
@@ -250,36 +286,14 @@ class Joining:
             raise Rejected("no_session")
         join.pushes_received += 1
         if isinstance(message, JoinRefused):
-            code = _REFUSALS.get(message.reason, Code.JOIN_REFUSED)
+            code = REFUSALS.get(message.reason, Code.JOIN_REFUSED)
             self._fail(code, "" if code is not Code.JOIN_REFUSED else f"It says: {message.reason[:32]}.")
         elif isinstance(message, JoinAccepted):
             self._accept(join, session, letter, message)
             for answer in message.answers:
-                self._take_answer(join, this, answer)
+                join.tries.take_answer(this, answer, self._post, self._membership)
             join.tries.give_up_unanswered(this)
         return ticket
-
-    def _take_answer(self, join: _Join, this: Try, envelope: bytes) -> None:
-        """Another member's answer, to one of our further offers. What is wrong with it does no harm to the others."""
-        try:
-            letter = self._post.open(envelope, self._membership.mesh)
-            message = decode_message(letter.body, JOINING)
-            session = self._signaling.session(letter.session)
-            if not isinstance(message, JoinAnswered) or session is None or letter.session not in this.further:
-                raise Rejected("no_session")
-            if session.peer != NOBODY or letter.sender in (*join.tries.peers(this), self._ctx.own_id):
-                raise Rejected("answered_already")
-            chain = check_answered(message, letter.sender, self._membership.chain, self._membership.mesh, self._ctx)
-            remote = decode_description(message.description)
-            self._post.remember(letter)
-        except (MalformedMessage, Rejected) as error:
-            self._ctx.count("join_answers_rejected")
-            self._ctx.notify("envelope_rejected", peer=join.introduction.introducer, reason=str(error))
-            return
-        self._ctx.persist(self._membership.remember_admitted(letter.sender, chain, message.sealing_key))
-        self._signaling.address(session, letter.sender)
-        self._signaling.depend(session, self._membership.own_ticket)
-        self._signaling.connect(session, remote)
 
     def _blame_clock(self, envelope: bytes, rejected: Rejected) -> None:
         """The answer to our own request cannot be old: if it looks so, one of the clocks is wrong."""
@@ -322,6 +336,18 @@ class Joining:
         self._join = None
         self._stop_timers()
         row = self._membership.row
+        if join.request is None:
+            return
+        if join.pasted:
+            self._ctx.respond(
+                join.request,
+                peer_id=peer,
+                name=self._membership.name_of(peer) or "",
+                mesh_name=row.mesh_name,
+                joined=True,
+                elapsed=self._ctx.now.mono - join.began,
+            )
+            return
         self._ctx.respond(
             join.request,
             mesh_id=row.mesh,
@@ -350,7 +376,7 @@ class Joining:
         if join is None:
             return
         if name == "join_push":
-            self._fail(Code.PUSH_UNAVAILABLE, "See meshctl status, and push.services in the configuration.")
+            self._fail(Code.PUSH_UNAVAILABLE, f"See meshctl status, and push.services in the configuration. {BY_HAND}")
         elif name == "join_retry":
             self.on_retry()
         elif join.accepted:
@@ -370,7 +396,8 @@ class Joining:
         self._join = None
         self._stop_timers()
         self._ctx.notify("join_failed", introducer=join.introduction.introducer, reason=code.symbol)
-        self._ctx.refuse(join.request, code, detail)
+        if join.request is not None:
+            self._ctx.refuse(join.request, code, detail)
         if self._membership.row is None:
             for this in join.tries.all():
                 join.tries.give_up(this)

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from meshd.core.context import Context
 from meshd.crypto.admission import Chain, decode_chain, verify_chain
-from meshd.errors import Rejected
-from meshd.ids import MeshId, PeerId
+from meshd.errors import Code, ControlError, Rejected
+from meshd.ids import MeshId, PeerId, is_name
+from meshd.wire.introduction import Introduction, decode_token
 from meshd.wire.joining import JoinAccepted, JoinAnswered
 from meshd.wire.record import Record, decode_record, verify_record
+
+
+def check_token(introduction: Introduction, name: str, ctx: Context) -> None:
+    """Whether it is worth while to knock with it, under that name. Raises ControlError."""
+    if introduction.introducer == ctx.own_id:
+        raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")
+    if introduction.expires <= ctx.now.unix:
+        raise ControlError(Code.TOKEN_EXPIRED, "If it is fresh, this machine's clock is wrong.")
+    if not is_name(name):
+        raise ControlError(Code.NAME_INVALID)
+
+
+def refuse_member(token: str, mesh: MeshId, own: PeerId) -> None:
+    """A token pasted where there is a mesh already. Raises ControlError: what fits best."""
+    introduction = decode_token(token)
+    if introduction.introducer == own:
+        raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")
+    if introduction.mesh == mesh:
+        raise ControlError(Code.IN_MESH, "The token is of this very mesh: nothing is to be done.")
+    raise ControlError(Code.IN_MESH, "The token is of another mesh.")
 
 
 def check_accepted(accepted: JoinAccepted, own: PeerId, mesh: MeshId, ctx: Context) -> tuple[Chain, Record]:

@@ -24,6 +24,7 @@ from meshd.core.joining import Joining
 from meshd.core.liveness import Liveness
 from meshd.core.membership import Membership
 from meshd.core.neighbors import PROVED, Neighbors
+from meshd.core.pasting import Pasting
 from meshd.core.peering import Peering
 from meshd.core.pinging import Pinging
 from meshd.core.post import Post
@@ -91,6 +92,9 @@ class Node:
         self.assisting = Assisting(ctx, self.membership, self.post, self.signaling)
         self.joining = Joining(
             ctx, self.membership, self.channels, self.pushing, self.post, self.signaling, self.stun_servers
+        )
+        self.pasting = Pasting(
+            ctx, self.membership, self.post, self.signaling, self.introductions, self.arrivals, self.joining
         )
         self.admissions = Admissions(ctx, self.membership, self.channels, self.routing, self.post)
         self.delivery = Delivery(ctx, stored, self.membership, self.neighbors, self.post)
@@ -238,6 +242,7 @@ class Node:
                 self.joining.on_session_failed(session_id, reason)
                 self.arrivals.on_session_over(session_id)
                 self.assisting.on_session_over(session_id)
+                self.pasting.on_session_failed(session_id, reason)
                 self.topology.on_failed(peer, reason, pushes, why)
             case fa.ChannelReady(channel):
                 self._on_channel_ready(channel)
@@ -260,6 +265,7 @@ class Node:
         self.signaling.on_neighbor_up(peer)
         self.topology.on_up(peer)
         self.joining.on_neighbor_up(peer)
+        self.pasting.on_neighbor_up(peer)
         self.membership.neighbors_changed(self.neighbors.peers())
         own = self.membership.own_record
         if own is not None:
@@ -320,6 +326,8 @@ class Node:
                 self.arrivals.ready(session)
             case Purpose.ASSIST:
                 self.assisting.ready(session)
+            case Purpose.PASTE:
+                self.pasting.ready(session)
 
     def _on_channel_ready(self, channel: ChannelId) -> None:
         holder = self.channels.holder(channel)

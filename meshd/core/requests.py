@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshd.core.context import Context
 from meshd.core.lookup import find_member
+from meshd.core.newcomer import refuse_member
 from meshd.errors import Code, ControlError, LocalMisuse, Rejected
 from meshd.ids import RequestId, Ticket
 from meshd.wire.messages import Records
@@ -43,16 +44,24 @@ class Requests:
         match method:
             case "messages.read":
                 node.delivery.read(request, params["message_ids"])
-            case "mesh.join" if in_mesh:
-                node.joining.refuse_member(params["token"])
+            case "mesh.join" | "links.offer" if in_mesh and params.get("token"):
+                refuse_member(params["token"], node.membership.mesh, self._ctx.own_id)
             case "streams.wait":
                 node.streams.wait(request, params["stream"])
-            case "mesh.found" | "mesh.join" if in_mesh or node.joining.active:
+            case "links.offer" if in_mesh:
+                self._dispatch_as_member(request, method, params)
+            case "mesh.found" | "mesh.join" | "links.offer" if in_mesh or node.joining.active:
                 raise ControlError(Code.IN_MESH if in_mesh else Code.BUSY, "" if in_mesh else "A join is under way.")
-            case "mesh.found" | "mesh.join" if self._ctx.is_pending(self._leaving):
+            case "mesh.found" | "mesh.join" | "links.offer" if self._ctx.is_pending(self._leaving):
                 raise ControlError(Code.BUSY, "The node is just leaving its mesh.")
+            case "links.offer" if params.get("token"):
+                name = params.get("name") or self._ctx.config.node.name
+                node.joining.offer(request, params["token"], name)
+            case "links.accept" if params.get("text"):
+                node.pasting.accept(request, params["text"])
             case "mesh.found":
                 name = params.get("name") or self._ctx.config.node.name
+                node.joining.withdraw()
                 node.admissions.found(request, params["mesh_name"], name, params["mesh_key"])
             case "mesh.join":
                 name = params.get("name") or self._ctx.config.node.name
@@ -94,9 +103,20 @@ class Requests:
                 node.streams.accept(
                     request, params["application"], peer_wanted, params["descriptor"], params.get("timeout")
                 )
+            case "links.offer":
+                node.pasting.offer(request, find_member(node.membership, self._peer(params)))
+            case "links.answer" if params.get("text"):
+                node.pasting.answer(request, params["text"])
+            case "links.answer" | "links.accept":
+                if not params.get("sdp"):
+                    raise ControlError(Code.INVALID_PARAMS, "Either text or sdp has to be there.")
+                peer = find_member(node.membership, self._peer(params))
+                take = node.pasting.answer_sdp if method == "links.answer" else node.pasting.accept_sdp
+                take(request, params["sdp"], peer)
             case "introductions.mint":
                 lifetime = params.get("lifetime") or self._ctx.config.introductions.lifetime
-                node.introductions.mint(request, lifetime, params.get("uses") or 1, params.get("label") or "")
+                by_hand, uses, label = bool(params.get("by_hand")), params.get("uses") or 1, params.get("label") or ""
+                node.introductions.mint(request, lifetime, uses, label, by_hand=by_hand)
             case "introductions.revoke":
                 node.introductions.revoke(request, params["introduction_id"])
             case "node.rename":
@@ -110,6 +130,13 @@ class Requests:
                 self._leave(request)
             case _:
                 raise LocalMisuse(f"no method of the core: {method}")
+
+    @staticmethod
+    def _peer(params: dict[str, Any]) -> str:
+        """Whom it is for; an SDP says nothing about that."""
+        if not params.get("peer"):
+            raise ControlError(Code.INVALID_PARAMS, "Say which member is at the other end (peer), or give a token.")
+        return str(params["peer"])
 
     def _leave(self, request: RequestId) -> None:
         """Forget the mesh, then say goodbye to all. Identity and unread messages stay.
@@ -140,3 +167,4 @@ class Requests:
         self._node.pinging.abandon(request)
         self._node.admissions.abandon(request)
         self._node.streams.abandon(request)
+        self._node.pasting.abandon(request)

@@ -9,6 +9,9 @@ from meshd.ids import LinkId, PeerId, SessionId, Ticket
 from meshd.wire.messages import Message
 from meshd.wire.session_description import SessionDescription
 
+# Policy
+PASTE_TIMEOUT = 600.0  # seconds an offer stays open that people carry; they have other things to do
+
 NOBODY = PeerId(b"")  # the peer of an offer that whoever is chosen may answer
 
 
@@ -28,6 +31,7 @@ class Purpose(Enum):
     JOIN = "join"  # core.joining
     ADMIT = "admit"  # core.arrivals
     ASSIST = "assist"  # core.assisting
+    PASTE = "paste"  # core.pasting
 
 
 @dataclass(slots=True)
@@ -49,4 +53,5 @@ class Session:
     pushes: int = 0
     returned: int = 0  # how often what we said came back undeliverable
     resumes: LinkId | None = None  # the older link that is to go on over this one's path
+    patience: float = 0.0  # seconds our answer may take to the peer, which connects only then
     by_push: bool = False  # the offer came by push, so the answer goes that way first: the peer may have no other

@@ -23,7 +23,7 @@ from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import why_no_link
 from meshd.core.routing import Routing
-from meshd.core.session import NOBODY, Purpose, Session, SessionState
+from meshd.core.session import NOBODY, PASTE_TIMEOUT, Purpose, Session, SessionState
 from meshd.ids import SESSION_ID_SIZE, LinkId, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.envelope import Letter
 from meshd.wire.messages import Answer, Message, Offer, OfferDeclined
@@ -87,10 +87,10 @@ class Signaling:
         return list(self._sessions.values())
 
     def with_peer(self, peer: PeerId) -> Session | None:
-        """The newest session with that peer."""
+        """The newest session with that peer; what people carry does not count, since it may take minutes."""
         found = None
         for session in self._sessions.values():
-            if session.peer == peer:
+            if session.peer == peer and session.purpose is not Purpose.PASTE:
                 found = session
         return found
 
@@ -392,6 +392,17 @@ class Signaling:
         if link is not None:
             link.peer = peer
 
+    def rename(self, session: Session, name: SessionId) -> None:
+        """Before anybody else knows of it, it gets another id. Its link's time starts anew."""
+        del self._sessions[session.id]
+        self._ctx.cancel_timer("session", session.id)
+        session.id = name
+        self._sessions[name] = session
+        self._ctx.timer("session", name, PASTE_TIMEOUT)
+        link = self._neighbors.link(session.link)
+        if link is not None:
+            link.session = name
+
     def depend(self, session: Session, ticket: Ticket | None) -> None:
         """Our hello on that session's link waits for this ticket: it claims a membership that must be durable."""
         session.ticket = ticket
@@ -410,4 +421,4 @@ class Signaling:
 
     def _connect(self, session: Session, remote: SessionDescription) -> None:
         session.state = SessionState.CONNECTING
-        self._ctx.do(ConnectLink(session.link, remote, session.resumes is not None))
+        self._ctx.do(ConnectLink(session.link, remote, session.resumes is not None, session.patience))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from meshd.core.context import Context
+from meshd.core.membership import Membership
+from meshd.core.newcomer import check_answered
+from meshd.core.post import Post
 from meshd.core.session import NOBODY, Purpose, Session, SessionState
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
+from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import MeshId, PeerId, SessionId
 from meshd.wire.envelope import OVERHEAD_SIZE
-from meshd.wire.joining import MAX_FURTHER, FurtherOffer, JoinRequest
-from meshd.wire.messages import encode_message
+from meshd.wire.joining import MAX_FURTHER, FurtherOffer, JoinAnswered, JoinRequest
+from meshd.wire.messages import JOINING, decode_message, encode_message
 from meshd.wire.session_description import decode, encode
 
 # Policy
@@ -30,11 +34,12 @@ class Try:
 class Tries:
     """The newest tries of one join."""
 
-    __slots__ = ("_ctx", "_signaling", "_tries")
+    __slots__ = ("_ctx", "_signaling", "_timeout", "_tries")
 
-    def __init__(self, ctx: Context, signaling: Signaling) -> None:
+    def __init__(self, ctx: Context, signaling: Signaling, timeout: float = PUSH_SESSION_TIMEOUT) -> None:
         self._ctx = ctx
         self._signaling = signaling
+        self._timeout = timeout
         self._tries: list[Try] = []
 
     def begin(self, introducer: PeerId, mesh: MeshId) -> None:
@@ -47,7 +52,7 @@ class Tries:
             self._tries.append(Try(session.id, [offer.id for offer in further if offer is not None]))
 
     def _begin(self, peer: PeerId, mesh: MeshId) -> Session | None:
-        return self._signaling.begin(peer, mesh, Purpose.JOIN, offerer=True, timeout=PUSH_SESSION_TIMEOUT)
+        return self._signaling.begin(peer, mesh, Purpose.JOIN, offerer=True, timeout=self._timeout)
 
     def all(self) -> list[Try]:
         """Those that an answer may come to, the newest last."""
@@ -82,6 +87,28 @@ class Tries:
                     continue
             self._signaling.drop(offer)
         return request
+
+    def take_answer(self, this: Try, envelope: bytes, post: Post, membership: Membership) -> None:
+        """Another member's answer, to one of our further offers. What is wrong with it does no harm to the others."""
+        try:
+            letter = post.open(envelope, membership.mesh)
+            message = decode_message(letter.body, JOINING)
+            session = self._signaling.session(letter.session)
+            if not isinstance(message, JoinAnswered) or session is None or letter.session not in this.further:
+                raise Rejected("no_session")
+            if session.peer != NOBODY or letter.sender in (*self.peers(this), self._ctx.own_id):
+                raise Rejected("answered_already")
+            chain = check_answered(message, letter.sender, membership.chain, membership.mesh, self._ctx)
+            remote = decode(message.description)
+            post.remember(letter)
+        except (MalformedMessage, Rejected) as error:
+            self._ctx.count("join_answers_rejected")
+            self._ctx.notify("envelope_rejected", peer=self.peers(this)[0], reason=str(error))
+            return
+        self._ctx.persist(membership.remember_admitted(letter.sender, chain, message.sealing_key))
+        self._signaling.address(session, letter.sender)
+        self._signaling.depend(session, membership.own_ticket)
+        self._signaling.connect(session, remote)
 
     def give_up_unanswered(self, this: Try) -> None:
         """There will be no further answers to it."""

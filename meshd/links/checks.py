@@ -16,6 +16,7 @@ from meshd.links.turn import RelaySocket
 # Policy
 CHECK_RETRANSMISSIONS = 3  # 0.5 + 1 + 2 + 4 s: a pair that has not answered after 7.5 s does not count on it any more
 MAX_CHECKED_PAIRS = 100  # RFC 8445 section 6.1.2.5's own number; 20 ms apart the last one starts after 2 s
+KNOCK_INTERVAL = 15.0  # seconds; a NAT router forgets after 30 (RFC 4787 says 120) that we wanted somebody to answer
 RELAY_DELAY = 1.2  # seconds that direct pairs get: their first check may be lost, and the second comes after 0.5 s
 
 
@@ -56,6 +57,13 @@ class Checks(Connection):
                     return True
         relayed = any(pair.state in open_states for pair in self._check_list if is_relayed(pair))
         return relayed or self._remote_candidates_expected()  # ask again in a moment
+
+    def knock_again(self) -> None:
+        """Nobody has answered yet who may still come: try anew, so that routers on our side keep letting the peer in."""
+        if not self.ice_controlling:
+            for pair in self._check_list:
+                if pair.state == aioice_ice.CandidatePair.State.FAILED:
+                    self.check_state(pair, aioice_ice.CandidatePair.State.WAITING)
 
     def _check_list_maybe_fail(self) -> None:
         """Fail when all checks have, on the controlling side."""

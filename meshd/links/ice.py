@@ -15,7 +15,7 @@ from typing import cast
 from aioice import Candidate, stun
 from aioice import ice as aioice_ice
 
-from meshd.links.checks import CHECK_RETRANSMISSIONS, Checks
+from meshd.links.checks import CHECK_RETRANSMISSIONS, KNOCK_INTERVAL, Checks
 from meshd.links.demux import Address
 from meshd.links.socket import LinkSockets, SharedSocket
 from meshd.links.turn import RelaySocket
@@ -205,12 +205,13 @@ class IceConnection(Checks):
         self._early_checks_done = True
 
         verdict = None
-        while verdict is None and self._check_periodic():
+        while verdict is None:
+            interval = CHECK_INTERVAL if self._check_periodic() else KNOCK_INTERVAL
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_INTERVAL):
+                async with asyncio.timeout(interval):
                     verdict = await self._check_list_state.get()
-        if verdict is None:
-            verdict = await self._check_list_state.get()
+            if verdict is None and interval == KNOCK_INTERVAL:
+                self.knock_again()
         for pair in self._check_list:
             if pair.task is not None:
                 pair.task.cancel()

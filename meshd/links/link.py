@@ -90,6 +90,7 @@ class Link:
     def __init__(self, link: LinkId, *, offerer: bool, certificate: LinkCertificate, around: Surroundings) -> None:
         self._link = link
         self._offerer = offerer
+        self._patience = 0.0  # seconds that the peer may begin later
         self._certificate = certificate
         self._around = around
         self._connection = IceConnection(
@@ -122,10 +123,11 @@ class Link:
 
     # -- what the port asks -------------------------------------------------------------------------------------------
 
-    def connect(self, remote: SessionDescription) -> bool:
-        """Go on with that description; False if there is one already."""
+    def connect(self, remote: SessionDescription, patience: float = 0.0) -> bool:
+        """Go on with that description, the peer perhaps ``patience`` seconds later; False if there is one already."""
         if self._remote.done():
             return False
+        self._patience = patience
         self._remote.set_result(remote)
         return True
 
@@ -202,7 +204,7 @@ class Link:
         self._around.book.hold()
         try:
             remote = await self._remote
-            async with asyncio.timeout(self._around.config.connect_timeout):
+            async with asyncio.timeout(self._around.config.connect_timeout + self._patience):
                 await self._connect(remote)
         except TimeoutError:
             raise _LinkFailed("connect_timeout" if self._connection.selected else "ice_failed") from None

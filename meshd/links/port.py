@@ -120,7 +120,7 @@ class LinkPort:
         elif isinstance(command, SendMessage):
             link.send(command.data, command.priority)
         elif isinstance(command, ConnectLink):
-            if not link.connect(command.remote):
+            if not link.connect(command.remote, command.patience):
                 raise LocalMisuse(f"link {command.link} has a remote description already")
         elif isinstance(command, OpenStream):
             link.open_stream(command.stream, self._take_descriptor(command.descriptor))

@@ -69,7 +69,9 @@ class Linkage:
         self._descriptions[ufrag] = end
         network.schedule(network.between(network.conditions.gather), machine, ev.LinkPrepared(link, description))
 
-    def connect(self, machine: Machine, link: LinkId, remote: SessionDescription, resume: bool = False) -> None:
+    def connect(
+        self, machine: Machine, link: LinkId, remote: SessionDescription, resume: bool = False, patience: float = 0.0
+    ) -> None:
         """See ``ConnectLink``."""
         network = self._network
         end = machine.ends.get(link)
@@ -95,7 +97,8 @@ class Linkage:
                     remote_address=str(across.machine),
                 )
                 network.schedule(delay, network.machines[side.machine], event)
-        network.schedule(network.conditions.connect_timeout, machine, ConnectTimeout(link, "ice_failed"))
+        timeout = network.conditions.connect_timeout + patience
+        network.schedule(timeout, machine, ConnectTimeout(link, "ice_failed"))
 
     def _can_connect(self, end: End, other: End) -> bool:
         mutual = other.remote is not None and other.remote.ufrag == end.description.ufrag

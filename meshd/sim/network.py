@@ -222,8 +222,8 @@ class Network:
                 self._push(machine.disk_free_at, machine, WriteEnded(ticket))
             case cm.PrepareLink(link, offerer, resumes):
                 self.links.prepare(machine, link, offerer, resumes)
-            case cm.ConnectLink(link, remote, resume):
-                self.links.connect(machine, link, remote, resume)
+            case cm.ConnectLink(link, remote, resume, patience):
+                self.links.connect(machine, link, remote, resume, patience)
             case cm.CloseLink(link):
                 self.links.close(machine, link)
             case cm.OpenStream(link, stream):

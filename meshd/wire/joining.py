@@ -99,14 +99,16 @@ class JoinRefused:
 class AnswerWanted:
     """From an introducer: answer this newcomer's offer, for it and I may be unable to connect.
 
-    ``chain`` is the newcomer's admission, issued by the sender; the session and the description are the offer's.
+    ``chain`` is the newcomer's admission, issued by the sender; the session and the description are the offer's. The
+    newcomer may begin to connect ``patience`` seconds from now.
     """
 
     session: bytes
     chain: tuple[bytes, ...]
     sealing_key: bytes
     description: bytes
-    WIRE: ClassVar[Layout] = (fixed(SESSION_ID_SIZE), CHAIN, fixed(32), Blob(1, MAX_DESCRIPTION_SIZE))
+    patience: int
+    WIRE: ClassVar[Layout] = (fixed(SESSION_ID_SIZE), CHAIN, fixed(32), Blob(1, MAX_DESCRIPTION_SIZE), Uint(16))
 
 
 @dataclass(frozen=True, slots=True)

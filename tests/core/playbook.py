@@ -319,8 +319,8 @@ class Stage:
                     then(ev.PersistFailed(command.ticket, "No space left on device"))
                 else:
                     player.held.append(command)
-            case cm.PrepareLink(link):
-                end = End(player, link, self.description(player))
+            case cm.PrepareLink(link, offerer):
+                end = End(player, link, self.description(player, "actpass" if offerer else "active"))
                 player.ends[link] = end
                 self.ends[end.description.ufrag, end.description.pwd] = end
                 then(ev.LinkPrepared(link, end.description))
@@ -369,11 +369,11 @@ class Stage:
             case cm.DeliverMessage(message):
                 player.inbox.append(dict(message))
 
-    def description(self, player: Player) -> SessionDescription:
+    def description(self, player: Player, setup: str = "actpass") -> SessionDescription:
         digest = hashlib.sha256(f"{player.name} {next(self.numbers)}".encode()).digest()
         ufrag, pwd = base64.b64encode(digest[:3]).decode(), base64.b64encode(digest[3:21]).decode()
         candidate = Candidate("host", "192.0.2.1", 40_000)
-        return SessionDescription(ufrag, pwd, self.fingerprint(player), "actpass", (candidate,))
+        return SessionDescription(ufrag, pwd, self.fingerprint(player), setup, (candidate,))
 
     def fingerprint(self, player: Player) -> bytes:
         return hashlib.sha256(b"certificate " + player.id).digest()

@@ -97,7 +97,7 @@ def test_a_helper_says_hello_only_when_it_knows_the_newcomer_durably() -> None:
 
 def test_slow_members_are_not_waited_for_long() -> None:
     stage = two_members_and_dora()
-    stage.tap = lambda one, other, data: None if data[:2] == bytes((0x95, 41)) else data
+    stage.tap = lambda one, other, data: None if data[:2] == bytes((0x96, 41)) else data
     stage.cut.clear()
     number = begin(stage)
     assert number not in stage["dora"].answers
@@ -143,7 +143,7 @@ def asked(stage: Stage, session: bytes = b"session1") -> tuple[Player, AnswerWan
     """bert is asked to answer for a newcomer that anna has admitted, and gives nothing away about it yet."""
     anna, eve = stage["anna"], stage.add("eve")
     chain = tuple(c.encoded for c in anna.node.membership.chain_for(eve.id, "eve"))
-    return eve, AnswerWanted(session, chain, eve.suite.sealing_key, encode(stage.description(eve)))
+    return eve, AnswerWanted(session, chain, eve.suite.sealing_key, encode(stage.description(eve)), 60)
 
 
 def test_only_who_has_admitted_the_newcomer_may_ask() -> None:
@@ -175,7 +175,7 @@ def test_newcomers_at_a_time_are_few() -> None:
         eve = stage.add(f"eve{number}")
         chain = tuple(c.encoded for c in anna.node.membership.chain_for(eve.id, eve.name))
         offer = encode(stage.description(eve))
-        bert.hear(anna, AnswerWanted(b"session" + bytes((number,)), chain, eve.suite.sealing_key, offer))
+        bert.hear(anna, AnswerWanted(b"session" + bytes((number,)), chain, eve.suite.sealing_key, offer, 60))
     given = bert.sent(AnswerGiven)
     assert [bool(answer.envelope) for answer in given] == [True] * MAX_ASSISTED + [False] * 2
 
@@ -240,7 +240,7 @@ def with_answer(stage: Stage, make: str) -> Player:
 
 def _session_of(stage: Stage, helper: str) -> bytes:
     link = stage["anna"].link_to(stage[helper])
-    sent = [c.data for c in stage["anna"].did(cm.SendMessage) if c.link == link and c.data[:2] == bytes((0x95, 41))]
+    sent = [c.data for c in stage["anna"].did(cm.SendMessage) if c.link == link and c.data[:2] == bytes((0x96, 41))]
     return sent[-1][4:12]
 
 

@@ -146,7 +146,7 @@ def test_clocks_that_are_a_little_off_do_not_matter(skew: float) -> None:
 def test_a_token_without_a_push_service() -> None:
     stage, _, bert = founder_and_newcomer()
     token = encode_token(replace(decode_token(stage.mint("anna")), subscriptions=()))
-    assert bert.refusal("mesh.join", token=token, name="bert") is Code.TOKEN_MANGLED
+    assert bert.refusal("mesh.join", token=token, name="bert") is Code.PUSH_UNAVAILABLE
 
 
 @pytest.mark.parametrize("prefix", ["", "javascript:alert(1)", "http://[::1", "x" * 1000])

@@ -237,3 +237,25 @@ def test_a_name_that_nobody_answers_to_does_not_hold_up_the_end(monkeypatch):
         assert silent.transport.closed
 
     run_clean(main)
+
+
+def test_who_waits_for_the_peer_knocks_again_and_again(monkeypatch):
+    """Or our router would forget that we let the peer in. Upstream sends nothing more when its checks have ended."""
+    monkeypatch.setattr(ice, "KNOCK_INTERVAL", 0.05)
+    monkeypatch.setattr(ice.LinkPath.request, "__defaults__", (None, 0))  # a check is over after 0.5 s
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            there = trio.socket.from_stdlib_socket(silent)
+            async with two_ends() as (_, b):
+                b.prepare(offerer=False)
+                own = (await b.wait(LinkPrepared)).description
+                candidate = Candidate("host", *silent.getsockname())
+                b.connect(replace(own, ufrag="abcd", setup="actpass", candidates=(candidate,)), patience=60.0)
+                transactions = set()
+                while len(transactions) < 3:
+                    transactions.add((await there.recv(2048))[8:20])
+                b.close()
+
+    run_clean(main)

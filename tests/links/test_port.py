@@ -152,6 +152,24 @@ def test_without_an_answer_the_deadline_ends_the_attempt():
     run_clean(main)
 
 
+def test_who_answers_waits_as_long_as_its_answer_may_take():
+    """It is carried by people: the offerer begins long after the deadline of other links."""
+
+    async def main() -> None:
+        async with two_ends(replace(LOOPBACK, connect_timeout=1.0)) as (a, b):
+            for link in (1, 2):
+                a.prepare(link, offerer=True)
+                b.prepare(link, offerer=False)
+            b.connect((await a.wait(LinkPrepared, 1)).description, 1, patience=5.0)
+            b.connect((await a.wait(LinkPrepared, 2)).description, 2)
+            await b.wait(LinkClosed, 2)
+            a.connect((await b.wait(LinkPrepared, 1)).description, 1)
+            await a.wait(LinkConnected, 1)
+            await b.wait(LinkConnected, 1)
+
+    run_clean(main)
+
+
 def test_a_peer_that_stops_after_ice_meets_the_deadline():
     async def main() -> None:
         async with two_ends(replace(LOOPBACK, connect_timeout=0.1)) as (a, b):

@@ -16,7 +16,6 @@ from meshd.errors import Code, ControlError
 from meshd.ids import SessionId
 from meshd.wire.endpoint import split_endpoint
 from meshd.wire.introduction import (
-    MAX_TEXT_CHARS,
     PREFIX,
     Introduction,
     decode_token,
@@ -25,6 +24,7 @@ from meshd.wire.introduction import (
     proof_of,
 )
 from meshd.wire.parts import CapabilityPart, SubscriptionPart
+from meshd.wire.paste import MAX_TEXT_CHARS
 
 ANNA = suite("anna")
 BASE64URL = string.ascii_letters + string.digits + "-_"
