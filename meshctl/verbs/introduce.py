@@ -14,6 +14,7 @@ METHODS = ("introductions.mint", "introductions.list", "introductions.revoke")
 EXAMPLE = """\
 meshctl introduce --lifetime 1h --label 'for the laptop'
 meshctl introduce --qr
+meshctl introduce --by-hand --lifetime 10m
 meshctl introduce | ssh laptop meshctl join -
 meshctl introduce list
 meshctl introduce revoke abcdefghijklm"""
@@ -30,6 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uses", type=arguments.count, metavar="N", help="how many can join with it (default: 1)")
     parser.add_argument("--label", metavar="TEXT", help="a note for the list")
+    parser.add_argument(
+        "--by-hand", action="store_true", help="for meshctl offer alone: no push service"
+    )
     parser.add_argument("--qr", action="store_true", help="show the token as a QR code, too, for a camera to read")
 
 
@@ -52,14 +56,16 @@ def run(args: argparse.Namespace, client: Client) -> int:
 
 
 def _mint(args: argparse.Namespace, client: Client) -> int:
-    result = client.call("introductions.mint", {"lifetime": args.lifetime, "uses": args.uses, "label": args.label})
+    params = {"lifetime": args.lifetime, "uses": args.uses, "label": args.label, "by_hand": args.by_hand}
+    result = client.call("introductions.mint", params)
     if args.json:
         render.document(result)
         return 0
     render.warnings(result["warnings"])
     joiners = "one node" if result["uses"] == 1 else f"{result['uses']} nodes"
+    there = "offer --for TOKEN" if args.by_hand else "join TOKEN"
     until = f"{render.local_time(result['expires_at'])} ({render.ahead(result['expires_at'])})"
-    render.note(f"For {joiners}, until {until}. Hand it over in private; there: meshctl join TOKEN")
+    render.note(f"For {joiners}, until {until}. Hand it over in private; there: meshctl {there}")
     token = render.clean(result["token"])
     if args.qr:
         _show(token)

@@ -59,7 +59,7 @@ class Checks(Connection):
         return relayed or self._remote_candidates_expected()  # ask again in a moment
 
     def knock_again(self) -> None:
-        """Nobody has answered yet who may still come: try anew, so that routers on our side keep letting the peer in."""
+        """The peer may still come: try anew, so that the routers on our side go on letting it in."""
         if not self.ice_controlling:
             for pair in self._check_list:
                 if pair.state == aioice_ice.CandidatePair.State.FAILED:

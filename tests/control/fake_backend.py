@@ -284,6 +284,28 @@ class FakeBackend:
             "warnings": ["No IPv6."],
         }
 
+    async def _links_offer(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._texts("offer") | ({"sdp": "", "name": ""} if params["token"] else {})
+
+    async def _links_answer(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["text"] and "late" in params["text"]:
+            raise ControlError(Code.PASTE_EXPIRED)
+        return self._texts("answer")
+
+    def _texts(self, kind: str) -> dict[str, Any]:
+        return {
+            "text": f"meshd-{kind}1_" + "abcdefghij" * 40,
+            "sdp": "v=0\r\ns=-\r\n",
+            "peer_id": text_of(DESK_ID),
+            "name": "desk\x1b[1m",
+            "expires_at": encode_time(STARTED + 600),
+        }
+
+    async def _links_accept(self, params: dict[str, Any]) -> dict[str, Any]:
+        joined = bool(params["text"]) and "join" in params["text"]
+        result = {"peer_id": text_of(DESK_ID), "name": "desk", "mesh_name": "home", "elapsed": 1.5}
+        return result | {"joined": joined}
+
     async def _introductions_list(self, params: dict[str, Any]) -> dict[str, Any]:
         entry = {
             "introduction_id": text_of(bytes(8)),

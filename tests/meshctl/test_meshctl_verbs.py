@@ -27,6 +27,10 @@ CALLS = {
     "introduce list": ("introductions.list", ["list"]),
     "introduce revoke": ("introductions.revoke", ["revoke", "aaaa"]),
     "join": ("mesh.join", ["mesh1token"]),
+    "offer": ("links.offer", ["--peer", "desk"]),
+    "offer for": ("links.offer", ["--for", "meshd1_token"]),
+    "answer": ("links.answer", ["meshd-offer1_abc"]),
+    "accept": ("links.accept", ["meshd-answer1_abc"]),
     "leave": ("mesh.leave", []),
     "rename": ("node.rename", ["desk2"]),
     "ping": ("peers.ping", ["desk"]),
@@ -231,7 +235,7 @@ def test_introduce_prints_the_token_alone(daemon):
     ended = daemon.run("introduce", "--lifetime", "2h", "--uses", "3", "--label", "x y")
     assert ended.out == TOKEN + "\n"
     assert "Warning: No IPv6." in ended.err
-    assert daemon.backend.calls[-1][1] == {"lifetime": 7200, "uses": 3, "label": "x y"}
+    assert daemon.backend.calls[-1][1] == {"lifetime": 7200, "uses": 3, "label": "x y", "by_hand": False}
 
 
 @pytest.mark.parametrize("words", [["revoke"], ["list", "aaaa"], ["borrow"], ["--lifetime", "soon"], ["--uses", "0"]])
