@@ -181,7 +181,7 @@ def links_are_few(history: History) -> Iterator[str]:
         links = node.neighbors.links()
         of_pairs = Counter(link.peer for link in links)
         up = Counter(link.peer for link in links if link.state is LinkState.UP)
-        if node.joining.active:
+        if node.joining.active or node.joining.pasted:
             continue  # two tries at a time, each with its own description
         for peer, count in of_pairs.items():
             if count > MAX_LINKS_OF_A_PAIR or up[peer] > 1:

@@ -230,3 +230,40 @@ def nobody_in_reach(stage: Stage) -> None:
     stage.network.conditions.unconnectable = 0.0
     stage.wait(600.0)
     stage.rest()
+
+
+@scenario(4)
+def copy_and_paste(stage: Stage) -> None:
+    """No push service at all: people carry offers and answers, late, and with a kill in between."""
+    stage.start()
+    stage.network.set_push(down=True)
+    stage.found()
+    for index in range(1, stage.size):
+        introducer = stage.dice.randrange(index)
+        token = stage.network.ask(introducer, "introductions.mint", by_hand=True)["token"]
+        killed = stage.dice.random() < 0.3
+        for _ in range(1 + killed):
+            offered = stage.network.ask(index, "links.offer", token=token)["text"]
+            stage.wait(stage.dice.uniform(0.0, 200.0))
+            answered = stage.network.ask(introducer, "links.answer", text=offered)["text"]
+            stage.wait(stage.dice.uniform(0.0, 200.0))
+            if killed:
+                stage.kill(index)
+                stage.network.start(index)
+                outcome = stage.outcome(index, stage.network.request(index, "links.accept", text=answered))
+                stage.expect(outcome is Code.PASTE_UNKNOWN, f"it has forgotten its offer: {outcome}")
+                killed = False
+                continue
+            outcome = stage.outcome(index, stage.network.request(index, "links.accept", text=answered))
+            stage.expect(outcome is None, f"n{index} is in: {outcome}")
+        stage.rest()
+    stage.kill(*range(stage.size))
+    stage.start()
+    for index in range(1, stage.size):
+        offered = stage.network.ask(0, "links.offer", peer=f"n{index}")["text"]
+        stage.wait(stage.dice.uniform(0.0, 200.0))
+        answered = stage.network.ask(index, "links.answer", text=offered)["text"]
+        stage.wait(stage.dice.uniform(0.0, 200.0))
+        outcome = stage.outcome(0, stage.network.request(0, "links.accept", text=answered))
+        stage.expect(outcome is None, f"n{index} is linked again: {outcome}")
+    stage.rest()

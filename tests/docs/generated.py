@@ -32,6 +32,12 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.core.pushing", "MAX_PUSHES", "pushes under way; then none is begun"),
     ("meshd.core.pushing", "MAX_TRIES", "tries of one push"),
     ("meshd.push.sender", "MAX_OUTBOX", "pushes handed to the sender; then they are answered `busy` and tried again"),
+    ("meshd.core.pasting", "MAX_OPEN", "pasted offers and answers that are open; then `busy`"),
+    (
+        "meshd.core.assisting",
+        "MAX_ASSISTED",
+        "newcomers answered for their introducers; then the answer is empty",
+    ),
     ("meshd.core.signaling", "MAX_SESSIONS", "attempts at links at one time; then none is begun"),
     ("meshd.core.relay", "MESSAGE_RATE", "envelopes a second relayed for one neighbor; then `busy`"),
     ("meshd.core.relay", "BYTE_RATE", "bytes a second relayed for one neighbor; then `busy`"),

@@ -27,6 +27,7 @@ from meshd.core.arrivals import MAX_CLOCK_REFUSALS
 from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, TOP_UP_SPAN
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.pulse import RTT_INTERVAL
+from meshd.core.session import PASTE_TIMEOUT
 from meshd.crypto import webpush
 from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES
@@ -78,6 +79,7 @@ SAID = (
     f"With no answer for {joining.RETRY_INTERVAL:.0f} s",
     f"at most {joining.MAX_TRIES} times",
     f"as fit into {tries.MAX_REQUEST_SIZE:,} bytes",
+    f"An offer stays open for {PASTE_TIMEOUT:.0f} s",
     f"At most {assisting.MAX_ASSISTED} such at a time",
     f"waits {arrivals.HELP_WAIT:.0f} s at most",
     ("", "once", "twice", "three times")[MAX_CLOCK_REFUSALS] + " for a token at most",

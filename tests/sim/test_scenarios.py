@@ -26,6 +26,7 @@ QUICK = {
     "introducer-out-of-reach": (1, 2, 3),
     "one-member-in-reach": (1, 2, 3),
     "nobody-in-reach": (1,),
+    "copy-and-paste": (1, 2, 3),
     "killed-at-random": (1,),
     "relay-dies": (1, 2),
     "glare-storm": (1,),
