@@ -66,7 +66,7 @@ class End:
         self.port.submit(PrepareLink(LinkId(link), offerer))
 
     def connect(self, remote: SessionDescription, link: int = 1, patience: float = 0.0) -> None:
-        self.port.submit(ConnectLink(LinkId(link), decode(encode(remote)), patience))
+        self.port.submit(ConnectLink(LinkId(link), decode(encode(remote)), patience=patience))
 
     def send(self, data: bytes, priority: Priority = Priority.CONTROL, link: int = 1) -> None:
         self.port.submit(SendMessage(LinkId(link), data, priority))
