@@ -294,7 +294,7 @@ GRANTED = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_whatever_routers_say_it_goes_on_and_advertises_only_public_addresses(data):
     """Every question gets some answer some time later: then there is always a next deadline, and no storm."""
