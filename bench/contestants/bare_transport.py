@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 import time
@@ -94,10 +95,8 @@ class End:
                     say(failed=f"{event.reason}: {event.detail}")
             packets = self._association.transmit(time.monotonic())
             for packet in packets:
-                try:
+                with contextlib.suppress(BlockingIOError, ConnectionRefusedError):  # lost, as on any path
                     self._socket.send(packet)
-                except (BlockingIOError, ConnectionRefusedError):
-                    pass  # lost, as on any path
             if not packets and not events:
                 break
         self._flushing = False
