@@ -44,8 +44,8 @@ class AssociationConfig:
     """Streams in each direction; stream numbers are below it."""
     handshake_timeout: float = 10.0
     """How long the four packets of the handshake may take in all."""
-    max_timeouts: int = 8
-    """Retransmission timeouts in a row until the peer counts as gone (RFC 9260 Association.Max.Retrans)."""
+    max_timeouts: int = 16
+    """Retransmission timeouts in a row until the peer counts as gone (RFC 9260 Association.Max.Retrans): some 40 s."""
     offer_interleaving: bool = True
     """Whether to offer I-DATA (RFC 8260)."""
     offer_zero_checksum: bool = True

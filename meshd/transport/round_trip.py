@@ -11,7 +11,10 @@ MIN_RTO_VARIANCE = 0.2
 """The timeout is the round trip plus at least this. A peer of another make may sit on an acknowledgement for 200 ms
 (section 6.2), so less would fire without a loss; the 1 s of the specification would be a thousand round trips on a
 LAN. Linux does the same. Losses are found far earlier by RACK and tail-loss probes; this is the last resort."""
-MAX_RTO = 10.0  # section 16 says 60: a link that is back is to notice at once
+MAX_RTO = 10.0  # of what is measured; section 16 says 60
+MAX_WAIT = 3.0
+"""What backing off adds stops here: a path that is back is to be noticed soon, and a packet in three seconds hurts
+nobody. A round trip above it counts for itself."""
 MAX_BACKOFF = 6  # doublings
 MIN_RTT_SPAN = 30.0  # seconds; the least round trip is of the current and of the last span
 
@@ -61,7 +64,7 @@ class RoundTrip:
 
     def timeout(self) -> float:
         """The timeout with the backoff of section 6.3.3 E2."""
-        return min(self.rto * (1 << self.backoff), max(MAX_RTO, self.rto))
+        return min(self.rto * (1 << self.backoff), max(MAX_WAIT, self.rto))
 
     def on_timeout(self) -> None:
         """Double the timeout; ``on_progress`` takes it back."""

@@ -364,6 +364,7 @@ class Sender:
             self._lost.append(chunk)
         for chunk in self.recovery.on_timeout(now):
             self._await_retransmission(chunk)
+        self._lost = deque(sorted(self._lost, key=_tsn_of))  # what the peer waits for first goes first
         self.controller.on_timeout(now)
         self.timeouts += 1
         # A peer that keeps its window shut and answers our probes is alive (section 6.1 A).
@@ -394,6 +395,10 @@ def _ask_for_acknowledgement(chunk: SentChunk) -> None:
     """Set the I bit (RFC 7053)."""
     head = chunk.head
     chunk.head = head[:1] + bytes((head[1] | IMMEDIATE,)) + head[2:]
+
+
+def _tsn_of(chunk: SentChunk) -> int:
+    return chunk.tsn
 
 
 def _time_sent(packet: Packet) -> float:

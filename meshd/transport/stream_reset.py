@@ -52,7 +52,7 @@ class StreamResets:
             if now < self._deadline:
                 return b""
             self._tries += 1
-            self._deadline = now + rto
+            self._deadline = now + rto * (1 << self._tries)
             return self._request
         if not drained:
             return b""
@@ -80,6 +80,7 @@ class StreamResets:
         if self._deadline is None or sequence != self._next_request:
             return []
         if result == IN_PROGRESS:
+            self._tries = 0
             return []  # the timer asks again
         self._deadline = None
         self._next_request = (self._next_request + 1) & 0xFFFFFFFF

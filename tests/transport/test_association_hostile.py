@@ -313,7 +313,7 @@ def test_a_window_that_never_opens(window: int) -> None:
         packets += len([p for p in attacker.victim.transmit(attacker.world.now) if p[12] == chunks.I_DATA])
         attacker.send(chunks.encode_sack(0xFFFFFFEF, window, [], []))
         packets += len([p for p in attacker.answers if p[12] == chunks.I_DATA])
-    assert packets < 80
+    assert packets < 120, "what had left before the window was known, a few at a time"
     assert attacker.victim.unacknowledged_size + attacker.victim.unsent_size() <= 60_000
 
 

@@ -89,6 +89,25 @@ def test_the_timer_mends_what_nothing_else_does_and_backs_off(world: World) -> N
     assert world.now - start < 4.5
 
 
+def test_after_the_timer_what_the_peer_waits_for_goes_first(world: World) -> None:
+    world.paths[0].is_down = True
+    world.a.send(1, BINARY, bytes(9_000), world.now)
+    world.run(1.0)
+    firsts: list[int] = []
+
+    def note(sender: int, packet: bytes) -> bytes:
+        if sender == 0 and is_data(packet):
+            firsts.append(int.from_bytes(packet[16:20]))
+        return packet
+
+    world.on_packet = note
+    before = world.a.statistics().timeouts
+    assert world.run(5, lambda: world.a.statistics().timeouts > before)
+    world.run(0.001)
+    assert firsts
+    assert firsts[0] == min(firsts)
+
+
 def test_a_peer_that_is_silent_for_too_long_is_gone() -> None:
     config = AssociationConfig(max_timeouts=4)
     world = World(configs=(config, config)).connect()
