@@ -211,7 +211,7 @@ class AddressBook:
         relay = None if self._relays is None else self._relays.current
         if relay is not None:
             candidates = candidates[: MAX_CANDIDATES - 1]
-            candidates.append(LocalCandidate("relay", *relay.relayed, relay.address, relay))
+            candidates.append(LocalCandidate("relay", *relay.relayed, relay.name, relay))
         unique = {(c.host, c.port): c for c in reversed(candidates)}
         return [c for c in candidates if unique[c.host, c.port] is c][:MAX_CANDIDATES]
 

@@ -93,11 +93,11 @@ class IceConnection(Checks):
     # -- paths --------------------------------------------------------------------------------------------------------
 
     def add_path(self, address: str, relay: RelaySocket | None = None) -> LinkPath | None:
-        """Use that local address from now on, or that relay, whose address it is; None: there is no socket for it."""
+        """Use that local address from now on, or that relay, whose name it is; None: there is no socket for it."""
         shared = relay or self._sockets.for_address(address)
         if shared is None or self._closing:
             return None
-        path = self._paths[address] = LinkPath(self, shared, address)
+        path = self._paths[address] = LinkPath(self, shared, shared.address if relay else address)
         self._protocols.append(path)
         return path
 

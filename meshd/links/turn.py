@@ -67,6 +67,7 @@ class RelaySocket:
     def __init__(self, client: Any, relayed: Address, demux: Demux[Link], counters: Counter[str]) -> None:
         self.relayed = relayed
         self.address, self.port = relayed
+        self.name = f"relay {relayed[0]}"  # its path's: the address may be one of this machine's own, too
         self.family = socket.AF_INET6 if ":" in relayed[0] else socket.AF_INET
         self.transactions: dict[bytes, stun.Transaction] = {}
         self.on_lost: Callable[[], None] = lambda: None
@@ -160,7 +161,7 @@ class RelaySocket:
                 return
             link = self._demux.of_username(message.attributes.get("USERNAME") or "")
             if link is not None:
-                link.receive_request(message, addr, self.address)
+                link.receive_request(message, addr, self.name)
         else:
             self._counters["datagram_unknown"] += 1
 
@@ -175,7 +176,8 @@ class RelaySocket:
         with contextlib.suppress(OSError, TimeoutError, stun.TransactionError):
             async with asyncio.timeout(DELETE_TIMEOUT):
                 await self._client.delete()
-        self._client.transport.close()
+        self._client.transport.abort()  # TLS would wait for the server's goodbye
+        await asyncio.sleep(0)
 
 
 class Relays:
@@ -248,6 +250,8 @@ class Relays:
             self._race, self._tried = None, True
             for task in waiting:
                 task.cancel()
+            if waiting:
+                await asyncio.wait(waiting)
         if self.current is not None:
             self.current.on_lost = self._lost
             self._retry_interval = MIN_RETRY_INTERVAL
@@ -283,7 +287,7 @@ class Relays:
                 relayed = await client.connect()
             except BaseException:
                 if hasattr(client, "transport"):
-                    client.transport.close()
+                    client.transport.abort()
                 raise
         return RelaySocket(client, relayed, self._demux, self._counters)
 
