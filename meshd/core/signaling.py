@@ -18,7 +18,7 @@ from meshd.core.degree import accepted_links
 from meshd.core.events import LinkPrepared
 from meshd.core.facts import DescriptionReady, SessionFailed
 from meshd.core.membership import Membership
-from meshd.core.neighbors import Neighbors
+from meshd.core.neighbors import LinkState, Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import why_no_link
@@ -197,7 +197,9 @@ class Signaling:
             if session.peer != peer or not self._forget(session):
                 continue
             made = self._neighbors.link(session.link)  # none: it has become the new path of another
-            if made is not None and made is not current:
+            # Once our hello is said there, the peer may have taken that one for the current one, and be closing this:
+            # which of the two stays, the rule of ``Neighbors.on_proved`` tells both sides alike.
+            if made is not None and made is not current and made.state is LinkState.CONNECTING:
                 self._neighbors.on_closed(made.id, "superseded")
                 self._ctx.do(CloseLink(made.id))
 

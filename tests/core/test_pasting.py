@@ -8,6 +8,7 @@ import pytest
 from playbook import Player, Refused, Stage
 
 from meshd.core import commands as cm
+from meshd.core import events as ev
 from meshd.core.pasting import MAX_OPEN
 from meshd.core.session import PASTE_TIMEOUT
 from meshd.errors import Code
@@ -202,6 +203,31 @@ def test_whom_it_is_for_has_to_be_said() -> None:
     assert stage["anna"].refusal("links.offer") is Code.INVALID_PARAMS
     assert stage["anna"].refusal("links.offer", peer="anna") is Code.REFUSED
     assert stage["anna"].refusal("links.offer", peer="nobody") is Code.PEER_UNKNOWN
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_links_that_come_up_crossing_do_not_end_each_other(first: int) -> None:
+    """Each side hears the hello of another one first. Both keep the same, and at once."""
+    stage = apart()
+    anna, bert = stage["anna"], stage["bert"]
+    to_anna, to_bert = answer(bert, offer(anna, "bert")), answer(anna, offer(bert, "anna"))
+    stage.tap = lambda one, other, data: None
+    anna.request("links.accept", text=to_anna)
+    bert.request("links.accept", text=to_bert)
+    stage.tap = None
+    hellos = [(player, c) for player in (anna, bert) for c in player.did(cm.SendMessage) if c.link in player.ends]
+    assert len(hellos) == 4
+    arriving = {(p.name, p.ends[c.link].other.link): (p, c) for p, c in hellos}  # type: ignore[union-attr]
+    links = sorted({link for name, link in arriving if name == "bert"})  # at anna
+    across = {link: anna.ends[link].other.link for link in links}  # type: ignore[union-attr]
+    crossing = [("bert", links[first]), ("anna", across[links[1 - first]])]
+    for name, link in crossing + [key for key in arriving if key not in crossing]:
+        receiver = anna if name == "bert" else bert
+        stage.queue.append((receiver, receiver.boot, ev.MessageReceived(link, arriving[name, link][1].data)))
+    stage.run()
+    assert anna.neighbors() == {"bert"}
+    assert bert.neighbors() == {"anna"}
+    assert across[anna.link_to(bert)] == bert.link_to(anna)
 
 
 # -- SDP --------------------------------------------------------------------------------------------------------------
