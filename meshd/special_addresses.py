@@ -66,6 +66,12 @@ def forbidden_by(address: IPv4Address | IPv6Address) -> str | None:
     return rule if rule is not None or address in _GLOBAL_UNICAST else "reserved"
 
 
+def is_public(address: str, *, allow_documentation: bool = False) -> bool:
+    """Whether strangers could reach that. ``allow_documentation``: addresses of RFC 5737 and RFC 3849 count, too."""
+    rule = forbidden_by(ipaddress.ip_address(address))
+    return rule is None or (allow_documentation and rule == "documentation")
+
+
 def _carried_v4(address: IPv6Address) -> IPv4Address | None:
     value = int(address)
     if address in _MAPPED or address in _NAT64:

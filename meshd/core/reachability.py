@@ -10,6 +10,7 @@ from meshd.core.commands import CloseLink, PrepareLink
 from meshd.core.context import Context
 from meshd.core.events import LinkPrepared
 from meshd.ids import LinkId
+from meshd.special_addresses import is_public
 from meshd.wire.session_description import SessionDescription
 
 # Policy
@@ -32,7 +33,7 @@ class _Reach:
         return self.public or self.reflexive or self.relayed
 
 
-def _reach_of(description: SessionDescription) -> _Reach:
+def _reach_of(description: SessionDescription, links: LinksConfig) -> _Reach:
     public = False
     own = 0  # addresses of IPv4, each of which a router may show under one port
     seen: dict[str, int] = {}
@@ -44,7 +45,7 @@ def _reach_of(description: SessionDescription) -> _Reach:
                 address = ipaddress.ip_address(candidate.host)
             except ValueError:
                 continue  # an mDNS name: a browser that hides its address
-            public = public or address.is_global
+            public = public or is_public(candidate.host, allow_documentation=links.lab_addresses)
             own += address.version == 4
     relayed = any(candidate.kind == "relay" for candidate in description.candidates)
     strict = any(count > own for count in seen.values()) if own else False
@@ -68,7 +69,7 @@ def warnings_about(description: SessionDescription, links: LinksConfig) -> list[
     """
     if links.allow_loopback:
         return []
-    reach = _reach_of(description)
+    reach = _reach_of(description, links)
     if not reach.some:
         if links.ice == "relay_only":
             return [f'With links.ice = "relay_only" no link can be made at the moment: {_HOW[links.ice]}.']
@@ -96,7 +97,7 @@ def why_no_link(local: SessionDescription | None, remote: SessionDescription | N
     """A sentence on why these two did not connect, as far as their candidates tell."""
     if local is None or remote is None:
         return "The other side's description never came."
-    here, there = _reach_of(local), _reach_of(remote)
+    here, there = _reach_of(local, links), _reach_of(remote, links)
     if not here.some:
         return f"This machine has no usable network address{_hint(links)}."
     if not there.some:

@@ -5,7 +5,6 @@ who stands in a token. And that others may ask us, where we have a public addres
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 
 from meshd.config import Config
 from meshd.config_checks import stun_beside
@@ -14,7 +13,7 @@ from meshd.core.context import Context
 from meshd.core.events import AddressesChanged
 from meshd.core.membership import Membership
 from meshd.ids import PeerId
-from meshd.special_addresses import forbidden_by
+from meshd.special_addresses import is_public
 from meshd.wire.introduction import MAX_STUN_SERVERS
 from meshd.wire.record import MAX_ANSWERING
 
@@ -72,17 +71,17 @@ class StunServers:
         own = self._ctx.own_id
         answering = [r for r in self._membership if r.answering and r.peer != own and r.expires > self._ctx.now.unix]
         answering.sort(key=lambda record: _share(own, record.peer))
-        found = dict.fromkeys(server for record in answering for server in record.answering if _is_public(server))
+        found = dict.fromkeys(server for record in answering for server in record.answering if self._is_public(server))
         return tuple(found)[:MAX_ASKED]
+
+    def _is_public(self, server: str) -> bool:
+        """A record must not make us knock in our own network."""
+        host = server.rpartition(":")[0].strip("[]")
+        return is_public(host, allow_documentation=self._ctx.config.links.lab_addresses)
 
 
 def _share(asker: PeerId, answerer: PeerId) -> bytes:
     return hashlib.sha256(asker + answerer).digest()
-
-
-def _is_public(server: str) -> bool:
-    """A record must not make us knock in our own network."""
-    return forbidden_by(ipaddress.ip_address(server.rpartition(":")[0].strip("[]"))) is None
 
 
 def _of_push_services(config: Config) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from meshd.links.netlink import AddressWatch
 from meshd.links.reflections import Reflections
 from meshd.links.socket import LinkSockets
 from meshd.links.turn import Relays, RelaySocket, TurnConfig
-from meshd.special_addresses import forbidden_by
+from meshd.special_addresses import is_public
 from meshd.wire.session_description import MAX_CANDIDATES
 
 # Policy
@@ -54,6 +54,10 @@ class AddressConfig(TurnConfig, Protocol):
     @property
     def stun_respond(self) -> bool:
         """Whether we answer STUN."""
+
+    @property
+    def lab_addresses(self) -> bool:
+        """Whether documentation addresses count as public."""
 
     @property
     def gather_timeout(self) -> float:
@@ -223,8 +227,11 @@ class AddressBook:
             if mapping.internal[0] not in addresses:
                 same = [a for a in addresses if (":" in a) == (":" in mapping.external[0]) and not _is_loopback(a)]
                 found += [(same[0], mapping.external)] if same else []
+        # Where a router lets anybody in, what it shows to single servers adds nothing, and would make it look strict.
+        open_doors = {(base, external[0]) for base, external in found}
         for address in addresses:
-            found += [(address, mapped) for mapped in self._reflections.of(address)[:MAX_REFLECTIVE]]
+            reflections = self._reflections.of(address)[:MAX_REFLECTIVE]
+            found += [(address, mapped) for mapped in reflections if (address, mapped[0]) not in open_doors]
         return found
 
     # -- telling ------------------------------------------------------------------------------------------------------
@@ -240,8 +247,8 @@ class AddressBook:
         self._reflections.keep_addresses(addresses)
         ports = {a: shared.port for a in addresses if (shared := self._sockets.for_address(a)) is not None}
         reflexive = dict.fromkeys(_text(*mapped) for _, mapped in self._outside(addresses))
-        public = [(a, port) for a, port in ports.items() if _is_public(a)]
-        public += [m.external for m in self._mappings if _is_public(m.external[0])]
+        public = [(a, port) for a, port in ports.items() if self._is_public(a)]
+        public += [m.external for m in self._mappings if self._is_public(m.external[0])]
         public.sort(key=lambda address: ":" in address[0])
         event = AddressesChanged(
             tuple(addresses),
@@ -252,6 +259,9 @@ class AddressBook:
             self._told = event
             self._deliver(event)
 
+    def _is_public(self, address: str) -> bool:
+        return is_public(address, allow_documentation=self._config.lab_addresses)
+
     def _keep_alive(self) -> None:
         self._keeping = None
         if self._holders and not self._closed:
@@ -261,10 +271,6 @@ class AddressBook:
 
 def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
-
-
-def _is_public(address: str) -> bool:
-    return forbidden_by(ipaddress.ip_address(address)) is None
 
 
 def _text(host: str, port: int) -> str:

@@ -41,6 +41,7 @@ class LinkPath(aioice_ice.StunProtocol):
         self.transactions = shared.transactions  # responses are found by their transaction id alone
         self.address: Address = (address, shared.port)
         self.shared = shared
+        self.seen_by: dict[Address, Address] = {}  # what we look like to each remote address that has answered
 
     async def request(
         self,
@@ -50,7 +51,9 @@ class LinkPath(aioice_ice.StunProtocol):
         retransmissions: int | None = CHECK_RETRANSMISSIONS,
     ) -> tuple[stun.Message, Address]:
         """Ask, and give up after 7.5 s where upstream takes 63. Raises stun.TransactionError."""
-        return await super().request(request, addr, integrity_key, retransmissions)
+        response, source = await super().request(request, addr, integrity_key, retransmissions)
+        self.seen_by[addr] = response.attributes.get("XOR-MAPPED-ADDRESS", self.address)
+        return response, source
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         """Send a STUN message. Nothing here can fail: retransmissions come due after the end, too."""
@@ -170,6 +173,18 @@ class IceConnection(Checks):
     def add_local_candidate(self, candidate: Candidate) -> None:
         """List a candidate of ours."""
         self._local_candidates.append(candidate)
+
+    def local_kind(self, pair: aioice_ice.CandidatePair) -> str:
+        """What our side of a pair is that has succeeded (RFC 8445 section 7.2.5.3.1).
+
+        Upstream names the base of every candidate, and so takes what a router translates for a host candidate.
+        """
+        path = pair.protocol
+        assert isinstance(path, LinkPath)
+        seen = path.seen_by.get(pair.remote_addr, path.address)
+        known = [c for c in self._local_candidates if (c.host, c.port) == seen]
+        kind: str = known[0].type if known else "prflx"
+        return kind
 
     @property
     def selected(self) -> aioice_ice.CandidatePair | None:

@@ -306,7 +306,7 @@ class Link:
                 self._link,
                 local_fingerprint=self._certificate.fingerprint,
                 remote_fingerprint=fingerprint_of(peer_certificate),
-                local_kind=local.type,
+                local_kind=self._connection.local_kind(selected),
                 remote_kind=remote.type,
                 local_address=_address_text(local.host, local.port),
                 remote_address=_address_text(remote.host, remote.port),

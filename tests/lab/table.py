@@ -51,7 +51,8 @@ def main() -> None:
     for pair in PAIRS:
         name = ", ".join(kind.replace("_", "-") for kind in pair)
         lines.append(f"| {name} | {' | '.join(cell(results[column][pair]) for column in COLUMNS)} |")
-    machine = f"{time.strftime('%Y-%m-%d')}, Linux {platform.release()}, {os.cpu_count()} cores"
+    kernel = platform.release().split("-")[0]
+    machine = f"{time.strftime('%Y-%m-%d')}, Linux {kernel}, {os.cpu_count()} cores"
     told = f"{machine}; {len(PAIRS) * len(COLUMNS)} rows in {(time.monotonic() - began) / 60:.0f} min."
     text = PAGE.read_text()
     before, rest = text.split(BEGIN)

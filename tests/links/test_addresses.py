@@ -239,6 +239,18 @@ def test_a_port_mapping_is_offered_and_answers_stun() -> None:
     play(work)
 
 
+def test_beside_a_port_mapping_reflections_of_the_same_router_are_left_out() -> None:
+    async def work() -> None:
+        async with desk(LOOPBACK, SEEN) as (one, _):
+            await one.book.settled()
+            one.book.set_mappings([Mapping(("127.0.0.1", 1), ("198.51.100.7", 4_000))])
+            assert one.candidates()[1:] == [("srflx", ("198.51.100.7", 4_000))]
+            one.book.set_mappings([Mapping(("127.0.0.1", 1), ("45.0.0.7", 4_000))])
+            assert one.candidates()[1:] == [("srflx", ("45.0.0.7", 4_000)), ("srflx", SEEN)], "another router"
+
+    play(work)
+
+
 # -- answering --------------------------------------------------------------------------------------------------------
 
 
