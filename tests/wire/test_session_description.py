@@ -160,3 +160,29 @@ def test_the_secret_does_not_show():
 def test_addresses_keep_their_family():
     mapped = Candidate("host", str(ipaddress.ip_address("::ffff:192.0.2.1")), 1)
     assert decode(encode(replace(OURS, candidates=(mapped,)))).candidates == (mapped,)
+
+
+@given(descriptions, descriptions)
+def test_a_description_like_the_first_of_its_message_comes_back(first, other):
+    alike = replace(first, ufrag=other.ufrag, pwd=other.pwd, setup=other.setup)
+    for description in (alike, other):
+        data = encode(description, first)
+        assert decode(data, first) == description
+        assert len(data) <= len(encode(description))
+
+
+@given(st.binary(max_size=300), descriptions)
+def test_any_bytes_beside_a_first_one_are_a_description_or_malformed(data, first):
+    try:
+        description = decode(data, first)
+    except MalformedMessage:
+        return
+    assert decode(encode(description, first), first) == description
+
+
+def test_like_another_that_is_not_there_is_malformed():
+    data = encode(replace(OURS, ufrag="ABCD"), OURS)
+    with pytest.raises(MalformedMessage):
+        decode(data)
+    with pytest.raises(MalformedMessage):
+        decode(data + b"\x01", OURS)
