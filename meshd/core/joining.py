@@ -367,8 +367,12 @@ class Joining:
         if join is None or join.tries.of(session_id) is None:
             return
         if join.accepted and join.tries.is_over():
-            why = why_no_link(join.local, join.remote, self._ctx.config.links)
-            self._fail(Code.LINK_FAILED, f"{why} This node is a member and keeps trying. ({reason})")
+            self._fail(Code.LINK_FAILED, f"{self._why(join)} ({reason})")
+
+    def _why(self, join: _Join) -> str:
+        why = why_no_link(join.local, join.remote, self._ctx.config.links)
+        again = f" By hand again: meshctl offer --peer {join.introducer_name}" if join.pasted else ""
+        return f"{why} This node is a member and keeps trying.{again}"
 
     def on_timer(self, name: str) -> None:
         """The join's own deadlines."""
@@ -380,7 +384,7 @@ class Joining:
         elif name == "join_retry":
             self.on_retry()
         elif join.accepted:
-            self._fail(Code.LINK_FAILED, why_no_link(join.local, join.remote, self._ctx.config.links))
+            self._fail(Code.LINK_FAILED, self._why(join))
         else:
             self._fail(Code.JOIN_TIMEOUT, join.trouble or "Is it running, and online?")
 

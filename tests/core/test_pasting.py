@@ -353,3 +353,20 @@ def test_a_pending_offer_does_not_stand_in_the_way_of_a_join_or_a_founding() -> 
     answered = answer(anna, bert.ask("links.offer", token=token, name="bert")["text"])
     stage.found("bert")
     assert bert.refusal("links.accept", text=answered) in (Code.PASTE_UNKNOWN, Code.PEER_UNKNOWN)
+
+
+def test_a_newcomer_without_a_link_is_a_member_and_can_offer_again() -> None:
+    stage, anna = lonely()
+    bert = stage["bert"]
+    token = anna.ask("introductions.mint", by_hand=True)["token"]
+    stage.separate("anna", "bert")
+    answered = answer(anna, bert.ask("links.offer", token=token, name="bert")["text"])
+    number = bert.request("links.accept", text=answered)
+    stage.advance(60)
+    refused = bert.answers[number]
+    assert isinstance(refused, Refused)
+    assert refused.code is Code.LINK_FAILED
+    assert "meshctl offer --peer anna" in refused.detail
+    stage.cut.clear()
+    assert accept(bert, answer(anna, offer(bert, "anna")))["name"] == "anna"
+    assert bert.neighbors() == {"anna"}
