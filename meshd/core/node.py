@@ -151,6 +151,8 @@ class Node:
                 self._on_link_closed(link, reason)
             case ev.AddressesChanged():
                 self.stun_servers.on_addresses(event)
+                if self.membership.row is not None:
+                    self.outlook.on_addresses(event)
                 self.liveness.on_addresses()
             case ev.StreamEnded():
                 self.streams.on_ended(event)

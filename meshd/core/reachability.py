@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from meshd.config import LinksConfig
 from meshd.core.commands import CloseLink, PrepareLink
 from meshd.core.context import Context
-from meshd.core.events import LinkPrepared
+from meshd.core.events import AddressesChanged, LinkPrepared
 from meshd.ids import LinkId
 from meshd.special_addresses import is_public
 from meshd.wire.session_description import SessionDescription
@@ -140,11 +140,12 @@ def _hint(links: LinksConfig) -> str:
 class Outlook:
     """What our own network allows, found out by gathering now and then for a link that is never made."""
 
-    __slots__ = ("_ctx", "_scratch", "warnings")
+    __slots__ = ("_ctx", "_is_open", "_scratch", "warnings")
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._scratch: LinkId | None = None
+        self._is_open = False  # strangers can reach us: a public address, or a port mapping
         self.warnings: list[str] = []
 
     def refresh(self) -> None:
@@ -153,6 +154,11 @@ class Outlook:
         if self._scratch is None:
             self._scratch = self._ctx.next_link()
             self._ctx.do(PrepareLink(self._scratch, offerer=True))
+
+    def on_addresses(self, event: AddressesChanged) -> None:
+        """Our own addresses, or what they look like from outside, are others than before."""
+        self._is_open = bool(event.answering)
+        self.refresh()
 
     def stop(self) -> None:
         """No mesh any more."""
@@ -168,7 +174,7 @@ class Outlook:
             return False
         self._scratch = None
         self._ctx.do(CloseLink(event.link))
-        self.warnings = warnings_about(event.description, self._ctx.config.links)
+        self.warnings = [] if self._is_open else warnings_about(event.description, self._ctx.config.links)
         return True
 
     def on_closed(self, link: LinkId) -> bool:

@@ -3,4 +3,7 @@
 ``guest`` puts trio on aiortc's loop. ``port`` takes the core's commands and delivers its events; ``link`` is the life
 of one link, made of ``gathering``, ``remote`` (the other side's description), ``ice``, ``certificate``, ``sctp`` and
 ``outbox``. ``webrtc`` is where aiortc is imported.
+
+What all links share: ``socket`` and ``demux``; ``addresses``, under which this machine can be reached, as ``netlink``
+(the kernel), ``reflections`` (STUN) and ``turn`` (relays) say. ``checks`` is how a way between two machines is found.
 """

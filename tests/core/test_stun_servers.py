@@ -97,3 +97,13 @@ def test_push_services_of_ones_own_answer_too() -> None:
     many = tuple(f"ws://push{number}.example:8085/" for number in range(40))
     many_asked = asked(Stage("anna", config=replace(Config(), push=PushConfig(services=many))).found("anna"))
     assert len(many_asked) == MAX_SERVERS
+
+
+def test_whom_strangers_can_reach_is_not_warned() -> None:
+    stage = Stage("anna")
+    anna = stage.found("anna")
+    assert anna.ask("introductions.mint")["warnings"]
+    answering(anna, ANNA)  # a router has mapped a port
+    assert anna.ask("introductions.mint")["warnings"] == []
+    answering(anna)
+    assert anna.ask("introductions.mint")["warnings"]
