@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from meshd.core.arrivals import REFUSALS
 from meshd.core.channels import Channels
 from meshd.core.context import Context
@@ -15,16 +13,15 @@ from meshd.core.reachability import warnings_about, why_no_link
 from meshd.core.session import PASTE_TIMEOUT, Session, SessionState
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, SESSION_TIMEOUT, Signaling
 from meshd.core.stun_servers import StunServers
-from meshd.core.tries import Tries, Try
+from meshd.core.tries import Join, Tries, Try
 from meshd.errors import Code, ControlError, Rejected
 from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
 from meshd.wire.envelope import Letter, open_envelope, read_header
-from meshd.wire.introduction import Introduction, decode_token, proof_of
+from meshd.wire.introduction import decode_token, proof_of
 from meshd.wire.joining import JoinAccepted, JoinRefused, JoinRequest
 from meshd.wire.messages import JOINING, decode_message
 from meshd.wire.parts import Grant
 from meshd.wire.paste import encode_signal
-from meshd.wire.session_description import SessionDescription
 from meshd.wire.session_description import decode as decode_description
 
 # Policy
@@ -35,27 +32,6 @@ PUSH_WAIT = 10.0  # seconds for a push service to take us as a user agent
 MAX_JOIN_TIMEOUT = 600.0
 
 BY_HAND = "By hand: meshctl offer --for TOKEN"
-
-
-@dataclass(slots=True)
-class _Join:
-    """The join under way. Times in monotonic seconds."""
-
-    request: RequestId | None  # who waits; nobody, while people carry offer and answer
-    introduction: Introduction
-    name: str
-    began: float
-    tries: Tries
-    pasted: bool = False
-    attempts: int = 0
-    pushes_sent: int = 0
-    pushes_received: int = 0
-    accepted: bool = False
-    introducer_name: str = ""
-    warnings: list[str] = field(default_factory=list)
-    local: SessionDescription | None = None  # the newest of ours and of theirs, to say why there is no link
-    remote: SessionDescription | None = None
-    trouble: str = ""  # the last thing that went wrong, for the error
 
 
 class Joining:
@@ -80,7 +56,7 @@ class Joining:
         self._post = post
         self._signaling = signaling
         self._stun_servers = stun_servers
-        self._join: _Join | None = None
+        self._join: Join | None = None
 
     @property
     def active(self) -> bool:
@@ -104,7 +80,7 @@ class Joining:
         check_token(introduction, name, self._ctx)
         if not introduction.subscriptions:
             raise ControlError(Code.PUSH_UNAVAILABLE, f"The token names none. {BY_HAND}")
-        self._begin(_Join(request, introduction, name, self._ctx.now.mono, Tries(self._ctx, self._signaling)))
+        self._begin(Join(request, introduction, name, self._ctx.now.mono, Tries(self._ctx, self._signaling)))
         self._channels.activate()
         self._channels.ensure(introduction.introducer)
         self._ctx.timer("join", b"", min(timeout, MAX_JOIN_TIMEOUT))
@@ -116,7 +92,7 @@ class Joining:
         introduction = decode_token(token)
         check_token(introduction, name, self._ctx)
         tries = Tries(self._ctx, self._signaling, PASTE_TIMEOUT)
-        self._begin(_Join(request, introduction, name, self._ctx.now.mono, tries, pasted=True))
+        self._begin(Join(request, introduction, name, self._ctx.now.mono, tries, pasted=True))
         self._ctx.timer("join", b"", PASTE_TIMEOUT)
         self._gather()
 
@@ -124,7 +100,7 @@ class Joining:
         """Nobody is to carry that offer any more."""
         self._fail(Code.JOIN_TIMEOUT, "")
 
-    def _begin(self, join: _Join) -> None:
+    def _begin(self, join: Join) -> None:
         self.withdraw()
         self._join = join
         introduction = join.introduction
@@ -213,7 +189,7 @@ class Joining:
         if join.attempts < MAX_TRIES:
             self._ctx.timer("join_retry", b"", RETRY_INTERVAL)
 
-    def _hand_over(self, join: _Join, envelope: bytes) -> None:
+    def _hand_over(self, join: Join, envelope: bytes) -> None:
         """The request as a text; nobody waits then, until the answer is pasted."""
         request, join.request = join.request, None
         if request is not None:
@@ -270,7 +246,7 @@ class Joining:
             join.request = request
             self._ctx.timer("join", b"", SESSION_TIMEOUT)
 
-    def _on_envelope(self, join: _Join, envelope: bytes) -> Ticket | None:
+    def _on_envelope(self, join: Join, envelope: bytes) -> Ticket | None:
         mesh = join.introduction.mesh
         try:
             letter = self._post.open(envelope, mesh)
@@ -305,7 +281,7 @@ class Joining:
                 ahead = "ahead of" if off > 0 else "behind"
                 self._fail(Code.CLOCK_WRONG, f"This one is {abs(off):.0f} s {ahead} the introducer's.")
 
-    def _accept(self, join: _Join, session: Session, letter: Letter, message: JoinAccepted) -> None:
+    def _accept(self, join: Join, session: Session, letter: Letter, message: JoinAccepted) -> None:
         chain, record = check_accepted(message, self._ctx.own_id, join.introduction.mesh, self._ctx)
         if record.peer != letter.sender:
             raise Rejected("record_of_another")
@@ -369,7 +345,7 @@ class Joining:
         if join.accepted and join.tries.is_over():
             self._fail(Code.LINK_FAILED, f"{self._why(join)} ({reason})")
 
-    def _why(self, join: _Join) -> str:
+    def _why(self, join: Join) -> str:
         why = why_no_link(join.local, join.remote, self._ctx.config.links)
         again = f" By hand again: meshctl offer --peer {join.introducer_name}" if join.pasted else ""
         return f"{why} This node is a member and keeps trying.{again}"

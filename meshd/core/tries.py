@@ -1,8 +1,8 @@
-"""What a joiner offers: in each try a session for the introducer, and further ones for whoever else may answer."""
+"""A join: in each try an offer for the introducer, and further ones for whoever else may answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from meshd.core.context import Context
 from meshd.core.membership import Membership
@@ -11,11 +11,12 @@ from meshd.core.post import Post
 from meshd.core.session import NOBODY, Purpose, Session, SessionState
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import MeshId, PeerId, SessionId
+from meshd.ids import MeshId, PeerId, RequestId, SessionId
 from meshd.wire.envelope import OVERHEAD_SIZE
+from meshd.wire.introduction import Introduction
 from meshd.wire.joining import MAX_FURTHER, FurtherOffer, JoinAnswered, JoinRequest
 from meshd.wire.messages import JOINING, decode_message, encode_message
-from meshd.wire.session_description import decode, encode
+from meshd.wire.session_description import SessionDescription, decode, encode
 
 # Policy
 MAX_ALIVE = 2  # the answer to the try before last may still come
@@ -123,3 +124,24 @@ class Tries:
         for session in (self._signaling.session(this.session), *self.offers(this)):
             if session is not None:
                 self._signaling.drop(session)
+
+
+@dataclass(slots=True)
+class Join:
+    """The join under way. Times in monotonic seconds."""
+
+    request: RequestId | None  # who waits; nobody, while people carry offer and answer
+    introduction: Introduction
+    name: str
+    began: float
+    tries: Tries
+    pasted: bool = False
+    attempts: int = 0
+    pushes_sent: int = 0
+    pushes_received: int = 0
+    accepted: bool = False
+    introducer_name: str = ""
+    warnings: list[str] = field(default_factory=list)
+    local: SessionDescription | None = None  # the newest of ours and of theirs, to say why there is no link
+    remote: SessionDescription | None = None
+    trouble: str = ""  # the last thing that went wrong, for the error
