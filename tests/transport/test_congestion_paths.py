@@ -33,6 +33,12 @@ def test_random_loss_costs_what_is_lost_and_little_more(loss: float, least: floa
     assert simulation.rate_of(flow, 1) / MEGABIT > least
 
 
+@pytest.mark.parametrize(("jitter", "heaps"), [(0.01, 0.0), (0.0, 0.02), (0.005, 0.01)])
+def test_random_loss_is_told_from_congestion_though_round_trips_jitter(jitter: float, heaps: float) -> None:
+    simulation, flow = alone(path(30, 0.05, 1, 0.03, jitter=jitter, ack_interval=heaps), 6)
+    assert simulation.share(flow, 2) > 0.7
+
+
 def test_twenty_times_what_reno_and_cubic_reach() -> None:
     simulation, flow = alone(path(100, 0.05, 1, 0.01), 3)
     others = [Flow("reno", Reno(0.0, 1200)), cubic()]

@@ -107,42 +107,81 @@ def test_samples_of_a_sender_with_little_to_say_are_marked_until_the_path_is_ful
 # -- losses -------------------------------------------------------------------------------------------------------
 
 
-def judge_of(round_trip: float = 0.05) -> LossJudge:
-    judge = LossJudge()
-    judge.set_floor(round_trip)
-    return judge
+class Judged:
+    """A judge, told of packets one by one as if they came with the given round trip."""
+
+    def __init__(self) -> None:
+        self.judge = LossJudge()
+        self.judge.set_floor(0.05)
+        self.now = 0.0
+
+    def acknowledged(self, packets: int, round_trip: float) -> None:
+        self.now += 0.001
+        self.judge.on_round_trip(self.now, round_trip)
+        self.judge.on_acknowledged(packets, round_trip, False)
+
+    def lost(self, packets: int) -> bool:
+        return self.judge.on_lost(packets, self.now + 0.0005, 100, False)
 
 
 def test_losses_without_a_queue_are_the_paths_own() -> None:
-    judge = judge_of()
+    judged = Judged()
     random = Random(1)
     for _ in range(3000):
         if random.random() < 0.05:
-            assert not judge.on_lost(1, 0.051, False)
+            assert not judged.lost(1)
         else:
-            judge.on_acknowledged(1, 0.051, False)
-    assert judge.own_loss == pytest.approx(0.05, abs=0.015)
+            judged.acknowledged(1, 0.051)
+    assert judged.judge.own_loss == pytest.approx(0.05, abs=0.015)
+
+
+def test_losses_at_any_round_trip_are_the_paths_own_though_that_jitters() -> None:
+    judged = Judged()
+    random = Random(2)
+    verdicts = 0
+    for number in range(20_000):
+        if number % 100 == 0:
+            judged.judge.on_round(random.uniform(0.06, 0.1))
+        if random.random() < 0.05:
+            verdicts += judged.lost(1)
+        else:
+            judged.acknowledged(1, random.uniform(0.06, 0.1))
+    assert judged.judge.own_loss == pytest.approx(0.05, abs=0.015)
+    assert verdicts <= 2
 
 
 def test_a_loss_in_a_queue_means_congestion_unless_the_path_loses_anyway() -> None:
-    assert judge_of().on_lost(1, 0.09, False)
-    judge = judge_of()
+    judged = Judged()
+    judged.acknowledged(100, 0.05)
+    judged.acknowledged(1, 0.09)
+    assert judged.lost(1)
+    judged = Judged()
     for _ in range(1000):
-        judge.on_acknowledged(49, 0.05, False)
-        judge.on_lost(1, 0.05, False)
-    judge.on_acknowledged(100, 0.09, False)
-    assert not judge.on_lost(2, 0.09, False)
-    assert judge.on_lost(12, 0.09, False)
+        judged.acknowledged(49, 0.05)
+        judged.lost(1)
+    judged.acknowledged(100, 0.09)
+    assert not judged.lost(2)
+    assert judged.lost(12)
+
+
+def test_a_loss_is_judged_by_the_packet_that_left_before_it() -> None:
+    judged = Judged()
+    judged.acknowledged(100, 0.05)
+    judged.acknowledged(1, 0.09)
+    full = judged.now
+    judged.acknowledged(1, 0.05)
+    assert judged.judge.on_lost(1, full, 100, False)
+    assert not judged.judge.on_lost(1, judged.now, 100, False)
 
 
 def test_more_loss_than_any_path_has_of_its_own_means_congestion_without_a_queue() -> None:
-    judge = judge_of()
+    judged = Judged()
     verdicts = []
     for _ in range(200):
-        judge.on_acknowledged(1, 0.05, False)
-        verdicts.append(judge.on_lost(1, 0.05, False))
+        judged.acknowledged(1, 0.05)
+        verdicts.append(judged.lost(1))
     assert any(verdicts)
-    assert judge.own_loss <= MAX_OWN_LOSS
+    assert judged.judge.own_loss <= MAX_OWN_LOSS
 
 
 def test_the_fair_window_is_cubics() -> None:

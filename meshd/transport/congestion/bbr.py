@@ -194,6 +194,7 @@ class Bbr:
         is_changed = False
         if rtt is not None and rtt > 0:
             self._rtt = rtt
+            self._judge.on_round_trip(newest.sent, rtt)
             if rtt < self._round_rtt:
                 self._round_rtt = rtt
             if rtt <= self._min_rtt * MIN_RTT_SLACK:
@@ -212,7 +213,7 @@ class Bbr:
             self._low_rate = 0.0
         if newest.in_flight > self._round_in_flight:
             self._round_in_flight = newest.in_flight
-        self._judge.on_acknowledged(len(packets), self._rtt, self._gain > 1)
+        self._judge.on_acknowledged(len(packets), self._rtt, self._gain > 1 and self._is_full)
         self._aggregation.on_acknowledged(now, sampler.acknowledged, bandwidth.value)
         if newest.delivered >= self._round_end:
             self._round_end = sampler.delivered
@@ -234,8 +235,9 @@ class Bbr:
             self._rate.lost += packet.size
         if newest.sent <= self._cut_at:
             return  # the queue was told of already
-        means_congestion = self._judge.on_lost(len(packets), self._rtt, self._gain > 1)
-        if means_congestion and (self._is_full or self._judge.is_flood):
+        is_probing = self._gain > 1 and self._is_full
+        means_congestion = self._judge.on_lost(len(packets), newest.sent, newest.in_flight / self._mtu, is_probing)
+        if means_congestion if self._is_full else self._judge.is_flood:
             self._cut_at = now
             self._competition.on_congestion(max(newest.in_flight, self._round_in_flight) / self._mtu)
             self._is_full = True
@@ -318,7 +320,7 @@ class Bbr:
             )
         self._bandwidth.advance()
         self._aggregation.extra.advance()
-        self._judge.on_round()
+        self._judge.on_round(self._rtt)
         self._round_rtt = math.inf
         self._round_in_flight = 0
 

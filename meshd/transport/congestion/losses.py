@@ -1,21 +1,29 @@
 """Which losses mean congestion: those that a full queue explains, and not those that would have happened anyway.
 
-A lost packet is judged by the round trip of its neighbours. Where that is near its minimum there was no queue to
-overflow, so the loss is the path's own; such losses give the path's own rate of loss. Only what is lost
-beyond that rate while the round trip is raised counts as congestion.
+A lost packet is judged by the round trip of its neighbours. A queue that overflows loses packets when the round trip
+is at its longest; a radio loses them at any time. So what is lost while the round trip is in its lower half (or
+shows no queue at all) gives the path's own rate of loss, and only what is lost beyond that rate in the upper half
+counts as congestion. Round trips that jitter are no queue: then both halves lose alike.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 # Policy
 MAX_OWN_LOSS = 0.25
 """Above this a path is not lossy but overfull, whatever the round trip says: a queue may be too short to be seen."""
 MEMORY_PACKETS = 1500
 """Packets after which what was learned of the path's own loss counts half."""
-DEVIATIONS = 2.5
-"""How far above the expected number of losses a round must be: chance alone gets there once in some hundred rounds."""
+DEVIATIONS = 4.0
+"""How far above the expected number of losses a round must be: chance alone gets there once in a thousand rounds."""
+MEDIAN_ROUNDS = 64
+"""The lower half is that of so many rounds: of one cycle of a CUBIC flow, more or less."""
+SEEN_ROUND_TRIPS = 128
+"""Samples kept to judge losses by: a loss is told some packets after it happened."""
+MIN_QUIET_PACKETS = 30
+"""Packets without a queue after which their losses say something."""
 FLOOD_LOSS = 0.15
 FLOOD_PACKETS = 8
 """While the bandwidth is first searched a queue is of our own making and proves little: it takes this much loss."""
@@ -27,7 +35,16 @@ MIN_QUEUE_DELAY = 0.0015
 class LossJudge:
     """Counts packets acknowledged and lost, with and without a queue."""
 
-    __slots__ = ("_quiet_lost", "_quiet_total", "_round_lost", "_round_total", "_threshold")
+    __slots__ = (
+        "_loud",
+        "_quiet_lost",
+        "_quiet_total",
+        "_recent",
+        "_round_lost",
+        "_round_total",
+        "_seen",
+        "_threshold",
+    )
 
     def __init__(self) -> None:
         self._quiet_total = 0.0
@@ -35,6 +52,9 @@ class LossJudge:
         self._round_total = 0.0
         self._round_lost = 0.0
         self._threshold = math.inf
+        self._loud = math.inf  # the upper half begins above this
+        self._seen: deque[tuple[float, float]] = deque(maxlen=SEEN_ROUND_TRIPS)
+        self._recent: deque[float] = deque(maxlen=MEDIAN_ROUNDS)
 
     @property
     def own_loss(self) -> float:
@@ -46,14 +66,19 @@ class LossJudge:
     def set_floor(self, round_trip: float) -> None:
         """Say what the round trip is without a queue, in seconds."""
         self._threshold = round_trip + max(MIN_QUEUE_SHARE * round_trip, MIN_QUEUE_DELAY)
+        self._loud = max(self._threshold, self._median())
 
     def is_queue(self, round_trip: float) -> bool:
         """Whether such a round trip shows a queue."""
         return round_trip > self._threshold
 
+    def on_round_trip(self, sent: float, round_trip: float) -> None:
+        """Note the round trip of a packet that left at ``sent``; both in seconds."""
+        self._seen.append((sent, round_trip))
+
     def on_acknowledged(self, packets: int, round_trip: float, is_probing: bool) -> None:
-        """Count acknowledged packets; ``is_probing``: more is being sent than the path is thought to carry."""
-        if round_trip > self._threshold:
+        """Count acknowledged packets; ``is_probing``: more is being sent than the path is known to carry."""
+        if round_trip > self._loud:
             self._round_total += packets
         elif not is_probing:
             self._quiet_total += packets
@@ -61,11 +86,21 @@ class LossJudge:
                 self._quiet_total /= 2
                 self._quiet_lost /= 2
 
-    def on_lost(self, packets: int, round_trip: float, is_probing: bool) -> bool:
-        """Count lost packets; True if, with those of this round, they mean congestion."""
-        if round_trip > self._threshold:
+    def on_lost(self, packets: int, sent: float, in_flight: float, is_probing: bool) -> bool:
+        """Count lost packets of ``in_flight``, the last of which left at ``sent``.
+
+        True if, with the others of this round, they mean congestion.
+        """
+        round_trip = self._seen[0][1] if self._seen else 0.0
+        for neighbour, its_round_trip in reversed(self._seen):
+            if neighbour <= sent:
+                round_trip = its_round_trip  # what the one met that left just before
+                break
+        if round_trip > self._loud:
             self._round_lost += packets
-            expected = self.own_loss * (self._round_total + self._round_lost)
+            if self._quiet_total < MIN_QUIET_PACKETS:
+                return False
+            expected = self.own_loss * max(self._round_total + self._round_lost, in_flight)
             return self._round_lost > expected + DEVIATIONS * math.sqrt(expected)
         if not is_probing:
             self._quiet_total += packets
@@ -82,6 +117,12 @@ class LossJudge:
             self._round_lost + self._round_total
         )
 
-    def on_round(self) -> None:
-        """Begin a new round."""
+    def on_round(self, round_trip: float) -> None:
+        """Begin a new round; ``round_trip`` is the last of the one before."""
         self._round_total = self._round_lost = 0.0
+        if round_trip != math.inf:
+            self._recent.append(round_trip)
+            self._loud = max(self._threshold, self._median())
+
+    def _median(self) -> float:
+        return sorted(self._recent)[len(self._recent) // 2] if self._recent else 0.0
