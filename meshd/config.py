@@ -158,6 +158,12 @@ class LinksConfig:
         False,
         "Take the addresses set aside for documentation (RFC 5737, RFC 3849) for public ones. For laboratories only.",
     )
+    congestion: str = _setting(
+        "bbr",
+        "How a link finds out how fast it may send. `bbr` models the path, so that a lost packet now and then costs "
+        "nothing, as on radio links; `reno` halves its speed at each loss, as most of the Internet does.",
+        choices=("bbr", "reno"),
+    )
     stun_servers: tuple[str, ...] = _setting(
         (),
         "STUN servers of others that tell this node its public address; all are asked at once. They see that address "

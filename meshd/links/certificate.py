@@ -44,6 +44,8 @@ class LinkCertificate(RTCCertificate):
             context: SSL.Context = super()._create_ssl_context(srtp_profiles)
             # Each handshake would leave a session behind in a context that lives for a day; nobody resumes any.
             context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+            # A link that has nothing to say holds 34 KB here instead of 79.
+            context.set_mode(SSL.MODE_RELEASE_BUFFERS)
             # A peer could have us shake hands for ever.
             context.set_options(SSL.OP_NO_RENEGOTIATION)
             self._context = context

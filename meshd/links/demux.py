@@ -64,6 +64,13 @@ class Receiver(Protocol):
         """Nothing more comes for now: answer what came."""
 
 
+class Awaiting(Protocol):
+    """Whoever has sent a STUN request."""
+
+    def take_response(self, response: bytes) -> None:
+        """Take what bears its transaction id, whoever sent it."""
+
+
 R = TypeVar("R", bound=Receiver)
 
 
@@ -94,11 +101,12 @@ class Demux(Generic[R]):
 
     def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
-        self._by_ufrag: dict[str, R] = {}
+        self._by_ufrag: dict[bytes, R] = {}
         self._claims: dict[Address, _Claims[R]] = {}
         self._claimed: dict[R, set[Address]] = {}
         self._only: dict[Address, R] = {}  # addresses with a single claim: nearly all, and nearly always
         self._touched: dict[R, None] = {}
+        self.awaiting: dict[bytes, Awaiting] = {}  # by transaction id, who waits for a STUN response
 
     def __len__(self) -> int:
         return len(self._by_ufrag)
@@ -107,11 +115,11 @@ class Demux(Generic[R]):
 
     def add(self, ufrag: str, receiver: R) -> None:
         """Know a link by its local ufrag, which no other has."""
-        self._by_ufrag[ufrag] = receiver
+        self._by_ufrag[ufrag.encode()] = receiver
 
     def is_known(self, ufrag: str) -> bool:
         """Whether a link has that ufrag."""
-        return ufrag in self._by_ufrag
+        return ufrag.encode() in self._by_ufrag
 
     def claim(self, receiver: R, address: Address, *, proven: bool) -> None:
         """Give that link the records that come from ``address``."""
@@ -130,8 +138,8 @@ class Demux(Generic[R]):
 
     def remove(self, ufrag: str, receiver: R) -> None:
         """Forget a link, and all that it claims."""
-        if self._by_ufrag.get(ufrag) is receiver:
-            del self._by_ufrag[ufrag]
+        if self._by_ufrag.get(ufrag.encode()) is receiver:
+            del self._by_ufrag[ufrag.encode()]
         for address in self._claimed.pop(receiver, ()):
             claims = self._claims[address]
             for group in (claims.proven, claims.named):
@@ -151,9 +159,17 @@ class Demux(Generic[R]):
 
     # -- whose is it --------------------------------------------------------------------------------------------------
 
-    def of_username(self, username: str) -> R | None:
+    def of_username(self, username: bytes) -> R | None:
         """The link that a STUN request with that USERNAME is for (RFC 8445 section 7.2.2: ours, a colon, theirs)."""
-        return self._by_ufrag.get(username.partition(":")[0])
+        return self._by_ufrag.get(username.partition(b":")[0])
+
+    def take_response(self, response: bytes) -> bool:
+        """Give a STUN response to who awaits it. False: nobody here."""
+        asking = self.awaiting.get(response[8:STUN_HEADER_SIZE])
+        if asking is None:
+            return False
+        asking.take_response(response)
+        return True
 
     def deliver(self, datagram: bytes, source: Address) -> None:
         """Give DTLS records to whom they are for. Nobody's are dropped: anyone could race the peer's ClientHello."""

@@ -48,12 +48,11 @@ class LinkDtls(RTCDtlsTransport):
         self,
         connection: IceConnection,
         certificate: LinkCertificate,
-        on_packet: Callable[[bytes], None],
     ) -> None:
         super().__init__(cast(RTCIceTransport, connection), [certificate])  # it is asked for its role, and only there
         self._connection = connection
         self._certificate = certificate
-        self._on_packet = on_packet
+        self.on_packet: Callable[[bytes], None] = _drop
         self._overhead: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._verdict: asyncio.Future[None] | None = None
@@ -189,7 +188,7 @@ class LinkDtls(RTCDtlsTransport):
         authentic = False
         while (size := lib.SSL_read(connection, _BUFFER, BUFFER_SIZE)) > 0:
             authentic = True
-            self._on_packet(ffi.buffer(_BUFFER, size)[:])
+            self.on_packet(ffi.buffer(_BUFFER, size)[:])
             if self._state is not DtlsState.CONNECTED:
                 return True  # the packet has ended the link
         if lib.SSL_get_error(connection, size) == lib.SSL_ERROR_WANT_READ:
@@ -246,10 +245,6 @@ class LinkDtls(RTCDtlsTransport):
             for datagram in datagrams_of(ffi.buffer(_BUFFER, length)[:]):
                 self._connection.send_batch(datagram, len(datagram))
 
-    async def _send_data(self, data: bytes) -> None:
-        """What upstream's SCTP calls."""
-        self.send((data,))
-
     async def _write_ssl(self) -> None:
         """What upstream calls to send what OpenSSL has written."""
         self._flush()
@@ -270,3 +265,7 @@ def datagrams_of(flight: bytes, max_size: int = MAX_FLIGHT_DATAGRAM_SIZE) -> Ite
 
 def _nobody(datagram: bytes) -> bool:
     return False
+
+
+def _drop(packet: bytes) -> None:
+    pass

@@ -1,11 +1,11 @@
-"""One link: an ICE, a DTLS and an SCTP association, one data channel, and the order they come and go in."""
+"""One link: an ICE, a DTLS and an SCTP association, two data channels, and the order they come and go in."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +23,14 @@ from meshd.core.events import (
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.addresses import AddressBook
+from meshd.links.association import (
+    BINARY_PPID,
+    BULK_STREAM,
+    CONTROL_STREAM,
+    LinkAssociation,
+    config_of,
+    max_packet_size,
+)
 from meshd.links.certificate import LinkCertificate, fingerprint_of
 from meshd.links.descriptor import Lent
 from meshd.links.dtls import LinkDtls
@@ -32,25 +40,21 @@ from meshd.links.ice import IceConnection
 from meshd.links.names import NameResolver
 from meshd.links.outbox import Outbox
 from meshd.links.remote import RemoteConfig, add_addresses, add_names, dtls_role
-from meshd.links.sctp import CHANNEL_ID, GuardedSctp
 from meshd.links.socket import LinkSockets
-from meshd.links.streams import BULK, LinkStreams
-from meshd.links.webrtc import (
-    RTCDataChannel,
-    RTCDataChannelParameters,
-    RTCSctpCapabilities,
-)
-from meshd.wire.frame import FrameType, Reassembler, decode_frame, fragment
+from meshd.links.statistics import LinkStatistics
+from meshd.links.streams import LinkStreams
+from meshd.transport.events import ChannelOpened, Closed, Drained, Established, Message, StreamReset
+from meshd.transport.events import Event as TransportEvent
+from meshd.wire.frame import FrameType, Reassembler, decode_frame, encode_datagram, fragment
 from meshd.wire.session_description import SessionDescription
 
-# Specification
-CHANNEL_LABEL = "meshd"
-
 # Policy
-SEND_MARK_SIZE = 16_384  # bytes handed to SCTP ahead of time: one frame, so that a more urgent one waits for one only
 CANCEL_INTERVAL = 0.05
 ICE_TIMEOUT = 9.5  # seconds in which the offerer, who has both descriptions, finds out that there is no way
 LINGER_TIMEOUT = 2.0  # a link closed by us gets this long to send what is queued
+
+# What ended an association, as the reason of ``LinkClosed``; all others are ``closed_by_peer``
+_REASONS = {"timeout": "peer_silent", "handshake_timeout": "connect_timeout"}
 
 
 class LinkConfig(RemoteConfig, Protocol):
@@ -59,6 +63,10 @@ class LinkConfig(RemoteConfig, Protocol):
     @property
     def connect_timeout(self) -> float:
         """Seconds from ``ConnectLink`` until the link must stand."""
+
+    @property
+    def congestion(self) -> str:
+        """Which congestion controller a link uses: ``bbr`` or ``reno``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +108,18 @@ class Link:
             sockets=around.sockets,
             counters=around.counters,
         )
-        self._dtls = LinkDtls(self._connection, certificate, self._packet)
-        self._sctp = GuardedSctp(self._dtls, self._misbehaved, self._sent_all)
-        self._channel: RTCDataChannel | None = None
+        self._dtls = LinkDtls(self._connection, certificate)
+        self._association: LinkAssociation | None = None  # from the moment that DTLS stands
         self._outbox = Outbox()
         self._reassembler = Reassembler()
-        self._streams = LinkStreams(
-            link, queue=self._queue_bulk, wake=self._pump, tell=self._tell, counters=around.counters
-        )
-        self._pumping = False
+        self._streams = LinkStreams(link, queue=self._queue, wake=self._pump, tell=self._tell, counters=around.counters)
         self._remote: asyncio.Future[SessionDescription] = asyncio.get_running_loop().create_future()
         self._up = asyncio.Event()
         self._close_asked = asyncio.Event()
         self._drained = asyncio.Event()
         self._naming: asyncio.Task[None] | None = None
         self._silent = False  # after CloseLink nothing more is said about this link
+        self._up_since = 0.0
         self._begun = False  # the task has taken its first step
         self._ending = False  # a reason is known
         self._freeing = False  # the task is past everything that could be cancelled
@@ -131,13 +136,17 @@ class Link:
         self._remote.set_result(remote)
         return True
 
-    def send(self, data: bytes, priority: int) -> None:
-        """Queue one message."""
+    def send(self, data: bytes, priority: int, *, reliable: bool) -> None:
+        """Queue one message. Raises LocalMisuse if it is longer than any, or not ``reliable`` and than a frame."""
         if self._ending or self._silent or not self._up.is_set():
             self._around.counters["message_unsent"] += 1
             return
-        if not self._outbox.put(fragment(data, priority), priority):
-            self._end("send_overflow")
+        frames = fragment(data, priority) if reliable else [encode_datagram(data, priority)]
+        if not self._outbox.put(frames, priority):
+            if reliable:
+                self._end("send_overflow")
+            else:
+                self._around.counters["message_unsent"] += 1
             return
         # Events never come from inside a command, so that the core is not entered twice.
         if self._outbox.crossed_high():
@@ -164,6 +173,35 @@ class Link:
             self._close_asked.set()
         else:
             self._end("closed")
+
+    def statistics(self) -> LinkStatistics | None:
+        """What is known of it now; None before it is up."""
+        association, selected = self._association, self._connection.selected
+        figures = None if association is None else association.statistics()
+        if association is None or figures is None or selected is None or not self._up.is_set():
+            return None
+        local, remote = selected.local_candidate, selected.remote_candidate
+        send_rate, receive_rate = association.rates()
+        return LinkStatistics(
+            kind_local=self._connection.local_kind(selected),
+            kind_remote=remote.type,
+            local_address=_address_text(local.host, local.port),
+            remote_address=_address_text(remote.host, remote.port),
+            round_trip_time=figures.srtt,
+            min_round_trip_time=figures.min_rtt,
+            packets_sent=figures.data_packets_sent,
+            packets_received=figures.packets_received,
+            packets_lost=figures.chunks_lost,
+            packets_retransmitted=figures.chunks_retransmitted,
+            bytes_sent=association.bytes_sent,
+            bytes_received=association.bytes_received,
+            send_rate=send_rate,
+            receive_rate=receive_rate,
+            buffered_size=self._outbox.size + association.buffered_size,
+            congestion_window=figures.window,
+            packet_size=figures.packet_size,
+            age=time.monotonic() - self._up_since,
+        )
 
     # -- the life of a link -------------------------------------------------------------------------------------------
 
@@ -232,24 +270,13 @@ class Link:
         await self._dtls.handshake(role, remote.fingerprint)
         if self._dtls.state != "connected":
             raise _LinkFailed("dtls_failed")
-
-        channel = RTCDataChannel(
-            self._sctp, RTCDataChannelParameters(label=CHANNEL_LABEL, negotiated=True, id=CHANNEL_ID)
-        )
-        channel.bufferedAmountLowThreshold = SEND_MARK_SIZE
-        channel.on("open", self._opened)
-        channel.on("message", self._received)
-        channel.on("close", self._channel_closed)
-        channel.on("bufferedamountlow", self._pump)
-        self._channel = channel
-        await self._sctp.start(RTCSctpCapabilities(maxMessageSize=remote.max_message_size), remote.sctp_port)
         await self._up.wait()
 
     async def _linger(self) -> None:
         """Let what is queued reach the peer."""
         try:
             async with asyncio.timeout(LINGER_TIMEOUT):
-                while self._outbox.size or self._sctp.has_unacknowledged:
+                while self._outbox.size or (self._association and self._association.has_unacknowledged):
                     self._drained.clear()
                     await self._drained.wait()
         except TimeoutError:
@@ -257,12 +284,12 @@ class Link:
 
     async def _free(self) -> None:
         """Give back sockets, timers and tasks, whatever of them there is by now."""
-        if self._channel is not None:
-            self._channel.remove_all_listeners()
-        self._dtls.remove_all_listeners()
         if self._naming is not None:
             self._naming.cancel()
-        for stop in (self._sctp.stop, self._dtls.stop, self._connection.close):
+        self._dtls.remove_all_listeners()
+        if self._association is not None:
+            self._association.end()
+        for stop in (self._dtls.stop, self._connection.close):
             try:
                 await stop()
             except Exception as error:
@@ -287,10 +314,56 @@ class Link:
         if not self._silent:
             try:
                 self._around.deliver(event)
-            except Exception as error:  # a bug of ours: neither aiortc nor this link's task may take it for the peer's
+            except Exception as error:  # a bug of ours: this link's task may not take it for the peer's
                 self._around.on_fault(self._link, error)
 
-    # -- what aiortc says ---------------------------------------------------------------------------------------------
+    # -- what DTLS and SCTP say ----------------------------------------------------------------------------------------
+
+    def _dtls_changed(self) -> None:
+        state = self._dtls.state
+        if state == "connected":
+            self._associate()
+        elif state == "closed":
+            self._end("consent_expired" if self._connection.consent_expired else "closed_by_peer")
+
+    def _associate(self) -> None:
+        """Begin SCTP, within the very call that ended the handshake: its first packet may follow in this datagram."""
+        selected = self._connection.selected
+        if selected is None:
+            self._end("fault")
+            return
+        size = max_packet_size(selected.remote_addr, self._dtls.packet_overhead)
+        association = self._association = LinkAssociation(
+            config_of(self._around.config.congestion, size),
+            send=self._dtls.send,
+            take=self._next_frame,
+            tell=self._happened,
+        )
+        self._dtls.on_packet = association.receive
+        self._connection.on_flush = association.flush
+        association.connect()
+
+    def _happened(self, event: TransportEvent) -> None:
+        if isinstance(event, Message):
+            self._received(event)
+        elif isinstance(event, Drained):
+            self._drained.set()
+        elif isinstance(event, Established):
+            self._opened()
+        elif isinstance(event, StreamReset):
+            self._end("closed_by_peer")  # its data channel is closed
+        elif isinstance(event, ChannelOpened):
+            # Ours are agreed beforehand; a peer that names them all the same means them.
+            if event.stream not in (CONTROL_STREAM, BULK_STREAM):
+                self._misbehaved(MalformedMessage(f"a data channel on SCTP stream {event.stream}"))
+        elif isinstance(event, Closed):
+            self._closed(event)
+
+    def _closed(self, event: Closed) -> None:
+        if event.reason == "peer_misbehaved":
+            self._misbehaved(MalformedMessage(event.detail))
+        else:
+            self._end(_REASONS.get(event.reason, "closed_by_peer"))
 
     def _opened(self) -> None:
         selected = self._connection.selected
@@ -300,6 +373,7 @@ class Link:
             return
         local, remote = selected.local_candidate, selected.remote_candidate
         self._up.set()
+        self._up_since = time.monotonic()
         # Straight from here, not from the task: the peer's first message may be in the very next datagram.
         self._tell(
             LinkConnected(
@@ -313,36 +387,28 @@ class Link:
             )
         )
 
-    def _received(self, data: bytes) -> None:
+    def _received(self, event: Message) -> None:
         if self._ending or self._silent:
             return
         try:
-            frame = decode_frame(data)
-            if frame.type in (FrameType.DATA, FrameType.CREDIT, FrameType.RESET):
+            if event.ppid != BINARY_PPID or event.stream > BULK_STREAM:
+                raise MalformedMessage(f"an SCTP message of protocol {event.ppid} on stream {event.stream}")
+            frame = decode_frame(event.data)
+            if frame.type == FrameType.MESSAGE:
+                message = self._reassembler.feed(frame)
+            elif frame.type <= FrameType.RESET:
                 self._streams.on_frame(frame)
                 return
-            if frame.type != FrameType.MESSAGE:
+            elif frame.type == FrameType.DATAGRAM:
+                message = frame.payload
+            else:
                 self._around.counters["frame_unknown"] += 1
                 return
-            message = self._reassembler.feed(frame)
         except MalformedMessage as error:
             self._misbehaved(error)
             return
         if message is not None:
             self._tell(MessageReceived(self._link, message))
-
-    def _channel_closed(self) -> None:
-        self._end("consent_expired" if self._connection.consent_expired else "closed_by_peer")
-
-    def _dtls_changed(self) -> None:
-        if self._dtls.state == "closed":
-            self._channel_closed()
-
-    def _packet(self, packet: bytes) -> None:
-        if self._dtls._data_receiver is None:
-            return  # we shall send an INIT ourselves, in a moment
-        with contextlib.suppress(StopIteration):
-            self._sctp._handle_data(packet).send(None)  # a coroutine that waits for nothing
 
     def _misbehaved(self, error: Exception) -> None:
         self._around.counters["peer_misbehaved"] += 1
@@ -350,31 +416,25 @@ class Link:
             self._around.on_fault(self._link, error)
         self._end("peer_misbehaved")
 
-    def _queue_bulk(self, frame: bytes) -> None:
-        if not self._outbox.put([frame], BULK):
+    def _queue(self, frame: bytes, priority: int) -> None:
+        if not self._outbox.put([frame], priority):
             self._end("send_overflow")
         self._pump()
 
-    def _sent_all(self) -> None:
-        self._drained.set()
-
-    def _pump(self) -> None:
-        """Hand frames to SCTP while little waits there: what it has taken cannot be overtaken any more."""
-        channel = self._channel
-        if channel is None or self._ending or self._pumping:
-            return
-        self._pumping = True
-        try:
-            while channel.readyState == "open" and channel.bufferedAmount <= SEND_MARK_SIZE:
-                # A stream that is looked at may end, and leave a last word in the outbox.
-                frame = self._outbox.take() or self._streams.take() or self._outbox.take()
-                if frame is None:
-                    break
-                channel.send(frame)
-        finally:
-            self._pumping = False
+    def _next_frame(self) -> bytes | None:
+        """What SCTP is to have next."""
+        if self._ending:
+            return None
+        # A stream that is looked at may end, and leave a last word in the outbox.
+        frame = self._outbox.take() or self._streams.take() or self._outbox.take()
         if self._outbox.crossed_low():
             asyncio.get_running_loop().call_soon(self._tell, SendBufferLow(self._link))
+        return frame
+
+    def _pump(self) -> None:
+        """There may be something to send."""
+        if self._association is not None and not self._ending:
+            self._association.wake()
 
 
 def _address_text(host: str, port: int) -> str:

@@ -32,6 +32,7 @@ from meshd.links.guest import Tasks, from_asyncio
 from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
 from meshd.links.names import NameResolver
 from meshd.links.socket import LinkSockets, SharedSocket, SocketsConfig
+from meshd.links.statistics import LinkStatistics
 from meshd.wire.stun_responder import StunResponder
 
 # Policy
@@ -118,7 +119,7 @@ class LinkPort:
         elif isinstance(command, ProbePath):
             pass  # ICE's own checks of consent find out
         elif isinstance(command, SendMessage):
-            link.send(command.data, command.priority)
+            link.send(command.data, command.priority, reliable=command.reliable)
         elif isinstance(command, ConnectLink):
             if not link.connect(command.remote, command.patience):
                 raise LocalMisuse(f"link {command.link} has a remote description already")
@@ -129,6 +130,10 @@ class LinkPort:
         else:
             self._leaving[command.link] = self._links.pop(command.link)
             link.close()
+
+    def statistics(self) -> dict[LinkId, LinkStatistics]:
+        """What is known of each link that is up."""
+        return {number: known for number, link in self._links.items() if (known := link.statistics()) is not None}
 
     def _prepare(self, command: PrepareLink) -> None:
         if command.link in self._links or command.link in self._leaving:

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from aioice import stun
 
 from meshd.errors import ConfigError
+from meshd.links.consent import USERNAME, Attributes, attributes_of
 from meshd.links.demux import MAX_STUN_FIRST_BYTE, Address, Demux, Kind, Receiver, kind_of
 
 # Specification (udp(7), ip(7), ipv6(7); Python's socket module does not name all of them)
@@ -60,6 +61,9 @@ class SocketsConfig(Protocol):
 
 class Link(Receiver, Protocol):
     """What a socket wants of a link, besides what the demultiplexer does."""
+
+    def receive_check(self, request: bytes, attributes: Attributes, source: Address, local_address: str) -> bool:
+        """Answer a check of the usual kind. False: it is not."""
 
     def receive_request(self, request: stun.Message, source: Address, local_address: str) -> None:
         """Take a STUN request that names this link's ufrag; it came to ``local_address``."""
@@ -214,24 +218,38 @@ class SharedSocket:
             self._counters["datagram_empty"] += 1
         elif kind is Kind.OTHER:
             self._counters["stun_malformed" if datagram[0] <= MAX_STUN_FIRST_BYTE else "datagram_unknown"] += 1
-        else:
-            try:
-                message = stun.parse_message(datagram)
-            except Exception:  # struct.error, KeyError, UnicodeError, AssertionError: whatever the sender thought of
-                self._counters["stun_malformed"] += 1
+        elif kind is Kind.STUN_RESPONSE:
+            if self._demux.take_response(datagram):
                 return
-            if kind is Kind.STUN_RESPONSE:
-                transaction = self.transactions.get(message.transaction_id)
-                if transaction is None:
-                    self._counters["stun_late"] += 1
-                else:
-                    transaction.response_received(message, source)
+            message = self._parse(datagram)
+            if message is None:
+                return
+            transaction = self.transactions.get(message.transaction_id)
+            if transaction is None:
+                self._counters["stun_late"] += 1
             else:
-                self._request(datagram, message, source, self._local_address(ancillary))
+                transaction.response_received(message, source)
+        else:
+            self._request(datagram, source, self._local_address(ancillary))
 
-    def _request(self, datagram: bytes, message: stun.Message, source: Address, local_address: str) -> None:
-        username = message.attributes.get("USERNAME")
-        link = None if username is None else self._demux.of_username(username)
+    def _parse(self, datagram: bytes) -> stun.Message | None:
+        try:
+            return stun.parse_message(datagram)
+        except Exception:  # struct.error, KeyError, UnicodeError, AssertionError: whatever the sender thought of
+            self._counters["stun_malformed"] += 1
+            return None
+
+    def _request(self, datagram: bytes, source: Address, local_address: str) -> None:
+        attributes = attributes_of(datagram)
+        username = attributes.get(USERNAME)
+        link = None
+        if username is not None:
+            link = self._demux.of_username(username[1])
+            if link is not None and link.receive_check(datagram, attributes, source, local_address):
+                return
+        message = self._parse(datagram)
+        if message is None:
+            return
         if link is not None:
             link.receive_request(message, source, local_address)
         elif username is None and self.on_stray_request is not None:

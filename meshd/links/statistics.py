@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Policy
+RATE_INTERVAL = 2.0  # seconds: long enough to be read, short enough to be of now
+
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
@@ -30,3 +33,22 @@ class LinkStatistics:
     congestion_window: int = 0  # bytes
     packet_size: int = 0  # bytes; the largest packet that is sent now
     age: float = 0.0  # seconds since it connected
+
+
+class RateMeter:
+    """Bytes a second over the last one or two ``RATE_INTERVAL``, told by whoever counts the bytes."""
+
+    __slots__ = ("_mark", "_previous")
+
+    def __init__(self, now: float) -> None:
+        self._previous = self._mark = (now, 0)
+
+    def update(self, now: float, total: int) -> None:
+        """Note the count. To be called while it rises; between calls nothing happened."""
+        if now - self._mark[0] >= RATE_INTERVAL:
+            self._previous, self._mark = self._mark, (now, total)
+
+    def rate(self, now: float, total: int) -> float:
+        """Bytes a second by now."""
+        start, count = self._previous if now - self._mark[0] < RATE_INTERVAL else self._mark
+        return (total - count) / max(now - start, RATE_INTERVAL)

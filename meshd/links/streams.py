@@ -34,6 +34,9 @@ from meshd.wire.frame import (
 OWNER_CHECK_DELAY = 0.05  # seconds for the kernel to close all that a process had open, when one of it is closed
 
 BULK = int(Priority.BULK)
+# Bulk and the rest are not in order with each other: what need not follow the DATA of its stream does not wait for it,
+# and what must not come before the answer to a wish for a stream has the order of that answer.
+PROMPT = int(Priority.MESSAGE)
 
 # What the other side's code means to ours
 _REASONS: dict[int, str] = {ResetCode.READER_GONE: "closed_by_peer", ResetCode.WITHDRAWN: "withdrawn"}
@@ -62,15 +65,16 @@ class _Stream:
 class LinkStreams:
     """The streams of one link. Called on asyncio's loop; nothing waits.
 
-    ``queue(frame)`` sends a frame before any DATA that is still to be taken; ``wake()`` says that ``take`` may give
-    something; ``tell`` gets each ``StreamEnded``, never from inside ``open`` or ``close``.
+    A stream that opens here grants credit at once, and sends nothing before the other side has: then it is open there,
+    too. ``queue(frame, priority)`` sends a frame before any DATA that is still to be taken; ``wake()`` says that
+    ``take`` may give something; ``tell`` gets each ``StreamEnded``, never from inside ``open`` or ``close``.
     """
 
     def __init__(
         self,
         link: LinkId,
         *,
-        queue: Callable[[bytes], None],
+        queue: Callable[[bytes, int], None],
         wake: Callable[[], None],
         tell: Callable[[StreamEnded], None],
         counters: Counter[str],
@@ -105,19 +109,19 @@ class LinkStreams:
                 raise FileNotFoundError
             descriptor = Descriptor(lent)
         except OSError:
-            self._queue(encode_reset(number, ResetCode.FAILED, priority=BULK))
+            self._queue(encode_reset(number, ResetCode.FAILED, priority=PROMPT), PROMPT)
             ended = StreamEnded(self._link, number, "failed_here", 0, 0)
             asyncio.get_running_loop().call_soon(self._tell, ended)
             return
         stream = self._streams[number] = _Stream(number, descriptor)
-        self._make_ready(stream)
+        self._queue(encode_credit(number, stream.receiving.limit, priority=PROMPT), PROMPT)
 
     def close(self, number: int, code: int) -> None:
         """Tell the peer that it is over, whether it was open or only wanted."""
         stream = self._streams.pop(number, None)
         if stream is not None:
             self._free(stream)
-        self._queue(encode_reset(number, code, priority=BULK))
+        self._reset(number, code, stream)
 
     def end_all(self) -> None:
         """The link is going."""
@@ -239,7 +243,7 @@ class LinkStreams:
                 del stream.unwritten[:size]
                 limit = stream.receiving.consume(size)
                 if limit is not None and not stream.received_last:
-                    self._queue(encode_credit(stream.number, limit, priority=BULK))
+                    self._queue(encode_credit(stream.number, limit, priority=PROMPT), PROMPT)
             if stream.received_last:
                 descriptor.end_writing()
         except OSError as error:
@@ -268,13 +272,18 @@ class LinkStreams:
         """Once both ways are over here, say so; when the other side has said so too, all has arrived on both."""
         if stream.sent_last and stream.written_last and not stream.said_done:
             stream.said_done = True
-            self._queue(encode_reset(stream.number, ResetCode.DONE, priority=BULK))
+            self._queue(encode_reset(stream.number, ResetCode.DONE, priority=BULK), BULK)
         if stream.said_done and stream.heard_done:
             self._end(stream, "done")
 
     def _abort(self, stream: _Stream, code: ResetCode, reason: str) -> None:
         self._end(stream, reason)
-        self._queue(encode_reset(stream.number, code, priority=BULK))
+        self._reset(stream.number, code, stream)
+
+    def _reset(self, number: int, code: int, stream: _Stream | None) -> None:
+        """Say that it is over: after the DATA that was sent, or, if none was, after the answer that opened it."""
+        priority = BULK if stream is not None and stream.sending.offset else PROMPT
+        self._queue(encode_reset(number, code, priority=priority), priority)
 
     def _end(self, stream: _Stream, reason: str) -> None:
         del self._streams[stream.number]

@@ -149,6 +149,8 @@ class RelaySocket:
             self._demux.deliver(data, addr)
             self._demux.flush()
         elif kind in (Kind.STUN_REQUEST, Kind.STUN_RESPONSE):
+            if kind is Kind.STUN_RESPONSE and self._demux.take_response(data):
+                return
             try:
                 message = stun.parse_message(data)
             except Exception:  # whatever the sender thought of, as in meshd.links.socket
@@ -159,7 +161,7 @@ class RelaySocket:
                 if transaction is not None:
                     transaction.response_received(message, addr)
                 return
-            link = self._demux.of_username(message.attributes.get("USERNAME") or "")
+            link = self._demux.of_username((message.attributes.get("USERNAME") or "").encode())
             if link is not None:
                 link.receive_request(message, addr, self.name)
         else:

@@ -41,7 +41,7 @@ from meshd.transport.chunks import (
     encode_parameter,
 )
 from meshd.transport.closing import Closing, Phase
-from meshd.transport.config import AssociationConfig
+from meshd.transport.config import MAX_PLAIN_PACKET_SIZE, AssociationConfig
 from meshd.transport.events import ChannelOpened, Closed, Drained, Event, Message, StreamReset
 from meshd.transport.handshake import PeerParameters
 from meshd.transport.path_mtu import PathMtu
@@ -96,7 +96,8 @@ class Session:
         self.sender = Sender(config, queue, initial_tsn, peer.window, now)
         self.receiver = Receiver(config, peer.initial_tsn, self._interleaving)
         # A peer that does not know PAD chunks skips them by the bits of their type (RFC 4820 section 3).
-        self.path_mtu = PathMtu(config.base_packet_size, config.max_packet_size, now)
+        ceiling = config.max_packet_size if self._interleaving else min(config.max_packet_size, MAX_PLAIN_PACKET_SIZE)
+        self.path_mtu = PathMtu(config.base_packet_size, ceiling, now)
         self.resets = StreamResets(initial_tsn, peer.initial_tsn)
         self.closing = Closing()
         self._our_resets: set[int] = set()

@@ -13,6 +13,7 @@ One frame is one data channel message (RFC 8831), at most ``MAX_FRAME_SIZE`` byt
     type 2 CREDIT   payload = limit: varint, how many bytes in all the receiver of the stream takes by now
     type 3 RESET    payload = code: varint; the stream is over, both ways, whatever was on the way. Code 0: all that
                     came has been handed on, and all that was to be sent has been sent; so it is a good end
+    type 4 DATAGRAM stream 0; payload is a whole peer message that goes once and may overtake others; MORE is clear
     others          ignored and counted by the receiver, so that later versions may add some
 
 Streams are numbered from 1; who may open which number is decided above.
@@ -47,6 +48,7 @@ class FrameType(IntEnum):
     DATA = 1
     CREDIT = 2
     RESET = 3
+    DATAGRAM = 4
 
 
 class ResetCode(IntEnum):
@@ -120,8 +122,11 @@ def decode_frame(data: bytes) -> Frame:
     if frame_type == FrameType.MESSAGE:
         if stream != 0:
             raise MalformedMessage("a message frame on a stream")
-    elif frame_type <= FrameType.RESET and stream == 0:
-        raise MalformedMessage("a stream frame on no stream")
+    elif frame_type <= FrameType.RESET:
+        if stream == 0:
+            raise MalformedMessage("a stream frame on no stream")
+    elif frame_type == FrameType.DATAGRAM and (stream != 0 or kind & MORE_BIT):
+        raise MalformedMessage("a datagram on a stream, or a piece of one")
     return Frame(frame_type, priority, bool(kind & MORE_BIT), stream, data[position:])
 
 
@@ -137,6 +142,11 @@ def fragment(data: bytes, priority: int) -> list[bytes]:
         encode_frame(Frame(FrameType.MESSAGE, priority, start + step < len(data), 0, data[start : start + step]))
         for start in range(0, max(len(data), 1), step)
     ]
+
+
+def encode_datagram(data: bytes, priority: int) -> bytes:
+    """The frame of a peer message that goes once. Raises LocalMisuse if it does not fit one frame."""
+    return encode_frame(Frame(FrameType.DATAGRAM, priority, False, 0, data))
 
 
 class Reassembler:

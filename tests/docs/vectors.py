@@ -248,7 +248,7 @@ def vectors() -> Iterator[Vector]:
             ("Heartbeat 1, control", fragment(messages.encode_message(messages.Heartbeat(1)), 0)[0]),
             ("Ping 7, priority message", fragment(BODY, 1)[0]),
             ("DATA, stream 5, offset 300, 'hi', last, bulk", encode_data(5, 300, b"hi", priority=2, last=True)),
-            ("CREDIT, stream 5, limit 100000, bulk", encode_credit(5, 100_000, priority=2)),
+            ("CREDIT, stream 5, limit 100000, priority message", encode_credit(5, 100_000, priority=1)),
             ("RESET, stream 5, code 0 (done), bulk", encode_reset(5, ResetCode.DONE, priority=2)),
             (
                 "StreamWanted 5 for 'backup', no parameters, control",

@@ -66,10 +66,10 @@ def test_every_datagram_is_of_some_kind(data):
 def test_a_request_finds_its_link_by_our_half_of_the_name():
     link, other = Link(), Link()
     demux = demux_of(link, other)
-    assert demux.of_username("uf01:theirs") is other
-    assert demux.of_username("theirs:uf01") is None
+    assert demux.of_username(b"uf01:theirs") is other
+    assert demux.of_username(b"theirs:uf01") is None
     demux.remove("uf01", other)
-    assert demux.of_username("uf01:theirs") is None
+    assert demux.of_username(b"uf01:theirs") is None
     assert demux.is_known("uf00")
     assert len(demux) == 1
 

@@ -6,89 +6,61 @@ import asyncio
 import os
 import socket
 import struct
+import time
 
 import pytest
 import trio
 from link_ends import End, link_up, run_clean, settle, two_ends
+from offender import _overhear, data_chunk, of, send_packet  # noqa: F401
 
 from meshd.core.commands import Priority
 from meshd.core.events import LinkClosed, LinkConnected, MessageReceived
-from meshd.links.guest import from_asyncio
-from meshd.links.webrtc import DataChunk, ForwardTsnChunk, InitChunk, ReconfigChunk, SackChunk
+from meshd.transport.chunks import (
+    FIRST,
+    FORWARD_TSN,
+    I_DATA,
+    I_FORWARD_TSN,
+    LAST,
+    RE_CONFIG,
+    encode_chunk,
+    encode_sack,
+)
 from meshd.wire.frame import MAX_FRAME_SIZE, Frame, encode_frame
 
 DCEP, TEXT, BINARY = 50, 51, 53
 DCEP_OPEN = struct.pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x"
 
 
-def chunk_of(kind, **fields):
-    chunk = kind()
-    for name, value in fields.items():
-        setattr(chunk, name, value)
-    return chunk
+def send_data(end: End, **fields) -> None:
+    send_packet(end, data_chunk(end, **fields))
 
 
-async def send_chunks(end: End, *chunks) -> None:
-    """Send SCTP chunks as they are, through the peer's own DTLS."""
-    sctp = end.link()._sctp
-
-    async def send() -> None:
-        for chunk in chunks:
-            await sctp._send_chunk(chunk)
-            await asyncio.sleep(0)
-
-    await from_asyncio(send())
+def never_ending(end: End, count: int = 1_300) -> None:
+    for n in range(count):
+        send_data(end, after=n, flags=FIRST if n == 0 else 0, data=bytes(1_100))
 
 
-async def send_raw(end: End, data: bytes) -> None:
-    await from_asyncio(end.link()._dtls._send_data(data))
-
-
-async def send_message(end: End, data: bytes) -> None:
-    end.link()._channel.send(data)
-
-
-def next_data(end: End, *, after: int = 0, stream: int = 0, ppid: int = BINARY, flags: int = 3, data: bytes = b"x"):
-    tsn = (end.link()._sctp._local_tsn + after) % 2**32
-    sequence = end.link()._sctp._outbound_stream_seq.get(0, 0)
-    return chunk_of(
-        DataChunk, flags=flags, tsn=tsn, stream_id=stream, stream_seq=sequence, protocol=ppid, user_data=data
-    )
-
-
-async def junk_after_dtls(end: End) -> None:
-    await send_chunks(end, chunk_of(InitChunk, initiate_tag=1, advertised_rwnd=1, initial_tsn=1, outbound_streams=0))
-    sctp = end.link()._sctp
-    header = struct.pack("!HHL", 5_000, 5_000, sctp._remote_verification_tag)
-    from google_crc32c import value as crc32c
-
-    def packet(body: bytes) -> bytes:
-        return header + struct.pack("<L", crc32c(header + bytes(4) + body)) + body
-
-    await send_raw(end, packet(struct.pack("!BBH", 0, 3, 6) + b"xx"))  # a DATA chunk without its own header
+def long_message(end: End) -> None:
+    size = MAX_FRAME_SIZE // 15
+    for n in range(16):
+        send_data(end, after=n, flags=FIRST if n == 0 else LAST if n == 15 else 0, data=bytes(size))
 
 
 CRIMES = {
-    "an open request on the channel in use": lambda end: send_chunks(end, next_data(end, ppid=DCEP, data=DCEP_OPEN)),
-    "a channel more": lambda end: send_chunks(end, next_data(end, stream=2, ppid=DCEP, data=DCEP_OPEN)),
-    "text": lambda end: send_chunks(end, next_data(end, ppid=TEXT, data=b"\xff")),
-    "a frame with reserved bits": lambda end: send_chunks(end, next_data(end, data=b"\xff\x00")),
-    "an empty frame": lambda end: send_chunks(end, next_data(end, data=b"")),
-    "a chunk cut short": lambda end: junk_after_dtls(end),
-    "an acknowledgement of everything": lambda end: send_chunks(
-        end,
-        chunk_of(
-            SackChunk,
-            cumulative_tsn=(end.link()._sctp._last_received_tsn or 0),
-            gaps=[(0, 65_535)] * 50,
-            advertised_rwnd=1,
-            duplicates=[],
-        ),
+    "a channel more": lambda end: send_data(end, stream=2, ppid=DCEP, data=DCEP_OPEN),
+    "a channel beyond all": lambda end: send_data(end, stream=60_000, ppid=DCEP, data=DCEP_OPEN),
+    "data on another stream": lambda end: send_data(end, stream=3),
+    "text": lambda end: send_data(end, ppid=TEXT, data=b"\xff"),
+    "a frame with reserved bits": lambda end: send_data(end, data=b"\xff\x00"),
+    "an empty frame": lambda end: send_data(end, ppid=57, data=b"\x00"),
+    "a chunk without data": lambda end: send_data(end, data=b""),
+    "a chunk cut short": lambda end: send_packet(end, struct.pack("!BBH", I_DATA, 3, 6) + b"xxxx"),
+    "a chunk longer than its packet": lambda end: send_packet(end, struct.pack("!BBH", I_DATA, 3, 600) + bytes(20)),
+    "an acknowledgement of what was never sent": lambda end: send_packet(
+        end, encode_sack(of(end, theirs=True).tsn + 1_000, 1_000_000, [(1, 65_535)] * 50, [])
     ),
-    "fragments without end": lambda end: send_chunks(
-        end, *(next_data(end, after=n, flags=2 if n == 0 else 0, data=bytes(1_100)) for n in range(1_300))
-    ),
-    "a message longer than a frame": lambda end: send_message(end, bytes(MAX_FRAME_SIZE + 1)),
+    "fragments without end": never_ending,
+    "a message longer than a frame": long_message,
 }
 
 
@@ -99,7 +71,7 @@ def test_a_misbehaving_peer_loses_its_link_and_nothing_else_happens(crime):
             await link_up(a, b)
             await link_up(a, b, 2)
             # The offender's own end must not be what notices.
-            await CRIMES[crime](b)
+            CRIMES[crime](b)
             assert (await a.wait(LinkClosed)).reason == "peer_misbehaved"
             assert a.port.counters["peer_misbehaved"] == 1
             assert a.messages() == []
@@ -119,21 +91,13 @@ def test_random_sctp_never_does_more_than_close_the_link():
         random = random.Random(7)
         async with two_ends() as (a, b):
             await link_up(a, b)
-            kinds = [DataChunk, SackChunk, ForwardTsnChunk, ReconfigChunk, InitChunk]
+            kinds = [*range(16), I_DATA, RE_CONFIG, FORWARD_TSN, I_FORWARD_TSN, 255]
             for link in range(2, 14):
                 await link_up(a, b, link)
                 for _ in range(40):
-                    kind = random.choice(kinds).type
                     body = random.randbytes(random.choice([0, 3, 4, 12, 16, 40]))
-                    sctp = b.link(link)._sctp
-
-                    class Raw:
-                        raw = struct.pack("!BBH", kind, random.randrange(8), len(body) + 4) + body
-
-                        def __bytes__(self):
-                            return self.raw + bytes(-len(self.raw) % 4)
-
-                    await from_asyncio(sctp._send_chunk(Raw()))
+                    send_packet(b, encode_chunk(random.choice(kinds), body, random.randrange(8)), link=link)
+                    await trio.lowlevel.checkpoint()
                     if b.of(LinkClosed, link):
                         break
                 a.close(link)
@@ -142,6 +106,22 @@ def test_random_sctp_never_does_more_than_close_the_link():
             assert (await b.wait(MessageReceived)).data == b"unharmed"
             a.faults.clear()
             b.faults.clear()
+
+    run_clean(main)
+
+
+def test_an_open_request_for_a_channel_that_is_there_changes_nothing():
+    """Peers whose library cannot agree on channels beforehand say it in band (RFC 8832)."""
+
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            await link_up(a, b)
+            b.link()._association._association.send(0, DCEP, DCEP_OPEN, time.monotonic())
+            b.send(b"after it")
+            assert (await a.wait(MessageReceived)).data == b"after it"
+            a.send(b"still here")
+            assert (await b.wait(MessageReceived)).data == b"still here"
+            assert a.of(LinkClosed) == []
 
     run_clean(main)
 

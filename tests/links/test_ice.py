@@ -12,12 +12,11 @@ from dataclasses import replace
 
 import pytest
 import trio
-from aioice import stun
 from link_ends import LOOPBACK, link_up, run_clean, settle, spoil, two_ends
 
 from meshd.config import LinksConfig
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
-from meshd.links import ice, names
+from meshd.links import consent, ice, names
 from meshd.links.ice import IceConnection
 from meshd.links.remote import dtls_role, usable
 from meshd.links.socket import LinkSockets
@@ -38,11 +37,10 @@ def test_opening_does_not_sleep_out_the_check_interval(monkeypatch):
 
 @pytest.fixture
 def _quick_consent(monkeypatch):
-    """Time passes twenty times as fast for consent and its retransmissions."""
-    for module in (ice, ice.aioice_ice):
-        monkeypatch.setattr(module, "CONSENT_INTERVAL", 0.05)
-    monkeypatch.setattr(ice, "CONSENT_TIMEOUT", 0.3)
-    monkeypatch.setattr(stun, "RETRY_RTO", 0.005)
+    """Time passes a hundred times as fast for consent."""
+    monkeypatch.setattr(consent, "INTERVAL", 0.05)
+    monkeypatch.setattr(consent, "TIMEOUT", 0.3)
+    monkeypatch.setattr(consent, "RETRY_INTERVAL", 0.005)
 
 
 @pytest.mark.usefixtures("_quick_consent")
@@ -52,20 +50,32 @@ def test_round_trips_longer_than_a_retransmission_keep_consent(monkeypatch):
     async def main() -> None:
         async with two_ends() as (a, b):
             await link_up(a, b)
-            prompt = ice.LinkPath.send_stun
+            prompt = ice.IceConnection.receive_check
             late = 0
 
-            def delayed(self, message, addr) -> None:
+            def delayed(self, *check) -> bool:
                 nonlocal late
-                if message.message_class == stun.Class.RESPONSE:
-                    late += 1
-                    asyncio.get_running_loop().call_later(answers_after, prompt, self, message, addr)
-                else:
-                    prompt(self, message, addr)
+                late += 1
+                asyncio.get_running_loop().call_later(answers_after, prompt, self, *check)
+                return True
 
-            monkeypatch.setattr(ice.LinkPath, "send_stun", delayed)
+            monkeypatch.setattr(ice.IceConnection, "receive_check", delayed)
             await trio.sleep(0.6)  # twice what it takes without consent
             assert late > 4
+            assert a.of(LinkClosed) == b.of(LinkClosed) == []
+
+    run_clean(main)
+
+
+@pytest.mark.usefixtures("_quick_consent")
+def test_a_peer_with_other_software_answers_too(monkeypatch):
+    """Whatever is not exactly what we send ourselves goes the way of all checks."""
+    monkeypatch.setattr(ice.IceConnection, "receive_check", lambda self, *check: False)
+
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            await link_up(a, b)
+            await trio.sleep(0.6)
             assert a.of(LinkClosed) == b.of(LinkClosed) == []
 
     run_clean(main)
@@ -76,7 +86,7 @@ def test_without_any_answer_consent_expires(monkeypatch):
     async def main() -> None:
         async with two_ends() as (a, b):
             await link_up(a, b)
-            monkeypatch.setattr(ice.LinkPath, "send_stun", lambda self, message, addr: None)
+            monkeypatch.setattr(ice.IceConnection, "receive_check", lambda self, *check: True)
             assert (await a.wait(LinkClosed)).reason == "consent_expired"
 
     run_clean(main)

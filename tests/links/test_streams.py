@@ -22,9 +22,10 @@ from meshd.core.commands import CloseStream, OpenStream, Priority
 from meshd.core.events import LinkClosed, StreamEnded
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
-from meshd.links.link import SEND_MARK_SIZE
+from meshd.links.association import HAND_OVER_SIZE
 from meshd.links.streams import LinkStreams
-from meshd.wire.credit import INITIAL_STREAM_LIMIT
+from meshd.wire import credit
+from meshd.wire.credit import MAX_STREAM_WINDOW, STREAM_WINDOW
 from meshd.wire.frame import (
     Frame,
     FrameType,
@@ -124,7 +125,7 @@ def test_a_slow_reader_holds_its_sender_back():
     async def main() -> None:
         async with linked() as (a, b):
             sender, reader = user_of(a), user_of(b)
-            data = noise(2_000_000, 3)
+            data = noise(12_000_000, 3)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(sender.send, data)
                 nursery.start_soon(reader.stream.send_eof)
@@ -132,7 +133,7 @@ def test_a_slow_reader_holds_its_sender_back():
                 spent = lambda: streams_of(a)._streams[1].sending  # noqa: E731
                 await settle(lambda: 0 < spent().offset == spent().limit)
                 # What has been taken and not read sits in two sockets and in one window, and no more is taken:
-                assert streams_of(b).unwritten_size <= INITIAL_STREAM_LIMIT
+                assert streams_of(b).unwritten_size <= MAX_STREAM_WINDOW
                 assert a.link()._outbox.size == b.link()._outbox.size == 0
                 for _ in range(100):
                     await trio.lowlevel.checkpoint()
@@ -148,7 +149,7 @@ def test_messages_keep_flowing_while_bulk_runs():
         async with linked() as (a, b):
             sender, reader = user_of(a), user_of(b)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(sender.send, noise(4_000_000, 4))
+                nursery.start_soon(sender.send, noise(20_000_000, 4))
                 nursery.start_soon(reader.receive)
                 await settle(lambda: streams_of(b)._streams[1].receiving.received > 0)
                 for number in range(20):
@@ -158,7 +159,7 @@ def test_messages_keep_flowing_while_bulk_runs():
                     assert a.link()._outbox.size <= 10
                     await settle(lambda number=number: len(b.messages()) > number)
                     after = streams_of(a)._streams[1].sending.offset
-                    assert after - before < 1_000_000 + SEND_MARK_SIZE
+                    assert after - before < MAX_STREAM_WINDOW + HAND_OVER_SIZE
                 assert streams_of(a)._streams, "the stream was over before the messages were"
                 nursery.cancel_scope.cancel()
 
@@ -201,7 +202,7 @@ def test_done_means_that_the_reader_at_the_other_end_was_given_everything():
         async with linked() as (a, b):
             sender, reader = user_of(a), user_of(b)
             await reader.stream.send_eof()
-            data = noise(INITIAL_STREAM_LIMIT * 3, 6)
+            data = noise(STREAM_WINDOW * 3, 6)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(sender.send, data)
                 await settle(lambda: streams_of(b).unwritten_size > 0)
@@ -343,12 +344,14 @@ def test_a_regular_file_is_refused(tmp_path):
     ],
     ids=["gap", "repetition", "after the end", "beyond its credit", "done before its end", "cut off"],
 )
-def test_what_no_honest_peer_sends_ends_the_link(frames):
+def test_what_no_honest_peer_sends_ends_the_link(frames, monkeypatch):
+    monkeypatch.setattr(credit, "MAX_STREAM_WINDOW", STREAM_WINDOW)  # so that it does not grow meanwhile
+
     async def main() -> None:
         async with linked() as (a, b):
             user_of(b)
             for frame in frames:
-                a.link()._queue_bulk(frame)
+                a.link()._queue(frame, BULK)
             assert (await b.wait(LinkClosed)).reason == "peer_misbehaved"
             assert b.port.counters["peer_misbehaved"] == 1
             assert len(b.faults) == 1
@@ -386,7 +389,13 @@ def test_any_frames_are_taken_or_malformed(frames):
     async def main() -> None:
         events: list[StreamEnded] = []
         sent: list[bytes] = []
-        streams = LinkStreams(LinkId(1), queue=sent.append, wake=lambda: None, tell=events.append, counters=Counter())
+        streams = LinkStreams(
+            LinkId(1),
+            queue=lambda frame, priority: sent.append(frame),
+            wake=lambda: None,
+            tell=events.append,
+            counters=Counter(),
+        )
         pairs = [socket.socketpair() for _ in range(2)]
         for number, (_, theirs) in enumerate(pairs, start=1):
             streams.open(number, Lent(theirs.detach(), End()))
@@ -397,7 +406,7 @@ def test_any_frames_are_taken_or_malformed(frames):
                     pass
         except MalformedMessage:
             pass
-        assert streams.unwritten_size <= 2 * INITIAL_STREAM_LIMIT
+        assert streams.unwritten_size <= 2 * MAX_STREAM_WINDOW
         streams.end_all()
         await asyncio.sleep(0)
         assert len(streams) == 0
@@ -417,7 +426,7 @@ def test_frames_of_streams_that_are_over_are_counted_and_no_more():
                 encode_reset(1, 0, priority=BULK),
                 encode_reset(1, 77, priority=BULK),
             ):
-                a.link()._queue_bulk(frame)
+                a.link()._queue(frame, BULK)
             a.send(b"still here", Priority.BULK)
             await settle(lambda: b.messages() == [b"still here"])
             assert b.port.counters["stream_frame_late"] == 4

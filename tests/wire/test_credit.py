@@ -27,7 +27,7 @@ def test_a_sender_that_keeps_to_its_credit_never_overruns_and_never_sticks(windo
                 granted.append(limit)
         elif step == "grant" and granted:
             assert sender.grant(granted.pop(0))
-        assert 0 <= receiver.waiting <= window
+        assert 0 <= receiver.waiting <= receiver.window
         assert sender.offset <= sender.limit <= receiver.limit
 
     for step, size in steps:

@@ -22,6 +22,7 @@ from meshd.wire.frame import (
     decode_varint,
     encode_credit,
     encode_data,
+    encode_datagram,
     encode_frame,
     encode_reset,
     encode_varint,
@@ -81,8 +82,16 @@ def test_the_bytes_stay_as_they_are():
     assert encode_reset(5, 2, priority=Priority.CONTROL) == bytes.fromhex("03 05 02")
 
 
+@given(priorities, st.binary(max_size=MAX_FRAME_SIZE - 2))
+def test_a_datagram_is_one_frame_of_no_stream(priority, data):
+    assert decode_frame(encode_datagram(data, priority)) == Frame(FrameType.DATAGRAM, priority, False, 0, data)
+    for more, stream in ((True, 0), (False, 1)):
+        with pytest.raises(MalformedMessage):
+            decode_frame(encode_frame(Frame(FrameType.DATAGRAM, priority, more, stream, data[:100])))
+
+
 @given(
-    st.integers(4, 15), priorities, st.booleans(), st.integers(0, MAX_VARINT), st.binary(max_size=100)
+    st.integers(5, 15), priorities, st.booleans(), st.integers(0, MAX_VARINT), st.binary(max_size=100)
 )
 def test_frames_come_back_unknown_types_too(frame_type, priority, more, stream, payload):
     frame = Frame(frame_type, priority, more, stream, payload)
