@@ -77,7 +77,7 @@ class Node:
         )
         self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.pushing)
         self.outlook = Outlook(ctx)
-        self.stun_servers = StunServers(ctx, self.membership)
+        self.stun_servers = StunServers(ctx, self.membership, self.routing)
         self.introductions = Introductions(ctx, stored, self.membership, self.channels, self.outlook, self.stun_servers)
         self.arrivals = Arrivals(
             ctx,

@@ -12,6 +12,7 @@ from meshd.core.commands import UseStunServers
 from meshd.core.context import Context
 from meshd.core.events import AddressesChanged
 from meshd.core.membership import Membership
+from meshd.core.routing import Routing
 from meshd.ids import PeerId
 from meshd.special_addresses import is_public
 from meshd.wire.introduction import MAX_STUN_SERVERS
@@ -25,11 +26,12 @@ MAX_ASKED = 4  # of members; two tell what kind of router we are behind, and two
 class StunServers:
     """``host:port`` each, as in tokens. Which of them are asked is up to ``links.ice``."""
 
-    __slots__ = ("_answering", "_asked", "_ctx", "_membership", "_of_token")
+    __slots__ = ("_answering", "_asked", "_ctx", "_membership", "_of_token", "_routing")
 
-    def __init__(self, ctx: Context, membership: Membership) -> None:
+    def __init__(self, ctx: Context, membership: Membership, routing: Routing) -> None:
         self._ctx = ctx
         self._membership = membership
+        self._routing = routing
         self._answering: tuple[str, ...] = ()
         self._of_token: tuple[str, ...] | None = None  # of the join under way
         self._asked: tuple[str, ...] | None = None
@@ -67,10 +69,11 @@ class StunServers:
             self._ctx.do(UseStunServers(asked))
 
     def _of_members(self) -> tuple[str, ...]:
-        """Of those who say that they answer, the same few for a while, and each node others."""
+        """Of those who say that they answer, first those who are there; the same few for a while, each node others."""
         own = self._ctx.own_id
         answering = [r for r in self._membership if r.answering and r.peer != own and r.expires > self._ctx.now.unix]
-        answering.sort(key=lambda record: _share(own, record.peer))
+        away = {r.peer for r in answering if self._routing.next_hop(r.peer) is None}
+        answering.sort(key=lambda record: (record.peer in away, _share(own, record.peer)))
         found = dict.fromkeys(server for record in answering for server in record.answering if self._is_public(server))
         return tuple(found)[:MAX_ASKED]
 

@@ -250,10 +250,12 @@ class AddressBook:
         public = [(a, port) for a, port in ports.items() if self._is_public(a)]
         public += [m.external for m in self._mappings if self._is_public(m.external[0])]
         public.sort(key=lambda address: ":" in address[0])
+        # Who shows relays alone does not want members to know its own addresses either.
+        says_so = self._config.stun_respond and self._config.ice != "relay_only"
         event = AddressesChanged(
             tuple(addresses),
             tuple(reflexive),
-            tuple(dict.fromkeys(_text(*address) for address in public)) if self._config.stun_respond else (),
+            tuple(dict.fromkeys(_text(*address) for address in public)) if says_so else (),
         )
         if event != self._told:
             self._told = event

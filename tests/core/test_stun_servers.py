@@ -107,3 +107,19 @@ def test_whom_strangers_can_reach_is_not_warned() -> None:
     assert anna.ask("introductions.mint")["warnings"] == []
     answering(anna)
     assert anna.ask("introductions.mint")["warnings"]
+
+
+def test_members_that_are_there_are_asked_before_those_that_are_away() -> None:
+    names = [f"m{number}" for number in range(MAX_ASKED + 3)]
+    stage = Stage("anna", *names)
+    stage.found("anna")
+    for number, name in enumerate(names):
+        stage.join(name, "anna")
+        answering(stage[name], f"45.0.0.{number}:4000")
+    stage.advance(5)
+    gone = asked(stage["anna"])[0]
+    absent = stage[names[int(gone.split(":")[0].rpartition(".")[2])]]
+    absent.crash()
+    stage.advance(30)
+    assert gone not in asked(stage["anna"])
+    assert len(asked(stage["anna"])) == MAX_ASKED

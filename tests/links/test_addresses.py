@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +248,22 @@ def test_beside_a_port_mapping_reflections_of_the_same_router_are_left_out() -> 
             assert one.candidates()[1:] == [("srflx", ("198.51.100.7", 4_000))]
             one.book.set_mappings([Mapping(("127.0.0.1", 1), ("45.0.0.7", 4_000))])
             assert one.candidates()[1:] == [("srflx", ("45.0.0.7", 4_000)), ("srflx", SEEN)], "another router"
+
+    play(work)
+
+
+def test_who_shows_relays_alone_names_no_address_of_its_own(tmp_path: Path) -> None:
+    credentials = tmp_path / "turn"
+    credentials.touch(mode=0o600)
+    credentials.write_text("user\npassword\n")
+    config = replace(LOOPBACK, ice="relay_only", turn_servers=("turn:127.0.0.1:9",), turn_credentials=str(credentials))
+
+    async def work() -> None:
+        async with desk(config) as (one, _):
+            one.book.begin()
+            one.book.set_mappings([Mapping(("127.0.0.1", 1), ("45.0.0.7", 4_000))])
+            assert (await one.news(1)).answering == ()
+            assert one.candidates() == []
 
     play(work)
 
