@@ -13,9 +13,6 @@ SCTP_PORT = 5000  # RFC 8831 section 6.1 leaves it to the session description; e
 BASE_PACKET_SIZE = 1191
 """What every path is trusted to carry: 1,280 (IPv6) less IPv6 and UDP (48), DTLS 1.2 (37) and four bytes for a TURN
 channel. The same figure as dcSCTP's, and at least the base that RFC 8899 section 5.1.2 recommends."""
-MAX_PLAIN_PACKET_SIZE = 1456
-"""The most that a peer gets which does not speak I-DATA, whatever the path carries: aiortc (1.16) reads 1,500 bytes of
-a DTLS record and takes the rest for its next packet, so that one probe above that leaves it deaf."""
 MAX_STREAMS = 16  # ours are two; browsers that open more channels than this are refused
 MAX_MESSAGE_SIZE = 262_144  # what browsers announce; our own frames are 16 KiB
 RECEIVE_BUFFER_SIZE = 4_194_304  # 40 ms at 100 MB/s, 650 Mbit/s at 50 ms

@@ -41,7 +41,7 @@ from meshd.transport.chunks import (
     encode_parameter,
 )
 from meshd.transport.closing import Closing, Phase
-from meshd.transport.config import MAX_PLAIN_PACKET_SIZE, AssociationConfig
+from meshd.transport.config import AssociationConfig
 from meshd.transport.events import ChannelOpened, Closed, Drained, Event, Message, StreamReset
 from meshd.transport.handshake import PeerParameters
 from meshd.transport.path_mtu import PathMtu
@@ -95,8 +95,9 @@ class Session:
         self.ending: Closed | None = None
         self.sender = Sender(config, queue, initial_tsn, peer.window, now)
         self.receiver = Receiver(config, peer.initial_tsn, self._interleaving)
-        # A peer that does not know PAD chunks skips them by the bits of their type (RFC 4820 section 3).
-        ceiling = config.max_packet_size if self._interleaving else min(config.max_packet_size, MAX_PLAIN_PACKET_SIZE)
+        # RFC 4820 lets anybody be probed, since unknown chunks of that type are skipped. But werift dies of one, and
+        # aiortc takes what is beyond 1,500 bytes of a record for its next packet: only who names PAD is probed.
+        ceiling = config.max_packet_size if peer.padding else config.base_packet_size
         self.path_mtu = PathMtu(config.base_packet_size, ceiling, now)
         self.resets = StreamResets(initial_tsn, peer.initial_tsn)
         self.closing = Closing()
