@@ -143,7 +143,7 @@ def test_losses_at_any_round_trip_are_the_paths_own_though_that_jitters() -> Non
         if number % 100 == 0:
             judged.judge.on_round(random.uniform(0.06, 0.1))
         if random.random() < 0.05:
-            verdicts += judged.lost(1)
+            verdicts += judged.lost(1) and number > 1000  # before, there is nothing to compare with
         else:
             judged.acknowledged(1, random.uniform(0.06, 0.1))
     assert judged.judge.own_loss == pytest.approx(0.05, abs=0.015)

@@ -1,9 +1,9 @@
 """Which losses mean congestion: those that a full queue explains, and not those that would have happened anyway.
 
 A lost packet is judged by the round trip of its neighbours. A queue that overflows loses packets when the round trip
-is at its longest; a radio loses them at any time. So what is lost while the round trip is in its lower half (or
-shows no queue at all) gives the path's own rate of loss, and only what is lost beyond that rate in the upper half
-counts as congestion. Round trips that jitter are no queue: then both halves lose alike.
+is at its longest; a radio loses them at any time. So what is lost while the round trip is in its lower part (or
+shows no queue at all) gives the path's own rate of loss, and only what is lost beyond that rate in the upper part
+counts as congestion. Round trips that jitter are no queue: then both parts lose alike.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ MEMORY_PACKETS = 1500
 """Packets after which what was learned of the path's own loss counts half."""
 DEVIATIONS = 4.0
 """How far above the expected number of losses a round must be: chance alone gets there once in a thousand rounds."""
-MEDIAN_ROUNDS = 64
-"""The lower half is that of so many rounds: of one cycle of a CUBIC flow, more or less."""
+RECENT_ROUNDS = 64
+"""The lower part is that of so many rounds: of one cycle of a CUBIC flow, more or less."""
+LOWER_SHARE = 0.4
+"""It ends at this share of the way between the tenth and the ninetieth of a hundred round trips. Not at the median:
+where a queue is always nearly full, most losses would be at or below that, and pass for the path's own."""
 SEEN_ROUND_TRIPS = 128
 """Samples kept to judge losses by: a loss is told some packets after it happened."""
+MIN_SPREAD = 0.25
+"""A spread of round trips below this share of what they are above the shortest is no jitter but a queue that is always
+full, and says nothing: all of its losses are alike, and all are congestion."""
 MIN_QUIET_PACKETS = 30
 """Packets without a queue after which their losses say something."""
 FLOOD_LOSS = 0.15
@@ -36,6 +42,7 @@ class LossJudge:
     """Counts packets acknowledged and lost, with and without a queue."""
 
     __slots__ = (
+        "_floor",
         "_loud",
         "_quiet_lost",
         "_quiet_total",
@@ -51,22 +58,24 @@ class LossJudge:
         self._quiet_lost = 0.0
         self._round_total = 0.0
         self._round_lost = 0.0
+        self._floor = 0.0
         self._threshold = math.inf
-        self._loud = math.inf  # the upper half begins above this
+        self._loud = math.inf  # the upper part begins above this
         self._seen: deque[tuple[float, float]] = deque(maxlen=SEEN_ROUND_TRIPS)
-        self._recent: deque[float] = deque(maxlen=MEDIAN_ROUNDS)
+        self._recent: deque[float] = deque(maxlen=RECENT_ROUNDS)
 
     @property
     def own_loss(self) -> float:
         """The path's own rate of loss, 0 to MAX_OWN_LOSS."""
-        if self._quiet_total < 1:
+        if self._quiet_total < MIN_QUIET_PACKETS:
             return 0.0
         return min(self._quiet_lost / self._quiet_total, MAX_OWN_LOSS)
 
     def set_floor(self, round_trip: float) -> None:
         """Say what the round trip is without a queue, in seconds."""
+        self._floor = round_trip
         self._threshold = round_trip + max(MIN_QUEUE_SHARE * round_trip, MIN_QUEUE_DELAY)
-        self._loud = max(self._threshold, self._median())
+        self._loud = max(self._threshold, self._middle())
 
     def is_queue(self, round_trip: float) -> bool:
         """Whether such a round trip shows a queue."""
@@ -98,8 +107,6 @@ class LossJudge:
                 break
         if round_trip > self._loud:
             self._round_lost += packets
-            if self._quiet_total < MIN_QUIET_PACKETS:
-                return False
             expected = self.own_loss * max(self._round_total + self._round_lost, in_flight)
             return self._round_lost > expected + DEVIATIONS * math.sqrt(expected)
         if not is_probing:
@@ -122,7 +129,14 @@ class LossJudge:
         self._round_total = self._round_lost = 0.0
         if round_trip != math.inf:
             self._recent.append(round_trip)
-            self._loud = max(self._threshold, self._median())
+            self._loud = max(self._threshold, self._middle())
 
-    def _median(self) -> float:
-        return sorted(self._recent)[len(self._recent) // 2] if self._recent else 0.0
+    def _middle(self) -> float:
+        recent = sorted(self._recent)
+        if not recent:
+            return 0.0
+        margin = len(recent) // 10
+        low, high = recent[margin], recent[-1 - margin]
+        if high - low < MIN_SPREAD * (high - self._floor):
+            return 0.0
+        return low + LOWER_SHARE * (high - low)

@@ -9,10 +9,14 @@ from meshd.transport.congestion.controller import Controller
 # Policy
 MIN_BURST_INTERVAL = 0.001
 """The event loop's timers count milliseconds: bursts are made as large as what may leave in one."""
-MAX_LATENESS = 0.01
-"""What a late wake-up has missed may be made up for, up to this: a busy machine must not cost throughput, and a long
-sleep must not become a flood. With two milliseconds a flow beside busy processes fell to half of a 50 Mbit/s link: what
-the pacer never made up for, the bandwidth filter took for the path's."""
+MAX_LATENESS = 0.002
+"""What has gathered unused, for lack of data or window, may leave at once up to this: a pause must not become a flood."""
+MAX_STALL = 0.01
+"""What a late wake-up has missed while a burst was waited for is made up for, up to this. A machine with other things
+to do wakes us milliseconds late again and again; what the pacer did not make up for, the bandwidth filter would take
+for the path's, and a flow beside busy processes would fall to half of a 50 Mbit/s link."""
+PAUSE = 0.03
+"""Seconds after which nobody was waiting any more."""
 UNPACED = 1 << 40
 
 
@@ -42,7 +46,9 @@ class Pacer:
             burst = int(rate * MIN_BURST_INTERVAL)
         tokens = self._tokens
         if now > self._updated:
-            tokens = min(tokens + (now - self._updated) * rate, burst + rate * MAX_LATENESS)
+            elapsed = now - self._updated
+            late = MAX_LATENESS if self._is_open or elapsed > PAUSE else MAX_STALL
+            tokens = min(tokens + elapsed * rate, burst + rate * late)
             self._tokens = tokens
         self._updated = now
         if tokens >= burst:
