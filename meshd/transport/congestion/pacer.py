@@ -10,7 +10,7 @@ from meshd.transport.congestion.controller import Controller
 MIN_BURST_INTERVAL = 0.001
 """The event loop's timers count milliseconds: bursts are made as large as what may leave in one."""
 MAX_LATENESS = 0.002
-"""What has gathered unused, for lack of data or window, may leave at once up to this: a pause must not become a flood."""
+"""What has gathered unused, for lack of data or window, leaves at once up to this: a pause must not become a flood."""
 MAX_STALL = 0.01
 """What a late wake-up has missed while a burst was waited for is made up for, up to this. A machine with other things
 to do wakes us milliseconds late again and again; what the pacer did not make up for, the bandwidth filter would take
