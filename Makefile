@@ -2,6 +2,7 @@
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
+FOREIGN := bench/node/node_modules/.package-lock.json
 WORKERS ?= 2
 SEEDS ?= 1..20
 export PYTHON PREFIX DESTDIR PIP_ARGS PURGE KEEP
@@ -40,7 +41,7 @@ fast: $(VENV)/.dev ## the tests that start no daemon
 e2e: $(VENV)/.dev ## real daemons end to end
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "e2e and not root"
 
-check: $(VENV)/.dev ## the tests that need root and Debian packages: real systemd, namespaces
+check: $(VENV)/.dev $(FOREIGN) ## the tests that need root and Debian packages: real systemd, namespaces, browsers
 	@$(BIN)/python -m pytest -q -m root
 
 lab: $(VENV)/.dev ## as root: two homes behind every pair of routers, every way through; the table goes into docs/links.md
@@ -69,11 +70,15 @@ clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) .venv-bench bench/node/node_modules build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# WebRTC implementations that are not ours, for tests and bench. Where npm is missing, so are they, and tests say so.
+$(FOREIGN): bench/node/package-lock.json
+	@echo "Installing the peers that are not ours ..."
+	@command -v npm >/dev/null && npm --prefix bench/node ci --silent --no-audit --no-fund || true
+
 # What the bench compares with. None of it is needed: who is missing is a row that says so.
-$(VENV)/.bench: $(VENV)/.dev bench/node/package-lock.json
+$(VENV)/.bench: $(VENV)/.dev $(FOREIGN)
 	@echo "Installing what the bench compares with ..."
 	@$(PIP) $(EDITABLE) '.[dev,bench]' || true
-	@command -v npm >/dev/null && npm --prefix bench/node ci --silent --no-audit --no-fund || true
 	@for python in python3.14 python3.13 python3.12 $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3; do \
 		$$python -c '' 2>/dev/null && $$python -m venv .venv-bench 2>/dev/null && \
 		.venv-bench/bin/python -m pip --quiet --quiet --disable-pip-version-check install 'aiolibdatachannel>=2026.10' && break; \
