@@ -57,50 +57,14 @@ def _without_media() -> Iterator[None]:
 
 
 with _without_media():
-    from aiortc import (
-        RTCCertificate,
-        RTCDataChannel,
-        RTCDataChannelParameters,
-        RTCDtlsFingerprint,
-        RTCDtlsParameters,
-        RTCDtlsTransport,
-        RTCIceCandidate,
-        RTCIceGatherer,
-        RTCIceParameters,
-        RTCIceTransport,
-        RTCSctpCapabilities,
-        RTCSctpTransport,
-    )
+    from aiortc import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport, RTCIceTransport
     from aiortc.rtcdtlstransport import State as DtlsState
-    from aiortc.rtcsctptransport import (
-        AbortChunk,
-        Chunk,
-        DataChunk,
-        ForwardTsnChunk,
-        InitChunk,
-        ReconfigChunk,
-        SackChunk,
-    )
 
 __all__ = [
-    "AbortChunk",
-    "Chunk",
-    "DataChunk",
     "DtlsState",
-    "ForwardTsnChunk",
-    "InitChunk",
     "RTCCertificate",
-    "RTCDataChannel",
-    "RTCDataChannelParameters",
     "RTCDtlsFingerprint",
     "RTCDtlsParameters",
     "RTCDtlsTransport",
-    "RTCIceCandidate",
-    "RTCIceGatherer",
-    "RTCIceParameters",
     "RTCIceTransport",
-    "RTCSctpCapabilities",
-    "RTCSctpTransport",
-    "ReconfigChunk",
-    "SackChunk",
 ]
