@@ -32,15 +32,22 @@ BLACK_HOLE_INTERVAL = 60.0  # seconds until larger packets are tried again after
 class PathMtu:
     """``size`` is the largest packet that is known to get through."""
 
-    __slots__ = ("_base", "_ceiling", "_due", "_nonce", "_probe", "_top", "_tries", "size")
+    __slots__ = ("_base", "_ceiling", "_due", "_nonce", "_probe", "_top", "_tries", "is_waiting", "size")
 
-    def __init__(self, base: int, ceiling: int, now: float) -> None:
+    def __init__(self, base: int, ceiling: int) -> None:
         self._base = self.size = base & ~3
         self._ceiling = self._top = max(ceiling & ~3, self.size)
         self._probe = self._ceiling
         self._tries = 0
         self._nonce = 0
-        self._due: float | None = now if self._ceiling > self.size else None
+        self._due: float | None = None
+        self.is_waiting = self._ceiling > self.size
+        """Whether nothing has been asked yet, for want of anything that larger packets would help."""
+
+    def begin(self, now: float) -> None:
+        """Search from now on. Most links never carry more than a packet at a time: for them it would be a waste."""
+        self.is_waiting = False
+        self._due = now
 
     @property
     def next_deadline(self) -> float | None:

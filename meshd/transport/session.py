@@ -54,6 +54,7 @@ from meshd.transport.stream_reset import StreamResets
 SKIP_UNKNOWN, REPORT_UNKNOWN = 0x80, 0x40  # RFC 9260 section 3.2: the two highest bits of a chunk's type
 
 # Policy
+SEARCH_SIZE = 16_384  # unsent bytes from which on larger packets are worth a search for what the path carries
 MAX_CONTROL_SIZE = 16_384  # bytes of answers that wait to leave; a peer that asks for more gets fewer
 MAX_REPORTED_SIZE = 64  # bytes of an unknown chunk that are quoted back
 
@@ -98,7 +99,7 @@ class Session:
         # RFC 4820 lets anybody be probed, since unknown chunks of that type are skipped. But werift dies of one, and
         # aiortc takes what is beyond 1,500 bytes of a record for its next packet: only who names PAD is probed.
         ceiling = config.max_packet_size if peer.padding else config.base_packet_size
-        self.path_mtu = PathMtu(config.base_packet_size, ceiling, now)
+        self.path_mtu = PathMtu(config.base_packet_size, ceiling)
         self.resets = StreamResets(initial_tsn, peer.initial_tsn)
         self.closing = Closing()
         self._our_resets: set[int] = set()
@@ -277,6 +278,8 @@ class Session:
         full: list[bytes] = []
         if self._control:
             full, prefix = self._bundle(prefix)
+        if self.path_mtu.is_waiting and self._queue.size >= SEARCH_SIZE:
+            self.path_mtu.begin(now)
         packets = sender.transmit(now, prefix, header)
         due = self.path_mtu.next_deadline
         if due is not None and now >= due:

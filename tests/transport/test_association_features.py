@@ -151,7 +151,12 @@ def test_heartbeats_are_answered_with_what_they_carry() -> None:
 def test_packets_grow_to_what_the_path_carries(mtu: int, ceiling: int, expected: int) -> None:
     config = AssociationConfig(max_packet_size=ceiling)
     world = World(path=Path(mtu=mtu), configs=(config, config)).connect()
+    world.a.send(1, BINARY, b"too little to be worth a search", world.now)
+    world.run(2)
+    assert world.a.statistics().packet_size <= 1191
+    world.a.send(1, BINARY, bytes(30_000), world.now)
     world.run(15)
+    world.ends[1].messages.clear()
     assert expected <= world.a.statistics().packet_size <= mtu
     world.ends[0].keep = True
     for _ in range(8):
@@ -163,6 +168,7 @@ def test_packets_grow_to_what_the_path_carries(mtu: int, ceiling: int, expected:
 def test_a_path_that_shrinks_is_noticed_and_the_base_still_works() -> None:
     config = AssociationConfig(max_packet_size=4096)
     world = World(path=Path(mtu=9000), configs=(config, config)).connect()
+    world.a.send(1, BINARY, bytes(30_000), world.now)
     world.run(5)
     assert world.a.statistics().packet_size == 4096
     world.paths[0].mtu = 1200

@@ -75,7 +75,8 @@ def test_a_sack_is_read_as_it_was_written(gaps, duplicates) -> None:
 
 @given(base=st.integers(600, 2000), more=st.integers(0, 16_000), mtu=st.integers(500, 17_000))
 def test_the_search_for_the_packet_size_ends_and_never_overshoots(base: int, more: int, mtu: int) -> None:
-    search = PathMtu(base, base + more, 0.0)
+    search = PathMtu(base, base + more)
+    search.begin(0.0)
     probes = 0
     while (due := search.next_deadline) is not None and due < 500:
         probe = search.take_probe(due, 0.2)
