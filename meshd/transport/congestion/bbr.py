@@ -34,7 +34,7 @@ INITIAL_PACKETS = 10
 
 # Policy
 DOWN_GAIN = 0.75
-"""The draft's 0.9 leaves a queue standing for many rounds after a probe, which others take for a flow like CUBIC."""
+"""The draft has 0.9. In simulation both do alike; this one has the queue of a probe gone sooner."""
 CRUISE_ROUNDS = (4, 8)
 """Rounds between two probes for bandwidth, drawn anew each time. The draft waits for two to three seconds; at a
 tenth of that a rise is followed sooner, and what a probe costs others is bounded by the fair window."""
