@@ -185,8 +185,7 @@ class Daemon:
         self._backend.observe(command, now)
 
     def _link_statistics(self) -> Mapping[LinkId, LinkStatistics]:
-        ask: Callable[[], Mapping[LinkId, LinkStatistics]] = getattr(self._links, "statistics", dict)
-        return ask()
+        return self._links.statistics() if self._links is not None else {}
 
     def _use_stun_servers(self, command: commands.UseStunServers) -> None:
         assert self._links is not None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from meshd.netcheck.observations import Address, Family, FamilySeen, Seen
-from meshd.special_addresses import forbidden_by
+from meshd.special_addresses import is_public
 
 # ``dependent``: differs from server to server, and no server here can tell whether by its address or its port, too.
 Behavior: TypeAlias = Literal[
@@ -49,15 +48,9 @@ def classify(seen: Seen, *, has_mapping: bool, allow_documentation: bool = False
     """``has_mapping``: a router lets UDP in for this node, at a public address."""
     asked = {reply.family for reply in seen.replies if reply.error not in ("unresolved", "no_way")}
     ipv4, ipv6 = (_family(family, family.family in asked) for family in (seen.ipv4, seen.ipv6))
-    has_ipv6 = ipv6.local is not None and is_public(ipv6.local[0], allow_documentation)
+    has_ipv6 = ipv6.local is not None and is_public(ipv6.local[0], allow_documentation=allow_documentation)
     verdict, expectation = _expect(ipv4, ipv6, has_mapping, has_ipv6)
     return Report(ipv4, ipv6, verdict, expectation, tuple(_unknown(seen, ipv4)))
-
-
-def is_public(address: str, allow_documentation: bool = False) -> bool:
-    """Whether peers elsewhere can address it at all."""
-    rule = forbidden_by(ipaddress.ip_address(address))
-    return rule is None or (allow_documentation and rule == "documentation")
 
 
 def mapping_of(local: Address, mappings: Iterable[tuple[Address, Address]]) -> Behavior:
