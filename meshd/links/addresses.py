@@ -26,6 +26,7 @@ from meshd.special_addresses import is_public
 from meshd.wire.session_description import MAX_CANDIDATES
 
 # Policy
+LOOK_INTERVAL = 0.5  # seconds that a look at this machine's addresses holds; what changes is told by the kernel
 LOOPBACK_ADDRESS = "127.0.0.1"
 KEEPALIVE_INTERVAL = 15.0  # seconds; the shortest lives of mappings in the field are 20 to 30 (RFC 4787 wants 120)
 SETTLE_INTERVAL = 0.2  # seconds; one change of network comes as several from the kernel
@@ -130,6 +131,8 @@ class AddressBook:
         self._told: AddressesChanged | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._holders = 0
+        self._hosts: list[str] = []
+        self._looked_at = -LOOK_INTERVAL
         self._keeping: asyncio.TimerHandle | None = None
         self._begun = False
         self._closed = False
@@ -195,16 +198,23 @@ class AddressBook:
         timeout = self._config.gather_timeout
         waiting = []
         if self._config.ice != "relay_only":
-            waiting.append(self._reflections.settled(host_addresses(self._config), timeout))
+            waiting.append(self._reflections.settled(self._host_addresses(), timeout))
         if self._relays is not None:
             waiting.append(self._relays.settled(timeout))
         await asyncio.gather(*waiting)
+
+    def _host_addresses(self) -> list[str]:
+        """The local addresses, as of the last moment: to ask the kernel takes as long as a tenth of opening a link."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._looked_at + LOOK_INTERVAL:
+            self._looked_at, self._hosts = now, host_addresses(self._config)
+        return self._hosts
 
     def snapshot(self) -> list[LocalCandidate]:
         """All there is now, in order of preference."""
         candidates: list[LocalCandidate] = []
         if self._config.ice != "relay_only":
-            addresses = host_addresses(self._config)
+            addresses = self._host_addresses()
             for address in addresses:
                 shared = self._sockets.for_address(address)
                 if shared is not None:
@@ -238,12 +248,13 @@ class AddressBook:
 
     def _touch(self) -> None:
         """Something may have changed: look soon."""
+        self._looked_at = -LOOK_INTERVAL
         if self._begun and self._telling is None and not self._closed:
             self._telling = asyncio.get_running_loop().call_later(SETTLE_INTERVAL, self._tell)
 
     def _tell(self) -> None:
         self._telling = None
-        addresses = host_addresses(self._config)
+        addresses = self._host_addresses()
         self._reflections.keep_addresses(addresses)
         ports = {a: shared.port for a in addresses if (shared := self._sockets.for_address(a)) is not None}
         reflexive = dict.fromkeys(_text(*mapped) for _, mapped in self._outside(addresses))
@@ -267,7 +278,7 @@ class AddressBook:
     def _keep_alive(self) -> None:
         self._keeping = None
         if self._holders and not self._closed:
-            self._reflections.ask(host_addresses(self._config))
+            self._reflections.ask(self._host_addresses())
             self._keeping = asyncio.get_running_loop().call_later(KEEPALIVE_INTERVAL, self._keep_alive)
 
 
