@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 from meshd.config_checks import (
     PUSH_SERVICE_PRESETS,
     check_address,
+    check_announced,
     check_group,
     check_name,
     check_origin,
@@ -147,6 +148,13 @@ class LinksConfig:
         low=0,
         high=65_535,
         default_doc="any that is free",
+    )
+    announce: tuple[str, ...] = _setting(
+        (),
+        "Addresses outside at which a router forwards UDP to this node's `port`, set up by hand: `ADDRESS:PORT`. "
+        "They are offered to peers as a port mapping's are, and STUN is answered there.",
+        check=check_announced,
+        default_doc="none; what routers map by themselves needs no mention",
     )
     port_mapping: bool = _setting(
         True,

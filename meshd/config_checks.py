@@ -41,6 +41,24 @@ def check_address(text: str) -> str:
     return ""
 
 
+def check_announced(text: str) -> str:
+    """An IP address and a port."""
+    try:
+        split_address(text)
+    except ValueError:
+        return "an IP address and a port, as 192.0.2.7:7000 or [2001:db8::7]:7000"
+    return ""
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """``192.0.2.7:7000`` or ``[2001:db8::7]:7000`` in its two parts. Raises ValueError for anything else."""
+    matched = re.fullmatch(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]):([0-9]{1,5})", text)
+    if matched is None or not 0 < int(matched[3]) < 65_536:
+        raise ValueError(text)
+    address = ipaddress.IPv4Address(matched[1]) if matched[1] else ipaddress.IPv6Address(matched[2])
+    return str(address), int(matched[3])
+
+
 def check_stun_server(text: str) -> str:
     """A STUN server (RFC 7064)."""
     return _server_problem(text, "stun")

@@ -66,6 +66,10 @@ def _check_ice(links: LinksConfig) -> list[str]:
         problems.append(f'turn_servers = … and ice = "{links.ice}": they are not used then; write ice = "turn"')
     if links.ice in ("turn", "relay_only") and not links.turn_servers:
         problems.append(f'ice = "{links.ice}" without turn_servers: name one of them, or write ice = "stun"')
+    if links.announce and not links.port:
+        problems.append("announce = … without port: write the port that the router forwards to, as port = 7_000")
+    if links.announce and links.ice == "relay_only":
+        problems.append('announce = … and ice = "relay_only": peers are told of relays alone; take one of the two out')
     if links.turn_servers and not links.turn_credentials:
         problems.append("turn_servers = … without turn_credentials: name a file of two lines, user and password")
     return problems

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from meshd.config import LinksConfig
+from meshd.config_checks import split_address
 from meshd.errors import Code, ControlError
 from meshd.ice_servers import parse_ice_server
 from meshd.netcheck.classification import FamilyReport, classify
@@ -52,7 +53,9 @@ class NetworkCheck:
             nursery.start_soon(ask)
             with trio.move_on_after(SETTLE_TIMEOUT):
                 await self._mapper.settled()
-        has_mapping = any(":" not in mapping.external[0] for mapping in self._mapper.mappings())
+        outside = [mapping.external for mapping in self._mapper.mappings()]
+        outside += [split_address(text) for text in self._config.announce]
+        has_mapping = any(":" not in address for address, _ in outside)
         report = classify(seen[0], has_mapping=has_mapping, allow_documentation=self._config.lab_addresses)
         return {
             "ipv4": _family(report.ipv4),

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from aioice.ice import get_host_addresses
 
+from meshd.config_checks import split_address
 from meshd.core.events import AddressesChanged
 from meshd.ice_servers import parse_ice_server
 from meshd.links.demux import Address
@@ -43,6 +44,10 @@ class AddressConfig(TurnConfig, Protocol):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Use only these local addresses; empty: all."""
+
+    @property
+    def announce(self) -> tuple[str, ...]:
+        """Where a router forwards UDP to our port, by hand: ``address:port`` each."""
 
     @property
     def ice(self) -> str:
@@ -75,6 +80,14 @@ class PortMapping(Protocol):
     @property
     def external(self) -> Address:
         """Of the router."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """A mapping that somebody has told the router of by hand. Which of our addresses it leads to is not known."""
+
+    external: Address
+    internal: Address = ("", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +139,8 @@ class AddressBook:
         if config.ice in ("turn", "relay_only"):
             self._relays = Relays(config, sockets.demux, counters, complain)
             self._relays.on_change = self._touch
-        self._mappings: tuple[PortMapping, ...] = ()
+        self._announced = tuple(_Announced(split_address(text)) for text in config.announce)
+        self._mappings: tuple[PortMapping, ...] = self._announced
         self._watch: AddressWatch | None = None
         self._told: AddressesChanged | None = None
         self._telling: asyncio.TimerHandle | None = None
@@ -165,8 +179,8 @@ class AddressBook:
         self._reflections.use(asked)
 
     def set_mappings(self, mappings: Iterable[PortMapping]) -> None:
-        """These are all the port mappings there are."""
-        self._mappings = tuple(mappings)
+        """These are all the port mappings there are, besides those of the configuration."""
+        self._mappings = (*self._announced, *mappings)
         self._touch()
 
     def hold(self) -> None:
@@ -235,7 +249,7 @@ class AddressBook:
         # A mapping that names no address of ours is for the port alone: any of that family will do.
         for mapping in self._mappings:
             if mapping.internal[0] not in addresses:
-                same = [a for a in addresses if (":" in a) == (":" in mapping.external[0]) and not _is_loopback(a)]
+                same = [a for a in addresses if (":" in a) == (":" in mapping.external[0])]  # loopback is last
                 found += [(same[0], mapping.external)] if same else []
         # Where a router lets anybody in, what it shows to single servers adds nothing, and would make it look strict.
         open_doors = {(base, external[0]) for base, external in found}

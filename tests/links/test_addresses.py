@@ -240,6 +240,22 @@ def test_a_port_mapping_is_offered_and_answers_stun() -> None:
     play(work)
 
 
+def test_what_a_router_forwards_by_hand_is_offered_like_a_mapping() -> None:
+    config = replace(LOOPBACK, announce=("45.0.0.7:7000", "[2a0e:7::1]:7000"))
+
+    async def work() -> None:
+        async with desk(config, ("45.0.0.7", 31_337)) as (one, _):
+            one.book.begin()
+            await one.book.settled()
+            assert one.candidates()[1:] == [("srflx", ("45.0.0.7", 7_000))], "no IPv6 here to forward to"
+            assert (await one.news(1)).answering == ("45.0.0.7:7000", "[2a0e:7::1]:7000")
+            one.book.set_mappings([Mapping(("127.0.0.1", 1), ("45.0.0.7", 4_000))])
+            one.book.set_mappings(())
+            assert one.candidates()[1:] == [("srflx", ("45.0.0.7", 7_000))]
+
+    play(work)
+
+
 def test_beside_a_port_mapping_reflections_of_the_same_router_are_left_out() -> None:
     async def work() -> None:
         async with desk(LOOPBACK, SEEN) as (one, _):
