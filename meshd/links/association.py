@@ -31,6 +31,7 @@ HEADER_SIZES = {socket.AF_INET: 28, socket.AF_INET6: 48}  # of IP and UDP
 
 # Policy
 HAND_OVER_SIZE = 131_072  # bytes given to SCTP that have not left: two full batches of the socket
+MAX_BURST_SIZE = 262_144  # bytes sent in one go, a millisecond's work; then the loop reads what has come meanwhile
 TIMER_SLACK = 0.001  # seconds; the loop's timers count milliseconds, so moving one for less is not worth it
 
 
@@ -99,7 +100,11 @@ class LinkAssociation:
 
     def wake(self) -> None:
         """There may be something to send. Soon and not now, so that what comes in one go leaves in one packet."""
-        if not (self._flushing or self._woken):
+        if not self._flushing:
+            self._continue()
+
+    def _continue(self) -> None:
+        if not self._woken:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._on_wake)
 
@@ -113,6 +118,7 @@ class LinkAssociation:
             return  # the loop below goes round once more
         association = self._association
         now = time.monotonic()
+        sent = 0
         self._flushing = True
         try:
             while not self._ended:
@@ -127,6 +133,10 @@ class LinkAssociation:
                 packets = association.transmit(now)
                 if packets:
                     self._send(packets)
+                    sent += sum(map(len, packets))
+                    if sent > MAX_BURST_SIZE:
+                        self._continue()
+                        break
                 elif not events:
                     break
         finally:

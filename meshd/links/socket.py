@@ -40,7 +40,7 @@ MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS, in one call; later kernels take 128
 
 # Policy
 BUFFER_SIZE = 4_194_304  # asked for, for all links together; the kernel gives at most net.core.[rw]mem_max
-MAX_READS = 16  # calls in one wake-up, of up to 64 KiB each; then the loop has its turn
+MAX_READS = 8  # calls in one wake-up, of up to 64 KiB each; then the loop has its turn
 UFRAG_SIZE = 3  # bytes, 4 ICE characters: what travels as 3 bytes in a description
 ANCILLARY_SIZE = 128  # bytes; two control messages
 
