@@ -220,7 +220,8 @@ class LinksConfig:
     )
     max_links: int = _setting(
         256,
-        "Links at one time, those being opened included. Each takes about 110 KB of memory while it is idle, and at most some MB.",
+        "Links at one time, those being opened included. Each takes about 110 KB of memory while it is idle, and some MB "
+        "at most.",
         low=2,
         high=4_096,
     )
