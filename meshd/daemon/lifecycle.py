@@ -26,7 +26,7 @@ from meshd.control import listeners as control_listeners
 from meshd.control import server as control_server
 from meshd.control.access import Access
 from meshd.core import commands
-from meshd.core.events import Reconfigured
+from meshd.core.events import AddressesChanged, Event, Reconfigured
 from meshd.core.node import Node
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.state import TABLES
@@ -79,6 +79,7 @@ class Daemon:
         self._sender = PushSender(setup.config.push, self._driver.deliver)
         self._agents = UserAgents(setup.config.push, self._driver.deliver, random.SystemRandom())
         self._links: LinkPort | None = None
+        self._addresses: tuple[str, ...] = ()
         secret = identity.derived(b"port mapping")
         self._mapper = PortMapper(setup.config.links, self._port_at, self._mapped, secret, random.SystemRandom())
         self._network_check = NetworkCheck(setup.config.links, self._mapper)
@@ -103,7 +104,7 @@ class Daemon:
                 await lasting.start(self._driver.run)
                 async with (
                     open_links(
-                        self._config.links, self._driver.deliver, _log_link_fault, self._backend.descriptors.take
+                        self._config.links, self._links_say, _log_link_fault, self._backend.descriptors.take
                     ) as self._links,
                     trio.open_nursery() as ports,
                 ):
@@ -186,6 +187,13 @@ class Daemon:
 
     def _link_statistics(self) -> Mapping[LinkId, LinkStatistics]:
         return self._links.statistics() if self._links is not None else {}
+
+    def _links_say(self, event: Event) -> None:
+        # what routers map is in the event too, so only another set of our own addresses sends us to look for routers
+        if isinstance(event, AddressesChanged) and event.addresses != self._addresses:
+            self._addresses = event.addresses
+            self._mapper.look()
+        self._driver.deliver(event)
 
     def _use_stun_servers(self, command: commands.UseStunServers) -> None:
         assert self._links is not None

@@ -9,5 +9,6 @@ A packet of a peer goes ``socket`` - ``demux`` - ``dtls`` - ``association`` - ``
 no queue, nothing that waits. What it causes to be sent leaves when the socket has nothing more to read.
 
 What all links share: ``socket`` and ``demux``; ``addresses``, under which this machine can be reached, as ``netlink``
-(the kernel), ``reflections`` (STUN) and ``turn`` (relays) say. ``checks`` is how a way between two machines is found.
+(the kernel), ``reflections`` (STUN) and ``turn`` (relays) say. ``checks`` is how a way between two machines is found,
+``mobility`` how another is when it is gone; a ``path`` is our end of one.
 """

@@ -243,6 +243,12 @@ class AddressBook:
         unique = {(c.host, c.port): c for c in reversed(candidates)}
         return [c for c in candidates if unique[c.host, c.port] is c][:MAX_CANDIDATES]
 
+    def bases(self) -> list[tuple[str, RelaySocket | None]]:
+        """The local addresses, and the relay, that packets may leave from now, each with its name."""
+        relay = None if self._relays is None else self._relays.current
+        hosts = [] if self._config.ice == "relay_only" else self._host_addresses()
+        return [*((address, None) for address in hosts), *([] if relay is None else [(relay.name, relay)])]
+
     def _outside(self, addresses: list[str]) -> list[tuple[str, Address]]:
         """Local addresses, and what they look like: by port mappings first, which let anybody in."""
         found = [(m.internal[0], m.external) for m in self._mappings if m.internal[0] in addresses]

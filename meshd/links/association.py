@@ -30,6 +30,8 @@ IP_MTU, IPV6_MTU = 14, 24  # ip(7), ipv6(7)
 HEADER_SIZES = {socket.AF_INET: 28, socket.AF_INET6: 48}  # of IP and UDP
 
 # Policy
+STALLED_TIMEOUTS = 2  # retransmission timeouts in a row: the path may have gone
+MAX_TIMEOUTS = 150  # minutes: whether the peer is there is for heartbeats and consent to say, which both wait as well
 HAND_OVER_SIZE = 131_072  # bytes given to SCTP that have not left: two full batches of the socket
 MAX_BURST_SIZE = 262_144  # bytes sent in one go, a millisecond's work; then the loop reads what has come meanwhile
 TIMER_SLACK = 0.001  # seconds; the loop's timers count milliseconds, so moving one for less is not worth it
@@ -65,6 +67,7 @@ class LinkAssociation:
         self._timer_at = 0.0
         self._woken = False
         self._ended = False
+        self.on_stall: Callable[[], None] = _nothing  # nothing has been acknowledged for a while
         self.bytes_sent = self.bytes_received = 0  # of frames
         now = time.monotonic()
         self._sending, self._receiving = RateMeter(now), RateMeter(now)
@@ -158,6 +161,15 @@ class LinkAssociation:
             self._timer.cancel()
             self._timer = None
 
+    def path_works(self, moved: bool) -> None:
+        """Packets get through again; ``moved``: by another path. What waits goes now."""
+        if not self._ended and (moved or self._association.timeouts_in_row):
+            self._association.on_path(time.monotonic(), moved=moved)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self.wake()
+
     def _hand_over(self) -> None:
         association = self._association
         while association.unsent_size() < HAND_OVER_SIZE:
@@ -191,6 +203,12 @@ class LinkAssociation:
         if not self._ended:
             self._association.handle_timer(time.monotonic())
             self.flush()
+            if self._association.timeouts_in_row >= STALLED_TIMEOUTS:
+                self.on_stall()
+
+
+def _nothing() -> None:
+    pass
 
 
 def config_of(congestion: str, max_packet_size: int) -> AssociationConfig:
@@ -199,6 +217,7 @@ def config_of(congestion: str, max_packet_size: int) -> AssociationConfig:
         congestion=cast(Literal["bbr", "reno"], congestion),
         max_packet_size=max(max_packet_size, BASE_PACKET_SIZE),
         max_message_size=MAX_FRAME_SIZE,
+        max_timeouts=MAX_TIMEOUTS,
     )
 
 

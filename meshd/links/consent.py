@@ -4,6 +4,9 @@ Upstream (aioice 0.13) asks once every 5 s and waits 0.5 s, so that where round 
 slow uplink suffices) every link dies after half a minute. Here requests overlap and late answers count. And it makes
 and takes apart objects for it, a third of a millisecond each time at both ends, which is most of what an idle link
 costs: these checks always look the same, so here they are written and read in place.
+
+Without consent for 30 s nothing but checks is sent; upstream ends the link. Here it waits, for a router that reboots or
+a cable that is put back takes longer, and nothing is lost by waiting.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ INTERVAL = 5.0  # the same; drawn anew each time between 0.8 and 1.2 of it
 COOKIE = 0x2112A442  # RFC 8489 section 5
 REQUEST, RESPONSE = 0x0001, 0x0101  # method Binding
 USERNAME, MESSAGE_INTEGRITY, XOR_MAPPED_ADDRESS, FINGERPRINT = 0x0006, 0x0008, 0x0020, 0x8028  # RFC 8489 section 14
-PRIORITY, ICE_CONTROLLED, ICE_CONTROLLING = 0x0024, 0x8029, 0x802A  # RFC 8445 section 16.1
+PRIORITY, USE_CANDIDATE, ICE_CONTROLLED, ICE_CONTROLLING = 0x0024, 0x0025, 0x8029, 0x802A  # RFC 8445 section 16.1
 FINGERPRINT_XOR = 0x5354554E
 PEER_REFLEXIVE_PRIORITY = (110 << 24) + (65_535 << 8) + 255  # RFC 8445 section 7.1.1
 INTEGRITY_SIZE, FINGERPRINT_SIZE = 24, 8  # with their headers
 
 # Policy
+GIVE_UP_TIMEOUT = 90.0  # seconds without consent until the link ends; its owner usually gives it up before
+DOUBT_RETRIES = 2  # unanswered, 1.5 s after the first: then other paths are asked, too
 RETRY_INTERVAL = 0.5  # seconds until an unanswered request is sent again; then twice that, and so on
 MAX_RETRIES = 3  # so that one loss, or three, do not make a check fail
 TIMER_SLACK = 0.002  # the loop's timers count milliseconds, and may come one early
@@ -65,6 +70,15 @@ def mapped_address(address: Address, transaction: bytes) -> bytes:
     return attribute(XOR_MAPPED_ADDRESS, struct.pack(">BBH", 0, family, address[1] ^ COOKIE >> 16) + masked)
 
 
+def unmasked_address(value: bytes, transaction: bytes) -> Address | None:
+    """The address in the value of an XOR-MAPPED-ADDRESS; None if it is none."""
+    if len(value) not in (8, 20) or value[1] != (1 if len(value) == 8 else 2):
+        return None
+    mask = COOKIE.to_bytes(4, "big") + transaction
+    packed = bytes(one ^ other for one, other in zip(value[4:], mask, strict=False))
+    return str(ipaddress.ip_address(packed)), int.from_bytes(value[2:4], "big") ^ COOKIE >> 16
+
+
 def attributes_of(message: bytes) -> Attributes:
     """Where each attribute starts, and its value; up to MESSAGE-INTEGRITY, which covers what comes before it.
 
@@ -96,37 +110,59 @@ def is_authentic(message: bytes, attributes: Attributes, key: bytes) -> bool:
     return hmac.compare_digest(hmac.digest(key, covered, "sha1"), proof)
 
 
-class Consent:
-    """One link's, from when its pair is nominated. Called on asyncio's loop; nothing waits.
+class CheckKey:
+    """What every check of one link bears: names, role, and a proof made with the peer's ``password``.
 
-    ``send(message)`` sends to the peer; ``expired()`` is called once, when the peer has not said yes for ``TIMEOUT``.
-    ``outstanding`` maps transaction ids to whom their responses are for; this one lists its own there.
+    ``role`` is the number of its attribute and our tie-breaker. A controlling side nominates whatever it asks, so that
+    both sides use the same pair in the end.
     """
 
-    def __init__(
-        self,
-        *,
-        username: str,
-        key: str,
-        role: tuple[int, int],
-        send: Callable[[bytes], None],
-        expired: Callable[[], None],
-        outstanding: dict[bytes, Awaiting],
-    ) -> None:
+    def __init__(self, *, username: str, password: str, role: tuple[int, int]) -> None:
         number, tie_breaker = role
         self._attributes = (
             attribute(USERNAME, username.encode())
             + attribute(PRIORITY, PEER_REFLEXIVE_PRIORITY.to_bytes(4, "big"))
             + attribute(number, tie_breaker.to_bytes(8, "big"))
         )
-        self._key = key.encode()
+        self._nomination = attribute(USE_CANDIDATE, b"") if number == ICE_CONTROLLING else b""
+        self.password = password.encode()
+
+    def request(self, transaction: bytes, *, nominate: bool = False) -> bytes:
+        """A check."""
+        return sealed(REQUEST, transaction, self._attributes + (self._nomination if nominate else b""), self.password)
+
+
+class Consent:
+    """One link's, from when its pair is nominated. Called on asyncio's loop; nothing waits.
+
+    ``send(message)`` sends to the peer; ``expired()`` is called once, when the peer has not said yes for
+    ``GIVE_UP_TIMEOUT``, ``doubted()`` whenever it has let some questions pass, ``regained()`` when there had been no
+    consent and there is again. ``outstanding`` maps transaction ids to whom their responses are for; this one lists its
+    own there.
+    """
+
+    is_paused = False  # there is no consent now: nothing but checks may be sent
+
+    def __init__(
+        self,
+        key: CheckKey,
+        *,
+        send: Callable[[bytes], None],
+        expired: Callable[[], None],
+        doubted: Callable[[], None],
+        regained: Callable[[], None],
+        outstanding: dict[bytes, Awaiting],
+    ) -> None:
+        self._key = key
         self._send = send
         self._expired = expired
+        self._doubted = doubted
+        self._regained = regained
         self._outstanding = outstanding
         self._asked: list[bytes] = []
         self._request = b""
-        self._retries = MAX_RETRIES  # left for the current request; none once it is answered
-        self._retry_delay = RETRY_INTERVAL
+        self._retries = 0  # left for the current request; none once it is answered
+        self._retry_delay = self._retry_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._answered_at = now = self._loop.time()
         self._next_at = now + INTERVAL * random.uniform(0.8, 1.2)
@@ -137,37 +173,77 @@ class Consent:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._forget()
+
+    def _forget(self) -> None:
         for transaction in self._asked:
             self._outstanding.pop(transaction, None)
         self._asked.clear()
 
-    def take_response(self, response: bytes) -> None:
+    def take_response(self, response: bytes, source: Address) -> None:
         """A response to one of the requests: if it is authentic it is a yes, however late."""
         is_success = int.from_bytes(response[:2], "big") == RESPONSE
-        if is_success and is_authentic(response, attributes_of(response), self._key):
-            self._answered_at = self._loop.time()
+        if is_success and is_authentic(response, attributes_of(response), self._key.password):
             if response[8:STUN_HEADER_SIZE] == self._asked[-1]:
                 self._retries = 0
+            self.refresh()
+
+    def refresh(self) -> None:
+        """The peer has said yes, to this or to another question."""
+        self._answered_at = self._loop.time()
+        if self.is_paused:
+            self.is_paused = False
+            self._regained()
+
+    def move(self) -> None:
+        """The pair in use is another, which has just answered: what the old one says does not count any more."""
+        self._forget()
+        self.refresh()
+        self._retries = 0
+        self._ask(self._loop.time())
+
+    def ask(self) -> None:
+        """Ask now, and nominate that pair if we may."""
+        self._ask(self._loop.time())
+
+    def _ask(self, now: float) -> None:
+        transaction = secrets.token_bytes(12)
+        self._asked.append(transaction)
+        self._outstanding[transaction] = self
+        if len(self._asked) > MAX_OUTSTANDING:
+            self._outstanding.pop(self._asked.pop(0), None)
+        self._request = self._key.request(transaction, nominate=True)
+        self._retries, self._retry_delay = MAX_RETRIES, RETRY_INTERVAL
+        self._retry_at = now + RETRY_INTERVAL
+        self._next_at = now + INTERVAL * random.uniform(0.8, 1.2)
+        self._send(self._request)
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        at = min(self._next_at, self._retry_at) if self._retries else self._next_at
+        if not self.is_paused:
+            at = min(at, max(self._answered_at + TIMEOUT, now) + TIMER_SLACK)
+        self._timer = self._loop.call_at(at, self._on_timer)
 
     def _on_timer(self) -> None:
+        self._timer = None
         now = self._loop.time()
-        if now - self._answered_at > TIMEOUT:
+        if now - self._answered_at > GIVE_UP_TIMEOUT:
             self.stop()
             self._expired()
             return
+        if now - self._answered_at > TIMEOUT and not self.is_paused:
+            self.is_paused = True
         if now >= self._next_at - TIMER_SLACK:
-            transaction = secrets.token_bytes(12)
-            self._asked.append(transaction)
-            self._outstanding[transaction] = self
-            if len(self._asked) > MAX_OUTSTANDING:
-                self._outstanding.pop(self._asked.pop(0), None)
-            self._request = sealed(REQUEST, transaction, self._attributes, self._key)
-            self._retries, self._retry_delay = MAX_RETRIES, RETRY_INTERVAL
-            self._next_at = now + INTERVAL * random.uniform(0.8, 1.2)
-            self._send(self._request)
-        elif self._retries:
+            self._ask(now)
+            return
+        if self._retries and now >= self._retry_at - TIMER_SLACK:
             self._retries -= 1
             self._retry_delay *= 2
+            self._retry_at = now + self._retry_delay
             self._send(self._request)
-        at = min(self._next_at, now + self._retry_delay) if self._retries else self._next_at
-        self._timer = self._loop.call_at(at, self._on_timer)
+            if self._retries == MAX_RETRIES - DOUBT_RETRIES:
+                self._doubted()
+        self._arm(now)

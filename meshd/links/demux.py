@@ -67,7 +67,7 @@ class Receiver(Protocol):
 class Awaiting(Protocol):
     """Whoever has sent a STUN request."""
 
-    def take_response(self, response: bytes) -> None:
+    def take_response(self, response: bytes, source: Address) -> None:
         """Take what bears its transaction id, whoever sent it."""
 
 
@@ -148,6 +148,16 @@ class Demux(Generic[R]):
             self._recount(address, claims)
         self._touched.pop(receiver, None)
 
+    def release(self, receiver: R, address: Address) -> None:
+        """That link is not there any more."""
+        claims = self._claims.get(address)
+        if claims is not None:
+            for group in (claims.proven, claims.named):
+                if receiver in group:
+                    group.remove(receiver)
+            self._claimed.get(receiver, set()).discard(address)
+            self._recount(address, claims)
+
     def _recount(self, address: Address, claims: _Claims[R]) -> None:
         receivers = claims.in_order(handshake=False)
         if len(receivers) == 1:
@@ -163,12 +173,12 @@ class Demux(Generic[R]):
         """The link that a STUN request with that USERNAME is for (RFC 8445 section 7.2.2: ours, a colon, theirs)."""
         return self._by_ufrag.get(username.partition(b":")[0])
 
-    def take_response(self, response: bytes) -> bool:
+    def take_response(self, response: bytes, source: Address) -> bool:
         """Give a STUN response to who awaits it. False: nobody here."""
         asking = self.awaiting.get(response[8:STUN_HEADER_SIZE])
         if asking is None:
             return False
-        asking.take_response(response)
+        asking.take_response(response, source)
         return True
 
     def deliver(self, datagram: bytes, source: Address) -> None:

@@ -10,7 +10,8 @@ from aioice import Candidate as IceCandidate
 from aioice.candidate import candidate_foundation
 
 from meshd.links.addresses import AddressBook, LocalCandidate
-from meshd.links.ice import IceConnection, LinkPath
+from meshd.links.ice import IceConnection
+from meshd.links.path import LinkPath
 from meshd.wire.session_description import Candidate, candidate_priority
 
 

@@ -13,69 +13,46 @@ from typing import cast
 
 from aioice import Candidate, stun
 from aioice import ice as aioice_ice
+from aioice.candidate import candidate_foundation, candidate_priority
 
 from meshd.links import consent
-from meshd.links.checks import CHECK_RETRANSMISSIONS, KNOCK_INTERVAL, Checks
-from meshd.links.consent import Attributes, Consent
+from meshd.links.checks import KNOCK_INTERVAL, Checks
+from meshd.links.consent import Attributes, CheckKey, Consent
 from meshd.links.demux import STUN_HEADER_SIZE, Address
-from meshd.links.socket import LinkSockets, SharedSocket
+from meshd.links.mobility import Mobility
+from meshd.links.path import LinkPath
+from meshd.links.socket import LinkSockets
 from meshd.links.turn import RelaySocket
 
 # Policy
 CHECK_INTERVAL = 0.02  # Ta, between two connectivity checks of one link (RFC 8445 section 14.2 allows 5 ms and more)
 MAX_EARLY_RECORDS = 16  # datagrams of DTLS that come before ICE is done here; further ones are dropped, and sent again
+MAX_PATHS = 16  # local addresses and relays that one link uses
+MAX_LEARNT = 16  # addresses that the peer is believed to be at besides those it has named
 MAX_PAIRS = 256  # candidate pairs of one link; aioice learns peer-reflexive candidates without end (RFC 8445 6.1.2.5)
 
-
-class LinkPath(aioice_ice.StunProtocol):
-    """One local address of a link, on a socket that all links share: what aioice takes for a socket of its own."""
-
-    receiver: IceConnection
-
-    def __init__(self, connection: IceConnection, shared: SharedSocket | RelaySocket, address: str) -> None:
-        super().__init__(connection)
-        self.transactions = shared.transactions  # responses are found by their transaction id alone
-        self.address: Address = (address, shared.port)
-        self.shared = shared
-        self.seen_by: dict[Address, Address] = {}  # what we look like to each remote address that has answered
-
-    async def request(
-        self,
-        request: stun.Message,
-        addr: Address,
-        integrity_key: bytes | None = None,
-        retransmissions: int | None = CHECK_RETRANSMISSIONS,
-    ) -> tuple[stun.Message, Address]:
-        """Ask, and give up after 7.5 s where upstream takes 63. Raises stun.TransactionError."""
-        response, source = await super().request(request, addr, integrity_key, retransmissions)
-        self.seen_by[addr] = response.attributes.get("XOR-MAPPED-ADDRESS", self.address)
-        return response, source
-
-    def send_stun(self, message: stun.Message, addr: Address) -> None:
-        """Send a STUN message. Nothing here can fail: retransmissions come due after the end, too."""
-        self.shared.send(bytes(message), addr, self.address[0])
-
-    async def send_data(self, data: bytes, addr: Address) -> None:
-        """Send one datagram."""
-        self.shared.send(data, addr, self.address[0])
-
-    def send_batch(self, batch: bytes, size: int, addr: Address) -> None:
-        """Send datagrams of ``size`` bytes, the last one perhaps shorter."""
-        self.shared.send_batch(batch, size, addr, self.address[0])
-
-    async def close(self) -> None:
-        """The socket stays: it is everybody's."""
+_NONE = (0, b"")
+_ASKED = (aioice_ice.CandidatePair.State.IN_PROGRESS, aioice_ice.CandidatePair.State.SUCCEEDED)
 
 
 class IceConnection(Checks):
     """aioice's connection for exactly one component; its candidates come from ``meshd.links.gathering``.
 
     ``on_record(datagram)`` gets DTLS records, and says whether they were meant for this link; ``on_flush()`` is called
-    when no more come for now, ``on_lost()`` when the peer has taken its consent back by silence.
+    when no more come for now, ``on_lost()`` when the peer has taken its consent back by silence, ``on_path(moved)``
+    when data goes another way from now on, or can go again. ``bases()`` gives the local addresses and relays that there
+    are now, each with its path's name; without it there are those that ``add_path`` was told.
     """
 
     def __init__(
-        self, *, controlling: bool, ufrag: str, pwd: str, sockets: LinkSockets, counters: Counter[str]
+        self,
+        *,
+        controlling: bool,
+        ufrag: str,
+        pwd: str,
+        sockets: LinkSockets,
+        counters: Counter[str],
+        bases: Callable[[], list[tuple[str, RelaySocket | None]]] | None = None,
     ) -> None:
         super().__init__(ice_controlling=controlling, local_username=ufrag, local_password=pwd)
         self.counters = counters
@@ -84,8 +61,13 @@ class IceConnection(Checks):
         self.on_record: Callable[[bytes], bool] = self._keep_record
         self.on_flush: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
+        self.on_path: Callable[[bool], None] = _ignore
         self._early_records: list[bytes] = []
+        self._key: CheckKey | None = None
         self._consent: Consent | None = None
+        self._mobility: Mobility[LinkPath] | None = None
+        self._bases = bases
+        self._learnt: list[Address] = []  # where the peer was found after the beginning, the last one first
         self._paths: dict[str, LinkPath] = {}
         self._sockets = sockets
         sockets.demux.add(ufrag, self)
@@ -97,7 +79,7 @@ class IceConnection(Checks):
         shared = relay or self._sockets.for_address(address)
         if shared is None or self._closing:
             return None
-        path = self._paths[address] = LinkPath(self, shared, shared.address if relay else address)
+        path = self._paths[address] = LinkPath(self, shared, address, relay)
         self._protocols.append(path)
         return path
 
@@ -124,6 +106,10 @@ class IceConnection(Checks):
         """An authentic check of the peer: where it came from is the peer's address, for DTLS too."""
         if len(self._check_list) >= MAX_PAIRS and not self._is_paired(protocol, addr):
             self.counters["candidate_overflow"] += 1
+            return
+        if self._mobility is not None:
+            assert isinstance(protocol, LinkPath)
+            self._heard((protocol, addr), nominates="USE-CANDIDATE" in message.attributes)
             return
         super().check_incoming(message, addr, protocol)
         self._sockets.demux.claim(self, addr, proven=True)
@@ -152,17 +138,23 @@ class IceConnection(Checks):
         return early
 
     def send_batch(self, batch: bytes, size: int) -> None:
-        """Send datagrams of ``size`` bytes to the peer, the last one perhaps shorter; nowhere before ICE is done."""
+        """Send datagrams of ``size`` bytes to the peer, the last one perhaps shorter.
+
+        Nowhere before ICE is done, nor while there is no consent (RFC 7675 section 5.1).
+        """
         pair = self._nominated.get(1)
-        if pair is not None:
-            path = cast(LinkPath, pair.protocol)
-            path.send_batch(batch, size, pair.remote_addr)
+        if pair is None or (self._consent is not None and self._consent.is_paused):
+            return
+        path = cast(LinkPath, pair.protocol)
+        if not path.send_batch(batch, size, pair.remote_addr) and self._mobility is not None:
+            self._mobility.probe()
 
     async def close(self) -> None:
         """End it; nothing comes any more from the next datagram on."""
         self._sockets.demux.remove(self.local_username, self)
-        if self._consent is not None:
-            self._consent.stop()
+        for asking in (self._consent, self._mobility):
+            if asking is not None:
+                asking.stop()
         await super().close()
 
     def gathered(self) -> None:
@@ -231,7 +223,7 @@ class IceConnection(Checks):
                 pair.task.cancel()
         if verdict != aioice_ice.ICE_COMPLETED:
             raise ConnectionError("no candidate pair works")
-        self._keep_consent()
+        self._begin_mobility()
 
     def _check_list_maybe_fail(self) -> None:
         """Fail when all checks have. Upstream fails with nothing to check, too.
@@ -244,53 +236,174 @@ class IceConnection(Checks):
     def _prune_components(self) -> None:
         """Keep the one component there is: upstream gives it up when the description names nothing to check."""
 
-    # -- consent ------------------------------------------------------------------------------------------------------
+    # -- consent and mobility ------------------------------------------------------------------------------------------
 
-    def _keep_consent(self) -> None:
+    def _begin_mobility(self) -> None:
         assert self.remote_password is not None
         role = consent.ICE_CONTROLLING if self.ice_controlling else consent.ICE_CONTROLLED
-        self._consent = Consent(
+        self._key = CheckKey(
             username=f"{self.remote_username}:{self.local_username}",
-            key=self.remote_password,
+            password=self.remote_password,
             role=(role, self._tie_breaker),
+        )
+        awaiting = self._sockets.demux.awaiting
+        self._mobility = Mobility(self, self._key, awaiting, self.counters)
+        self._consent = Consent(
+            self._key,
             send=self._send_to_peer,
             expired=self._expired,
-            outstanding=self._sockets.demux.awaiting,
+            doubted=self._mobility.probe,
+            regained=self._regained,
+            outstanding=awaiting,
         )
+        if self.ice_controlling and sum(pair.state in _ASKED for pair in self._check_list) > 1:
+            self._consent.ask()  # the peer may have taken the last pair that it was asked by: nominate ours
 
     def _send_to_peer(self, message: bytes) -> None:
-        self.send_batch(message, len(message))
+        path, remote = self.in_use
+        if not path.send(message, remote) and self._mobility is not None:
+            self._mobility.probe()
 
     def _expired(self) -> None:
         self.consent_expired = True
         self.on_lost()
 
+    def _regained(self) -> None:
+        self.on_path(False)
+
+    def probe(self) -> None:
+        """The path in use is in doubt: ask all others, too. Nothing happens before there is one."""
+        if self._mobility is not None:
+            self._mobility.probe()
+
+    @property
+    def in_use(self) -> tuple[LinkPath, Address]:
+        """Where data goes, once ICE is done."""
+        pair = self._nominated[1]
+        return cast(LinkPath, pair.protocol), pair.remote_addr
+
+    @property
+    def is_controlling(self) -> bool:
+        """Whether we nominate."""
+        return self.ice_controlling
+
+    def paths(self) -> list[LinkPath]:
+        """One for each local address and relay that there is now."""
+        if self._bases is None:
+            return list(self._paths.values())
+        found = (self._path_of(name, relay) for name, relay in self._bases()[:MAX_PATHS])
+        return [path for path in found if path is not None]
+
+    def _path_of(self, name: str, relay: RelaySocket | None) -> LinkPath | None:
+        path = self._paths.get(name)
+        if path is not None and hasattr(path, "local_candidate") and relay in (None, path.shared):
+            return path
+        shared = relay or self._sockets.for_address(name)
+        if shared is None or self._closing:
+            return None
+        if len(self._paths) >= 2 * MAX_PATHS:  # addresses that have come and gone
+            in_use = self.in_use[0]
+            self._paths = {name: path for name, path in self._paths.items() if path is in_use}
+        path = self._paths[name] = LinkPath(self, shared, name, relay)
+        kind = "relay" if relay else "host"
+        path.local_candidate = Candidate(
+            foundation=candidate_foundation(kind, "udp", name),
+            component=1,
+            transport="udp",
+            priority=candidate_priority(1, kind),
+            host=path.address[0],
+            port=path.address[1],
+            type=kind,
+        )
+        return path
+
+    def remotes(self) -> list[Address]:
+        """Where the peer may be, the likeliest first."""
+        named = sorted(self._remote_candidates, key=lambda candidate: -candidate.priority)
+        found = [self.in_use[1], *self._learnt, *((c._network_host, c.port) for c in named)]
+        return list(dict.fromkeys(found))
+
+    def move(self, pair: tuple[LinkPath, Address]) -> None:
+        """Send data there from now on."""
+        path, remote = pair
+        known = (c for c in self._remote_candidates if (c._network_host, c.port) == remote)
+        candidate = next(known, None) or Candidate(
+            foundation="learnt",
+            component=1,
+            transport="udp",
+            priority=consent.PEER_REFLEXIVE_PRIORITY,
+            host=remote[0],
+            port=remote[1],
+            type="prflx",
+        )
+        self._nominated[1] = aioice_ice.CandidatePair(path, candidate)
+        self._learn(remote)
+        self.counters["path_moved"] += 1
+        if self._consent is not None:
+            self._consent.move()
+        self.on_path(True)
+
+    def answered(self) -> None:
+        """The pair in use works."""
+        if self._consent is not None:
+            self._consent.refresh()
+        self.on_path(False)
+
+    def _learn(self, remote: Address) -> None:
+        """The peer is there, or somebody with a check of the peer's: take DTLS records from it."""
+        self._sockets.demux.claim(self, remote, proven=True)
+        if remote in self._learnt:
+            self._learnt.remove(remote)
+        self._learnt.insert(0, remote)
+        named = {(c._network_host, c.port) for c in self._remote_candidates}
+        for old in self._learnt[MAX_LEARNT:]:
+            if old not in named and old != self.in_use[1]:
+                self._sockets.demux.release(self, old)
+        del self._learnt[MAX_LEARNT:]
+
+    def _heard(self, pair: tuple[LinkPath, Address], *, nominates: bool) -> None:
+        assert self._mobility is not None
+        if pair != self.in_use:
+            self._learn(pair[1])
+        elif self._consent is not None and self._consent.is_paused:
+            self._mobility.probe()
+        self._mobility.hear(pair, nominates=nominates)
+
     def receive_check(self, request: bytes, attributes: Attributes, source: Address, local_address: str) -> bool:
-        """Answer what the peer asks all the time, on the pair in use. False: that is not what this is.
+        """Answer what the peer asks once ICE is done. False: that is not what this is.
 
         Upstream's way takes a third of a millisecond, and ten of these come in every 5 s on every 10 links.
         """
-        pair = self._nominated.get(1)
         ours, theirs = consent.ICE_CONTROLLED, consent.ICE_CONTROLLING
         if self.ice_controlling:
             ours, theirs = theirs, ours
         if (
-            pair is None
-            or pair.protocol is not self._paths.get(local_address)
-            or pair.remote_addr != source
+            self._mobility is None
+            or self._closing
             or ours in attributes
             or theirs not in attributes
-            or attributes[consent.USERNAME][1] != f"{self.local_username}:{self.remote_username}".encode()
+            or attributes.get(consent.USERNAME, _NONE)[1] != f"{self.local_username}:{self.remote_username}".encode()
         ):
             return False
         key = self.local_password.encode()
         if not consent.is_authentic(request, attributes, key):
             return False
+        path = self._paths.get(local_address) or next((p for p in self.paths() if p.name == local_address), None)
+        if path is None or not hasattr(path, "local_candidate"):
+            return False
         transaction = request[8:STUN_HEADER_SIZE]
-        answer = consent.sealed(consent.RESPONSE, transaction, consent.mapped_address(source, transaction), key)
-        self._send_to_peer(answer)
+        path.send(
+            consent.sealed(consent.RESPONSE, transaction, consent.mapped_address(source, transaction), key), source
+        )
+        pair = (path, source)
+        if pair != self.in_use or self._mobility.is_searching or (self._consent and self._consent.is_paused):
+            self._heard(pair, nominates=consent.USE_CANDIDATE in attributes)
         return True
 
 
 def _nothing() -> None:
+    pass
+
+
+def _ignore(moved: bool) -> None:
     pass

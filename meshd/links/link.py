@@ -107,6 +107,7 @@ class Link:
             pwd=base64.b64encode(secrets.token_bytes(18)).decode(),
             sockets=around.sockets,
             counters=around.counters,
+            bases=around.book.bases,
         )
         self._dtls = LinkDtls(self._connection, certificate)
         self._association: LinkAssociation | None = None  # from the moment that DTLS stands
@@ -135,6 +136,10 @@ class Link:
         self._patience = patience
         self._remote.set_result(remote)
         return True
+
+    def probe(self) -> None:
+        """Its path is in doubt: check all there are."""
+        self._connection.probe()
 
     def send(self, data: bytes, priority: int, *, reliable: bool) -> None:
         """Queue one message. Raises LocalMisuse if it is longer than any, or not ``reliable`` and than a frame."""
@@ -341,6 +346,8 @@ class Link:
         )
         self._dtls.on_packet = association.receive
         self._connection.on_flush = association.flush
+        self._connection.on_path = association.path_works
+        association.on_stall = self._connection.probe
         association.connect()
 
     def _happened(self, event: TransportEvent) -> None:

@@ -117,7 +117,7 @@ class LinkPort:
         if link is None:
             self.counters["command_late"] += 1
         elif isinstance(command, ProbePath):
-            pass  # ICE's own checks of consent find out
+            link.probe()
         elif isinstance(command, SendMessage):
             link.send(command.data, command.priority, reliable=command.reliable)
         elif isinstance(command, ConnectLink):

@@ -36,6 +36,8 @@ PMTUDISC_PROBE = 3  # never fragment, and leave it to us to find out what fits
 IN_PKTINFO = struct.Struct("=I4s4s")  # interface, local address, destination
 IN6_PKTINFO = struct.Struct("=16sI")
 MAX_DATAGRAM_SIZE = 65_507  # 2^16 - 1 less the headers of IPv4 and UDP; a batch that is segmented may not be longer
+# What sendmsg(2) says when its source or the route is gone; EINVAL where IP_PKTINFO named an address that is not ours
+NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EINVAL})
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS, in one call; later kernels take 128
 
 # Policy
@@ -117,19 +119,24 @@ class SharedSocket:
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
-    def send(self, datagram: bytes, remote: Address, local_address: str | None = None) -> None:
-        """Send one datagram from that local address (None: the kernel chooses). What cannot leave is counted."""
+    def send(self, datagram: bytes, remote: Address, local_address: str | None = None) -> bool:
+        """Send one datagram from that local address (None: the kernel chooses). What cannot leave is counted.
+
+        False: there is no way there from that address, or it is gone. A full buffer, or a datagram too long for the
+        way, is a loss like others.
+        """
         try:
             self._socket.sendmsg((datagram,), self._source(local_address), 0, remote)
-        except OSError:
+        except OSError as error:
             self._counters["datagram_unsent"] += 1
+            return error.errno not in NO_WAY
+        return True
 
-    def send_batch(self, batch: bytes, size: int, remote: Address, local_address: str | None = None) -> None:
-        """Send what stands in ``batch`` as datagrams of ``size`` bytes, the last one perhaps shorter."""
+    def send_batch(self, batch: bytes, size: int, remote: Address, local_address: str | None = None) -> bool:
+        """Send what stands in ``batch`` as datagrams of ``size`` bytes, the last one perhaps shorter; see ``send``."""
         length = len(batch)
         if length <= size:
-            self.send(batch, remote, local_address)
-            return
+            return self.send(batch, remote, local_address)
         step = size * min(MAX_SEGMENTS, MAX_DATAGRAM_SIZE // size)
         position = 0
         while self._can_segment and position < length and step > size:
@@ -144,9 +151,13 @@ class SharedSocket:
                     self._counters["segmentation_refused"] += 1
                     break
                 self._counters["datagram_unsent"] += 1
+                if error.errno in NO_WAY:
+                    return False
             position += step
         for start in range(position, length, size):
-            self.send(batch[start : start + size], remote, local_address)
+            if not self.send(batch[start : start + size], remote, local_address):
+                return False
+        return True
 
     def _source(self, local_address: str | None) -> list[tuple[int, int, bytes]]:
         if not self._is_wildcard:
@@ -219,7 +230,7 @@ class SharedSocket:
         elif kind is Kind.OTHER:
             self._counters["stun_malformed" if datagram[0] <= MAX_STUN_FIRST_BYTE else "datagram_unknown"] += 1
         elif kind is Kind.STUN_RESPONSE:
-            if self._demux.take_response(datagram):
+            if self._demux.take_response(datagram, source):
                 return
             message = self._parse(datagram)
             if message is None:

@@ -24,6 +24,7 @@ from aioice import stun, turn
 
 from meshd.errors import ConfigError, MeshError
 from meshd.ice_servers import IceServer, parse_ice_server
+from meshd.links.consent import attributes_of
 from meshd.links.demux import Address, Demux, Kind, kind_of
 from meshd.links.socket import Link
 
@@ -81,30 +82,30 @@ class RelaySocket:
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
-    def send(self, datagram: bytes, remote: Address, local_address: str | None = None) -> None:
-        """Send one datagram by the relay. What cannot leave is counted."""
+    def send(self, datagram: bytes, remote: Address, local_address: str | None = None) -> bool:
+        """Send one datagram by the relay. What cannot leave is counted. False: the relay is gone."""
         client = self._client
         if client.transport.is_closing():
             self._counters["datagram_unsent"] += 1
-            return
+            return False
         channel = client.peer_to_channel.get(remote)
         if channel is None:
             self._bind_and_send(datagram, remote)
-            return
+            return True
         client._send(_CHANNEL_DATA.pack(channel, len(datagram)) + datagram)
         if time.time() > client.channel_refresh_at[channel] and channel not in self._refreshing:
             self._refreshing.add(channel)
             self._start(self._refresh(channel, remote))
+        return True
 
     def permit(self, remote: Address) -> None:
         """Let packets of that peer in, and have a channel to it, before the first check needs both."""
         if remote not in self._client.peer_to_channel and remote not in self._client.peer_connect_waiters:
             self._bind_and_send(b"", remote)
 
-    def send_batch(self, batch: bytes, size: int, remote: Address, local_address: str | None = None) -> None:
-        """Send what stands in ``batch`` as datagrams of ``size`` bytes, the last one perhaps shorter."""
-        for start in range(0, len(batch), size):
-            self.send(batch[start : start + size], remote)
+    def send_batch(self, batch: bytes, size: int, remote: Address, local_address: str | None = None) -> bool:
+        """Send what stands in ``batch`` as datagrams of ``size`` bytes, the last one perhaps shorter; see ``send``."""
+        return all(self.send(batch[start : start + size], remote) for start in range(0, len(batch), size))
 
     def _bind_and_send(self, datagram: bytes, remote: Address) -> None:
         refused_until = self._refused.get(remote, 0.0)
@@ -149,7 +150,7 @@ class RelaySocket:
             self._demux.deliver(data, addr)
             self._demux.flush()
         elif kind in (Kind.STUN_REQUEST, Kind.STUN_RESPONSE):
-            if kind is Kind.STUN_RESPONSE and self._demux.take_response(data):
+            if kind is Kind.STUN_RESPONSE and self._demux.take_response(data, addr):
                 return
             try:
                 message = stun.parse_message(data)
@@ -162,7 +163,7 @@ class RelaySocket:
                     transaction.response_received(message, addr)
                 return
             link = self._demux.of_username((message.attributes.get("USERNAME") or "").encode())
-            if link is not None:
+            if link is not None and not link.receive_check(data, attributes_of(data), addr, self.name):
                 link.receive_request(message, addr, self.name)
         else:
             self._counters["datagram_unknown"] += 1

@@ -266,6 +266,15 @@ class Association:
         else:
             self._ready += self._setup.handle_timer(now)
 
+    def on_path(self, now: float, *, moved: bool) -> None:
+        """The layer below knows that packets get through again; ``moved``: by another path than before.
+
+        What had been given up for lost is sent again now, whatever the timers have backed off to, and of another path
+        nothing is taken for granted but the base size of packets.
+        """
+        if self._session is not None and not self._is_closed:
+            self._session.on_path(now, moved)
+
     def next_deadline(self) -> float | None:
         """When ``handle_timer`` and then ``transmit`` are to be called; pacing and delayed acknowledgement included."""
         if self._ready:
@@ -329,6 +338,11 @@ class Association:
     def is_established(self) -> bool:
         """Whether messages can leave."""
         return self._session is not None and not self._is_closed
+
+    @property
+    def timeouts_in_row(self) -> int:
+        """Retransmission timeouts since the peer has acknowledged anything."""
+        return 0 if self._session is None else self._session.sender.timeouts_in_row
 
     @property
     def is_closed(self) -> bool:

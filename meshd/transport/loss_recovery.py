@@ -182,6 +182,12 @@ class LossRecovery:
         self._probe_allowed = False
         return lost
 
+    def expire(self, now: float) -> None:
+        """Let T3-rtx run out now, and wait no longer than at the beginning after that."""
+        self.round_trip.on_progress()
+        if self._t3_since is not None:
+            self._t3_since = now - self.round_trip.timeout()
+
     def start_timer(self, now: float) -> None:
         """Run T3-rtx though nothing is in flight: a FORWARD-TSN may get lost too."""
         if self._t3_since is None:

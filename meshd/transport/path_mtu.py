@@ -54,6 +54,14 @@ class PathMtu:
         """When ``take_probe`` has something to do."""
         return self._due
 
+    def restart(self, now: float) -> None:
+        """Another path: what the former one carried says nothing about this one."""
+        self.size = self._base
+        self._top = self._probe = self._ceiling
+        self._tries = 0
+        self._nonce += 1  # answers to former probes are nothing
+        self._due = now if self._ceiling > self._base else None
+
     def take_probe(self, now: float, rto: float) -> bytes:
         """The body of a packet to send as a probe, or nothing. One that was not answered in time counts as lost."""
         if self._due is None or now < self._due:

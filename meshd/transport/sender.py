@@ -11,6 +11,7 @@ from meshd.transport.congestion.controller import Packet, make_controller
 from meshd.transport.congestion.pacer import Pacer
 from meshd.transport.loss_recovery import LossRecovery
 from meshd.transport.outstanding import ABANDONED, ACKNOWLEDGED, IN_FLIGHT, LOST, Outstanding, SentChunk
+from meshd.transport.round_trip import MAX_WAIT
 from meshd.transport.send_queue import Outgoing, SendQueue
 
 # Specification
@@ -31,6 +32,7 @@ class Sender:
         "_advanced",
         "_blocked_by_pacer",
         "_capacity",
+        "_eased",
         "_forward_due",
         "_forward_sent",
         "_has_heard",
@@ -70,6 +72,7 @@ class Sender:
         self._probes_due = 0
         self._blocked_by_pacer = False
         self._has_heard = False
+        self._eased = now
         self._advanced = initial_tsn - 1
         self._forward_due = False
         self._forward_sent = 0.0
@@ -354,6 +357,21 @@ class Sender:
             lost = recovery.detect(now)
             if lost:
                 self._on_lost(lost, now)
+
+    def on_heard(self, now: float) -> None:
+        """Data of the peer comes while we wait for its acknowledgement: do not wait long, for the path may be back.
+
+        Not each time, since it may be our way to the peer that is cut.
+        """
+        if now - self._eased >= MAX_WAIT:
+            self._eased = now
+            self.recovery.round_trip.on_progress()
+
+    def on_path(self, now: float) -> None:
+        """Packets get through again."""
+        if self.timeouts_in_row:
+            self.timeouts_in_row = 0
+            self.recovery.expire(now)
 
     def _on_timeout(self, now: float) -> None:
         if not self.outstanding.chunks:

@@ -164,6 +164,8 @@ class Session:
                 raise MalformedMessage("too many chunks in a packet")
         if has_data:
             self.receiver.on_packet(now)
+            if self.sender.timeouts_in_row:
+                self.sender.on_heard(now)
         if self.receiver.reassembly.messages:
             self._deliver()
 
@@ -322,6 +324,13 @@ class Session:
         return b"".join(self._control)
 
     # -- time ----------------------------------------------------------------------------------------------------------
+
+    def on_path(self, now: float, moved: bool) -> None:
+        """Packets get through again, or (``moved``) go another way from now on."""
+        if moved:
+            self.path_mtu.restart(now)
+            self.sender.set_packet_size(self.path_mtu.size)
+        self.sender.on_path(now)
 
     def next_deadline(self) -> float | None:
         """The earliest of all timers; 0 if something waits to leave at once."""

@@ -17,6 +17,7 @@ from meshd.links.consent import (
     REQUEST,
     RESPONSE,
     USERNAME,
+    CheckKey,
     Consent,
     attribute,
     attributes_of,
@@ -29,6 +30,7 @@ from meshd.links.guest import from_asyncio
 
 KEY = b"a password of the peer"
 TRANSACTION = bytes(range(12))
+PEER = ("192.0.2.1", 5_000)
 
 
 @pytest.mark.parametrize("address", [("192.0.2.7", 65_535), ("2001:db8::7", 1)])
@@ -70,19 +72,20 @@ def test_nothing_after_the_proof_counts():
 
 def test_asks_again_what_is_not_answered_and_believes_only_the_peer(monkeypatch):
     monkeypatch.setattr(consent, "INTERVAL", 0.2)
-    monkeypatch.setattr(consent, "TIMEOUT", 0.5)
+    monkeypatch.setattr(consent, "TIMEOUT", 0.3)
+    monkeypatch.setattr(consent, "GIVE_UP_TIMEOUT", 0.5)
     monkeypatch.setattr(consent, "RETRY_INTERVAL", 0.01)
 
     async def work() -> None:
         sent: list[bytes] = []
-        expired = asyncio.Event()
+        expired, doubted, regained = asyncio.Event(), asyncio.Event(), asyncio.Event()
         outstanding: dict[bytes, Awaiting] = {}
         asking = Consent(
-            username="theirs:ours",
-            key=KEY.decode(),
-            role=(ICE_CONTROLLING, 7),
+            CheckKey(username="theirs:ours", password=KEY.decode(), role=(ICE_CONTROLLING, 7)),
             send=sent.append,
             expired=expired.set,
+            doubted=doubted.set,
+            regained=regained.set,
             outstanding=outstanding,
         )
         while len(set(sent)) < 2:  # noqa: ASYNC110 - no event tells of it
@@ -91,16 +94,18 @@ def test_asks_again_what_is_not_answered_and_believes_only_the_peer(monkeypatch)
         assert len(first) == 1 + consent.MAX_RETRIES
         transaction = sent[0][8:20]
         forged = sealed(RESPONSE, transaction, b"", b"another key")
-        outstanding[transaction].take_response(forged)
+        outstanding[transaction].take_response(forged, PEER)
+        assert doubted.is_set()
         await asyncio.wait_for(expired.wait(), 5)
+        assert asking.is_paused
         assert outstanding == {}
 
         answered = Consent(
-            username="theirs:ours",
-            key=KEY.decode(),
-            role=(ICE_CONTROLLING, 7),
+            CheckKey(username="theirs:ours", password=KEY.decode(), role=(ICE_CONTROLLING, 7)),
             send=lambda message: answers.append(message),
             expired=expired.clear,
+            doubted=doubted.set,
+            regained=regained.set,
             outstanding=outstanding,
         )
         answers: list[bytes] = []
@@ -109,7 +114,7 @@ def test_asks_again_what_is_not_answered_and_believes_only_the_peer(monkeypatch)
         while loop.time() < until:
             await asyncio.sleep(0.005)
             for message in set(answers):
-                outstanding[message[8:20]].take_response(sealed(RESPONSE, message[8:20], b"", KEY))
+                outstanding[message[8:20]].take_response(sealed(RESPONSE, message[8:20], b"", KEY), PEER)
         assert expired.is_set(), "it is the first that expired"
         assert len(answers) < 4 * len(set(answers)), "what is answered is not sent again"
         answered.stop()

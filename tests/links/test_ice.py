@@ -16,7 +16,7 @@ from link_ends import LOOPBACK, link_up, run_clean, settle, spoil, two_ends
 
 from meshd.config import LinksConfig
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
-from meshd.links import consent, ice, names
+from meshd.links import consent, ice, names, path
 from meshd.links.ice import IceConnection
 from meshd.links.remote import dtls_role, usable
 from meshd.links.socket import LinkSockets
@@ -40,6 +40,7 @@ def _quick_consent(monkeypatch):
     """Time passes a hundred times as fast for consent."""
     monkeypatch.setattr(consent, "INTERVAL", 0.05)
     monkeypatch.setattr(consent, "TIMEOUT", 0.3)
+    monkeypatch.setattr(consent, "GIVE_UP_TIMEOUT", 0.9)
     monkeypatch.setattr(consent, "RETRY_INTERVAL", 0.005)
 
 
@@ -252,7 +253,7 @@ def test_a_name_that_nobody_answers_to_does_not_hold_up_the_end(monkeypatch):
 def test_who_waits_for_the_peer_knocks_again_and_again(monkeypatch):
     """Or our router would forget that we let the peer in. Upstream sends nothing more when its checks have ended."""
     monkeypatch.setattr(ice, "KNOCK_INTERVAL", 0.05)
-    monkeypatch.setattr(ice.LinkPath.request, "__defaults__", (None, 0))  # a check is over after 0.5 s
+    monkeypatch.setattr(path.LinkPath.request, "__defaults__", (None, 0))  # a check is over after 0.5 s
 
     async def main() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
