@@ -37,6 +37,9 @@ from meshd.transport.session import Session
 from meshd.transport.setup import Setup, Stage
 from meshd.transport.statistics import AssociationStatistics
 
+# Policy
+MAX_ANSWERS = 8  # packets of the handshake that wait to leave; a peer that asks on and on gets no more at a time
+
 _SETUP_KINDS = frozenset((INIT, INIT_ACK, COOKIE_ECHO, COOKIE_ACK))
 
 
@@ -125,6 +128,8 @@ class Association:
         end = COMMON_SIZE + length
         if length < CHUNK_SIZE or end > len(packet):
             raise MalformedMessage("a chunk of a wrong length")
+        if len(self._ready) >= MAX_ANSWERS:
+            return 0
         body = packet[COMMON_SIZE + CHUNK_SIZE : end]
         setup = self._setup
         if kind == INIT:
@@ -333,6 +338,19 @@ class Association:
     def unacknowledged_size(self) -> int:
         """Bytes that have left and are not cumulatively acknowledged, headers included."""
         return 0 if self._session is None else self._session.sender.outstanding.size
+
+    def may_be_fragmented(self, packet: bytes) -> bool:
+        """Whether a packet that ``transmit`` gave may be cut by IP on its way, against the rule for all others.
+
+        Its one chunk was cut for a path that carried more than the present one does, and chunks are never cut again
+        (RFC 9260 section 6.9): with the DF bit it would be lost for ever.
+        """
+        session = self._session
+        return (
+            session is not None
+            and len(packet) > session.path_mtu.size
+            and packet[COMMON_SIZE] in (DATA, I_DATA)
+        )
 
     @property
     def is_established(self) -> bool:

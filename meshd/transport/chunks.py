@@ -49,6 +49,7 @@ CAUSE_USER_ABORT, CAUSE_PROTOCOL_VIOLATION = 12, 13
 # Policy
 MAX_PARAMETERS = 64  # of one chunk; nobody sends a dozen
 MAX_CHUNKS_IN_PACKET = 1024  # 16 KiB of the smallest messages
+MAX_GAP_BLOCKS_READ = 512  # of one SACK: sorting more would cost more than a packet may; the next SACK has the rest
 
 
 def padded(chunk: bytes) -> bytes:
@@ -131,7 +132,7 @@ def decode_sack(body: bytes) -> tuple[int, int, list[tuple[int, int]], list[int]
     gaps: list[tuple[int, int]] = []
     if blocks:
         offset = SACK_SIZE - CHUNK_SIZE
-        gaps = list(GAP.iter_unpack(body[offset : offset + 4 * blocks]))
+        gaps = list(GAP.iter_unpack(body[offset : offset + 4 * min(blocks, MAX_GAP_BLOCKS_READ)]))
         if any(first < 1 or last < first for first, last in gaps):
             raise MalformedMessage("a gap block that is none")
         gaps = merge_ranges(gaps)

@@ -41,6 +41,7 @@ COOKIE_LIFETIME = 60.0  # seconds, section 16
 COOKIE_MAC_SIZE = 16
 MAX_COOKIE_SIZE = 2048  # of a peer's; usrsctp's has some 400 bytes
 MAX_UNRECOGNIZED = 8  # parameters reported back
+MAX_UNRECOGNIZED_SIZE = 64  # bytes of each: with them all an INIT ACK has to fit a packet still
 
 _INIT = Struct(">LLHHL")
 _COOKIE = Struct(">dLLLHHB")
@@ -163,7 +164,7 @@ def decode_init(body: bytes) -> PeerParameters:
             zero_checksum = value == TSN.pack(ERROR_DETECTION_DTLS)
         elif kind == STATE_COOKIE:
             cookie = value
-        elif kind & 0x4000 and len(unrecognized) < MAX_UNRECOGNIZED:
+        elif kind & 0x4000 and len(unrecognized) < MAX_UNRECOGNIZED and len(value) <= MAX_UNRECOGNIZED_SIZE:
             unrecognized.append(GAP.pack(kind, len(value) + 4) + value)
         if not kind & 0x8000 and kind > UNRECOGNIZED_PARAMETER and kind not in _HARMLESS:
             break  # section 3.2.1: unknown, and nothing after it is to be looked at

@@ -25,7 +25,7 @@ RAISE_INTERVAL = 600.0  # seconds, section 5.1.1: how long a search that ended b
 # Policy
 MIN_STEP = 32  # bytes; a search ends when it cannot gain more than this
 PROBE_TIMEOUT = 0.5  # seconds beside the retransmission timeout; the 15 s of section 5.1.1 is for those without one
-BLACK_HOLE_TIMEOUTS = 2  # in a row, with packets above the base: they may be what does not get through
+BLACK_HOLE_TIMEOUTS = 2  # retransmission timeouts in a row: packets above the base may be what is lost
 BLACK_HOLE_INTERVAL = 60.0  # seconds until larger packets are tried again after that
 
 
@@ -100,9 +100,9 @@ class PathMtu:
         self._next_probe(now)
         return True
 
-    def on_timeouts(self, in_a_row: int, now: float) -> bool:
-        """Whether retransmission timeouts look like a black hole (section 4.3); then the base is ``size`` again."""
-        if in_a_row < BLACK_HOLE_TIMEOUTS or self.size == self._base:
+    def on_black_hole(self, now: float) -> bool:
+        """Packets of ``size`` seem to get through no more (section 4.3): the base is ``size`` again; whether that is new."""
+        if self.size == self._base:
             return False
         self.size = self._base
         self._top = self._probe = self._ceiling

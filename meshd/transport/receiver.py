@@ -26,7 +26,10 @@ SPEED_INTERVAL = 0.000_25  # seconds a packet; faster than this is speed
 EAGER_ACKS = 4  # after a gap opens each packet is acknowledged, until senders that count to three have enough
 MAX_GAP_BLOCKS = 128  # in one SACK; what lies above is told when the lower gaps are filled
 MAX_DUPLICATES = 16  # in one SACK
-MAX_HELD_CHUNKS = 16_384  # each costs some hundred bytes beside its payload
+HELD_CHUNK_COST = 512
+"""Bytes that a held chunk is charged beside its payload: that much it takes as a fragment of a message of its own. The
+window shrinks by it too, so that who sends tiny chunks is told so in time."""
+MAX_GAPS = 4_096  # ranges beyond a missing chunk; what makes another one is dropped, and sent again
 FLOOD_INTERVAL = 10.0  # seconds in which a peer may send one receive buffer's worth beyond the window
 
 
@@ -46,6 +49,7 @@ class Receiver:
         "_last_ack",
         "_packets",
         "_packets_per_ack",
+        "_unfinished_size",
         "_unread",
         "cumulative",
         "duplicates",
@@ -58,6 +62,7 @@ class Receiver:
         self.reassembly = Reassembly(config.max_streams, interleaving, config.max_message_size)
         self.duplicates = 0
         self._buffer_size = config.max_receive_buffer_size
+        self._unfinished_size = min(config.max_streams * config.max_message_size, config.max_receive_buffer_size)
         self._gaps: list[tuple[int, int]] = []
         """Ranges that have come above the cumulative TSN, sorted, disjoint, not touching."""
         self._duplicates: list[int] = []
@@ -100,11 +105,13 @@ class Receiver:
             self._on_duplicate(wire_tsn)
             return
         tsn = self.cumulative + ahead
-        if reassembly.held_size + self._unread + size > self._buffer_size or reassembly.held_count >= MAX_HELD_CHUNKS:
+        held = reassembly.held_size + reassembly.held_count * HELD_CHUNK_COST
+        if held + self._unread + size > self._buffer_size:
             if ahead != 1 or self._unread:
                 self._on_flood(size, now)
                 return
-            if reassembly.held_size > 2 * self._buffer_size or reassembly.held_count > 2 * MAX_HELD_CHUNKS:
+            # What completes messages is let in: one on each stream may be unfinished, and no more than that.
+            if held > self._buffer_size + self._unfinished_size:
                 raise MalformedMessage("a receive buffer full of unfinished messages")
         if ahead == 1:
             gaps = self._gaps
@@ -130,6 +137,9 @@ class Receiver:
         if gaps and gaps[-1][1] == tsn - 1:
             gaps[-1] = (gaps[-1][0], tsn)  # the usual case: what came last goes on
         elif not gaps or tsn > gaps[-1][1]:
+            if len(gaps) >= MAX_GAPS:
+                self._on_flood(size, now)
+                return False
             gaps.append((tsn, tsn))
             self._eager = EAGER_ACKS
         else:
@@ -143,6 +153,9 @@ class Receiver:
                 first = gaps.pop(index)[0]
             if index < len(gaps) and gaps[index][0] == tsn + 1:
                 last = gaps.pop(index)[1]
+            if len(gaps) >= MAX_GAPS:
+                self._on_flood(size, now)
+                return False
             gaps.insert(index, (first, last))
             self._ack_now = True
         return True
@@ -170,9 +183,17 @@ class Receiver:
             return  # ours overtook it; the SACK says so
         forward = self.cumulative = self.cumulative + ahead
         gaps = self._gaps
-        while gaps and gaps[0][0] <= self.cumulative + 1:
-            self.cumulative = max(self.cumulative, gaps.pop(0)[1])
-        self.reassembly.skip(forward, skipped)
+        reached = 0
+        for first, last in gaps:
+            if first > self.cumulative + 1:
+                break
+            self.cumulative = max(self.cumulative, last)
+            reached += 1
+        del gaps[:reached]
+        # Some peers name a stream once for each message: the last one says it all. Each entry has all that is held
+        # looked through, so thousands of them in one packet would take seconds.
+        last_of = {(stream, unordered): number for stream, unordered, number in skipped}
+        self.reassembly.skip(forward, [(stream, unordered, n) for (stream, unordered), n in last_of.items()])
 
     # -- acknowledgements out ------------------------------------------------------------------------------------------
 
@@ -211,7 +232,9 @@ class Receiver:
     @property
     def window(self) -> int:
         """Bytes that the peer may have under way: what is free (section 6.2.1)."""
-        return max(self._buffer_size - self.reassembly.held_size - self._unread, 0)
+        reassembly = self.reassembly
+        held = reassembly.held_size + reassembly.held_count * HELD_CHUNK_COST
+        return max(self._buffer_size - held - self._unread, 0)
 
     def set_unread_size(self, size: int) -> None:
         """The owner holds this much unread. Tells the peer when a window that was narrow opens (RFC 1122 4.2.3.3)."""

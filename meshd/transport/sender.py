@@ -22,6 +22,9 @@ EMPTY = memoryview(b"")
 MAX_TSN_SPAN = 65_535  # section 3.3.4: gap blocks cannot name more, so a receiver would have to drop it
 
 # Policy
+LARGE_LOSSES = 3
+"""Chunks above the base size that were lost twice each, and none of that size acknowledged meanwhile, until such sizes
+count as not getting through any more: small ones that do keep the timer from ever saying so."""
 MIN_SPACE = 24  # bytes left in a packet that can hold another small message
 
 
@@ -30,6 +33,7 @@ class Sender:
 
     __slots__ = (
         "_advanced",
+        "_base_capacity",
         "_blocked_by_pacer",
         "_capacity",
         "_eased",
@@ -44,6 +48,7 @@ class Sender:
         "controller",
         "data_packets",
         "in_flight",
+        "large_losses",
         "lost_chunks",
         "outstanding",
         "peer_window",
@@ -62,7 +67,8 @@ class Sender:
         self.queue = queue
         self.outstanding = Outstanding(initial_tsn)
         self.recovery = LossRecovery()
-        self._capacity = config.base_packet_size - COMMON_SIZE
+        self._capacity = self._base_capacity = config.base_packet_size - COMMON_SIZE
+        self.large_losses = 0
         self.controller = make_controller(config.congestion, now, self._capacity, seed=initial_tsn)
         self._pacer = Pacer(self.controller, now)
         self.peer_window = peer_window
@@ -91,6 +97,7 @@ class Sender:
 
     def set_packet_size(self, size: int) -> None:
         """Fill packets of another size from now on; chunks that exist keep theirs (RFC 9260 section 6.9)."""
+        self.large_losses = 0
         self._capacity = size - COMMON_SIZE
         self.controller.on_mtu_change(self._capacity)
 
@@ -246,11 +253,14 @@ class Sender:
         packets: list[Packet] = []
         spurious: list[Packet] = []
         in_flight = self.in_flight
+        base = self._base_capacity
         again = False
         for chunk in newly:
             state = chunk.state
             if state == IN_FLIGHT:
                 in_flight -= chunk.size
+                if chunk.size > base:
+                    self.large_losses = 0
                 if chunk.packet is not None:
                     packets.append(chunk.packet)
                 if chunk.sends > 1:
@@ -283,6 +293,8 @@ class Sender:
         self.lost_chunks += 1
         self.in_flight -= chunk.size
         chunk.former, chunk.packet = chunk.packet, None
+        if chunk.sends > 1 and chunk.size > self._base_capacity:
+            self.large_losses += 1
         message = chunk.message
         if message is not None and (message.is_abandoned or chunk.sends > (message.max_retransmits or 0)):
             if not message.is_abandoned:

@@ -44,10 +44,10 @@ from meshd.transport.closing import Closing, Phase
 from meshd.transport.config import AssociationConfig
 from meshd.transport.events import ChannelOpened, Closed, Drained, Event, Message, StreamReset
 from meshd.transport.handshake import PeerParameters
-from meshd.transport.path_mtu import PathMtu
+from meshd.transport.path_mtu import BLACK_HOLE_TIMEOUTS, PathMtu
 from meshd.transport.receiver import Receiver
 from meshd.transport.send_queue import Outgoing, SendQueue
-from meshd.transport.sender import Sender
+from meshd.transport.sender import LARGE_LOSSES, Sender
 from meshd.transport.stream_reset import StreamResets
 
 # Specification
@@ -56,6 +56,7 @@ SKIP_UNKNOWN, REPORT_UNKNOWN = 0x80, 0x40  # RFC 9260 section 3.2: the two highe
 # Policy
 SEARCH_SIZE = 16_384  # unsent bytes from which on larger packets are worth a search for what the path carries
 MAX_CONTROL_SIZE = 16_384  # bytes of answers that wait to leave; a peer that asks for more gets fewer
+MAX_HEARTBEAT_SIZE = 1_024  # bytes of one that are sent back: our answer has to get through on any path
 MAX_REPORTED_SIZE = 64  # bytes of an unknown chunk that are quoted back
 
 
@@ -63,6 +64,7 @@ class Session:
     """``ending`` is set when it is over; messages and the like go into ``events``."""
 
     __slots__ = (
+        "_channels",
         "_control",
         "_control_size",
         "_handlers",
@@ -102,6 +104,8 @@ class Session:
         self.path_mtu = PathMtu(config.base_packet_size, ceiling)
         self.resets = StreamResets(initial_tsn, peer.initial_tsn)
         self.closing = Closing()
+        self._channels: set[int] = set()
+        """Streams on which the peer has opened a channel in band."""
         self._our_resets: set[int] = set()
         self._peer_resets: set[int] = set()
         self._control: list[bytes] = []
@@ -179,11 +183,15 @@ class Session:
                 self.events.append(message)
 
     def _on_channel(self, message: Message) -> None:
-        """RFC 8832 section 6: a channel is acknowledged, or refused by resetting its stream."""
+        """RFC 8832 section 6: a channel is acknowledged, or refused by resetting its stream.
+
+        One that is open already is refused too: every acknowledgement waits in the queue until the peer takes it.
+        """
         label = decode_open(message.data)
         if label is None:
             return
-        if message.stream < min(MAX_CHANNEL, self._peer.inbound_streams):
+        if message.stream < min(MAX_CHANNEL, self._peer.inbound_streams) and message.stream not in self._channels:
+            self._channels.add(message.stream)
             self._queue.put(Outgoing(message.stream, DCEP_PPID, DATA_CHANNEL_ACK, 0, True, None))
             self.events.append(ChannelOpened(message.stream, label))
         else:
@@ -203,11 +211,14 @@ class Session:
         was_drained = sender.is_drained
         cumulative, window, gaps, duplicates = decode_sack(body)
         sender.on_sack(cumulative, window, gaps, duplicates, now)
+        if sender.large_losses >= LARGE_LOSSES:
+            self._suspect_black_hole(now)
         if not was_drained and sender.is_drained:
             self.events.append(Drained())
 
     def _on_heartbeat(self, body: bytes, now: float) -> None:
-        self._say(encode_chunk(HEARTBEAT_ACK, body))
+        if len(body) <= MAX_HEARTBEAT_SIZE:
+            self._say(encode_chunk(HEARTBEAT_ACK, body))
 
     def _on_heartbeat_ack(self, body: bytes, now: float) -> None:
         if self.path_mtu.on_heartbeat_ack(body, now):
@@ -231,6 +242,7 @@ class Session:
             self._deliver()  # what came before the reset is told before it
         for stream in theirs:
             self.receiver.reassembly.reset(stream)
+            self._channels.discard(stream)
             self.events.append(StreamReset(stream))
             self._peer_resets.add(stream)
             self.reset_stream(stream)  # RFC 8831 section 6.7: the other direction follows
@@ -263,6 +275,12 @@ class Session:
         self.closing.on_shutdown_complete()
         if self.closing.phase is Phase.OVER:
             self.ending = Closed("shutdown")
+
+    def _suspect_black_hole(self, now: float) -> None:
+        """RFC 8899 section 4.3: the path may carry less than it did, and nobody says so."""
+        self.sender.large_losses = 0
+        if self.path_mtu.on_black_hole(now):
+            self.sender.set_packet_size(self.path_mtu.size)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -353,8 +371,8 @@ class Session:
         sender = self.sender
         sender.handle_timer(now)
         if sender.timeouts_in_row:
-            if self.path_mtu.on_timeouts(sender.timeouts_in_row, now):
-                sender.set_packet_size(self.path_mtu.size)
+            if sender.timeouts_in_row >= BLACK_HOLE_TIMEOUTS:
+                self._suspect_black_hole(now)
             if sender.timeouts_in_row > max_timeouts:
                 self.ending = Closed("timeout", "the peer acknowledges nothing")
         if self.resets.is_hopeless or self.closing.timeouts > max_timeouts:

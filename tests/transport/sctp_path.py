@@ -26,8 +26,8 @@ class Path:
     free_at: float = 0.0
     dropped: int = 0
 
-    def arrivals(self, packet: bytes, now: float, rng: random.Random) -> list[float]:
-        if self.is_down or len(packet) > self.mtu or rng.random() < self.loss:
+    def arrivals(self, packet: bytes, now: float, rng: random.Random, is_whole: bool = True) -> list[float]:
+        if self.is_down or (is_whole and len(packet) > self.mtu) or rng.random() < self.loss:
             self.dropped += 1
             return []
         start = now
@@ -108,10 +108,11 @@ class World:
         for packet in end.association.transmit(self.now):
             if end.keep:
                 end.sent.append(packet)
+            is_whole = not end.association.may_be_fragmented(packet)
             packet = self.on_packet(index, packet)
             if packet is None:
                 continue
-            for at in self.paths[index].arrivals(packet, self.now, self.rng):
+            for at in self.paths[index].arrivals(packet, self.now, self.rng, is_whole):
                 self._count += 1
                 heapq.heappush(self._flying, (at, self._count, 1 - index, packet))
         end.events += end.association.take_events()

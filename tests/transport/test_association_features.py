@@ -172,10 +172,41 @@ def test_a_path_that_shrinks_is_noticed_and_the_base_still_works() -> None:
     world.run(5)
     assert world.a.statistics().packet_size == 4096
     world.paths[0].mtu = 1200
-    # What was cut for the large path has to go by IP fragments; here, let the message be given up instead.
-    world.a.send(1, BINARY, bytes(20_000), world.now, max_retransmits=3)
-    world.run(8)
+    world.a.send(1, BINARY, bytes(20_000), world.now)
+    assert world.run(8, lambda: any(len(message.data) == 20_000 for message in world.ends[1].messages))
     assert world.a.statistics().packet_size <= 1191
     world.a.send(1, BINARY, bytes(50_000), world.now)
     assert world.run(60, lambda: any(len(message.data) == 50_000 for message in world.ends[1].messages))
     assert world.ends[0].closed is None
+
+
+@pytest.mark.parametrize("others", [True, False], ids=["small ones get through", "nothing else"])
+@pytest.mark.parametrize("loss", [0.0, 0.02])
+@pytest.mark.parametrize("interleaving", [True, False])
+def test_a_black_hole_opens_in_the_middle_of_a_stream(others: bool, loss: float, interleaving: bool) -> None:
+    """Packets above 1,280 bytes are dropped from one moment on, and nobody says so: everything still arrives."""
+    config = AssociationConfig(max_packet_size=1400, offer_interleaving=interleaving)
+    world = World(path=Path(mtu=1500, delay=0.02, rate=1_000_000, loss=loss), configs=(config, config), seed=3).connect()
+    world.run(3)
+    assert world.a.statistics().packet_size == 1400
+    expected = [bytes([n]) * 16_000 for n in range(60)]
+    for message in expected[:30]:
+        world.a.send(1, BINARY, message, world.now, priority=2)
+    world.run(0.2)
+    world.paths[0].mtu = 1280
+    for message in expected[30:]:
+        world.a.send(1, BINARY, message, world.now, priority=2)
+    world.ends[0].keep = True
+
+    def bulk() -> list[bytes]:
+        return [message.data for message in world.ends[1].messages if message.stream == 1]
+
+    began = world.now
+    while len(bulk()) < len(expected) and world.now - began < 20:
+        if others:
+            world.a.send(0, BINARY, b"beat", world.now, ordered=False, max_retransmits=0)
+        world.run(0.2, lambda: len(bulk()) == len(expected))
+    assert bulk() == expected
+    assert world.now - began < 8
+    assert world.a.statistics().packet_size <= 1280
+    assert not any(world.a.may_be_fragmented(packet) for packet in world.ends[0].sent[-20:]), "only what was cut before"
