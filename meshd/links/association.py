@@ -34,6 +34,7 @@ STALLED_TIMEOUTS = 2  # retransmission timeouts in a row: the path may have gone
 MAX_TIMEOUTS = 150  # minutes: whether the peer is there is for heartbeats and consent to say, which both wait as well
 HAND_OVER_SIZE = 131_072  # bytes given to SCTP that have not left: two full batches of the socket
 MAX_BURST_SIZE = 262_144  # bytes sent in one go, a millisecond's work; then the loop reads what has come meanwhile
+MAX_UNACKNOWLEDGED_SIZE = 6_291_456  # bytes; half as much again as a receiver like ours takes beyond a missing packet
 TIMER_SLACK = 0.001  # seconds; the loop's timers count milliseconds, so moving one for less is not worth it
 
 
@@ -41,7 +42,9 @@ class LinkAssociation:
     """One association. Called on asyncio's loop; nothing waits.
 
     ``send(packets)`` seals and sends; ``take()`` gives the next frame, None if there is none; ``tell(event)`` gets what
-    has happened. Both may call back here.
+    has happened. Both may call back here. ``let_fragment(True)`` has packets leave without the DF bit until it is called
+    with False. ``on_fault(error)`` gets whatever goes wrong in here: all links share a socket, so an exception that went
+    up to it would stop the others, too.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class LinkAssociation:
         send: Callable[[list[bytes]], None],
         take: Callable[[], bytes | None],
         tell: Callable[[Event], None],
+        let_fragment: Callable[[bool], None],
+        on_fault: Callable[[Exception], None],
     ) -> None:
         self._association = Association(
             config,
@@ -62,6 +67,8 @@ class LinkAssociation:
         self._send = send
         self._take = take
         self._tell = tell
+        self._let_fragment = let_fragment
+        self._on_fault = on_fault
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -99,7 +106,10 @@ class LinkAssociation:
     def receive(self, packet: bytes) -> None:
         """Take one packet; ``flush`` answers, when no more come for now."""
         if not self._ended:
-            self._association.receive(packet, time.monotonic())
+            try:
+                self._association.receive(packet, time.monotonic())
+            except Exception as error:
+                self._on_fault(error)
 
     def wake(self) -> None:
         """There may be something to send. Soon and not now, so that what comes in one go leaves in one packet."""
@@ -119,31 +129,36 @@ class LinkAssociation:
         """Tell what has happened, send what may leave, and again until nothing moves."""
         if self._flushing:
             return  # the loop below goes round once more
+        self._flushing = True
+        try:
+            self._exchange()
+        except Exception as error:
+            self._on_fault(error)
+        finally:
+            self._flushing = False
+
+    def _exchange(self) -> None:
         association = self._association
         now = time.monotonic()
         sent = 0
-        self._flushing = True
-        try:
-            while not self._ended:
-                events = association.take_events()
-                for event in events:
-                    if isinstance(event, Message):
-                        self.bytes_received += len(event.data)
-                    self._tell(event)
-                if association.is_established:
-                    self._hand_over()
-                now = time.monotonic()
-                packets = association.transmit(now)
-                if packets:
-                    self._send(packets)
-                    sent += sum(map(len, packets))
-                    if sent > MAX_BURST_SIZE:
-                        self._continue()
-                        break
-                elif not events:
+        while not self._ended:
+            events = association.take_events()
+            for event in events:
+                if isinstance(event, Message):
+                    self.bytes_received += len(event.data)
+                self._tell(event)
+            if association.is_established:
+                self._hand_over()
+            now = time.monotonic()
+            packets = association.transmit(now)
+            if packets:
+                self._dispatch(packets)
+                sent += sum(map(len, packets))
+                if sent > MAX_BURST_SIZE:
+                    self._continue()
                     break
-        finally:
-            self._flushing = False
+            elif not events:
+                break
         if not self._ended:
             self._sending.update(now, self.bytes_sent)
             self._receiving.update(now, self.bytes_received)
@@ -170,8 +185,24 @@ class LinkAssociation:
                 self._timer = None
             self.wake()
 
+    def _dispatch(self, packets: list[bytes]) -> None:
+        """Send these, and let IP cut those that were made for a path that carried more."""
+        may_be_fragmented = self._association.may_be_fragmented
+        if max(map(len, packets)) > self._association.packet_size:
+            large = [packet for packet in packets if may_be_fragmented(packet)]
+            packets = [packet for packet in packets if not may_be_fragmented(packet)]
+            self._let_fragment(True)
+            for packet in large:
+                self._send([packet])
+            self._let_fragment(False)
+        if packets:
+            self._send(packets)
+
     def _hand_over(self) -> None:
         association = self._association
+        # A peer may acknowledge all but the first for ever: what it has not acknowledged in order has to be kept.
+        if association.unacknowledged_size > MAX_UNACKNOWLEDGED_SIZE:
+            return
         while association.unsent_size() < HAND_OVER_SIZE:
             frame = self._take()
             if frame is None:
@@ -201,7 +232,10 @@ class LinkAssociation:
     def _on_timer(self) -> None:
         self._timer = None
         if not self._ended:
-            self._association.handle_timer(time.monotonic())
+            try:
+                self._association.handle_timer(time.monotonic())
+            except Exception as error:
+                self._on_fault(error)
             self.flush()
             if self._association.timeouts_in_row >= STALLED_TIMEOUTS:
                 self.on_stall()

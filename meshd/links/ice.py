@@ -29,6 +29,8 @@ CHECK_INTERVAL = 0.02  # Ta, between two connectivity checks of one link (RFC 84
 MAX_EARLY_RECORDS = 16  # datagrams of DTLS that come before ICE is done here; further ones are dropped, and sent again
 MAX_PATHS = 16  # local addresses and relays that one link uses
 MAX_LEARNT = 16  # addresses that the peer is believed to be at besides those it has named
+MAX_EARLY_CHECKS = 64  # of the peer's, before its description is here; it goes on checking
+MAX_REFLEXIVE_PAIRS = 32  # of those that a check came from unnamed: each has us send checks to wherever it points
 MAX_PAIRS = 256  # candidate pairs of one link; aioice learns peer-reflexive candidates without end (RFC 8445 6.1.2.5)
 
 _NONE = (0, b"")
@@ -89,10 +91,18 @@ class IceConnection(Checks):
         if path is None or not hasattr(path, "local_candidate"):
             self.counters["stun_elsewhere"] += 1  # an address that we have not offered
             return
+        # Upstream keeps without end what comes before it knows the other description.
+        if len(self._early_checks) >= MAX_EARLY_CHECKS:
+            self.counters["candidate_overflow"] += 1
+            return
         try:
             self.request_received(request, source, path)
         except Exception:  # an attribute is missing that aioice takes for granted
             self.counters["stun_malformed"] += 1
+
+    def is_authentic(self, request: bytes, attributes: Attributes) -> bool:
+        """Whether this request was made with our password."""
+        return consent.is_authentic(request, attributes, self.local_password.encode())
 
     def receive_record(self, datagram: bytes) -> bool:
         """Take DTLS records from an address that this link claims."""
@@ -104,13 +114,15 @@ class IceConnection(Checks):
 
     def check_incoming(self, message: stun.Message, addr: Address, protocol: aioice_ice.StunProtocol) -> None:
         """An authentic check of the peer: where it came from is the peer's address, for DTLS too."""
-        if len(self._check_list) >= MAX_PAIRS and not self._is_paired(protocol, addr):
-            self.counters["candidate_overflow"] += 1
-            return
         if self._mobility is not None:
             assert isinstance(protocol, LinkPath)
             self._heard((protocol, addr), nominates="USE-CANDIDATE" in message.attributes)
             return
+        if not self._is_paired(protocol, addr):
+            reflexive = sum(pair.remote_candidate.type == "prflx" for pair in self._check_list)
+            if reflexive >= MAX_REFLEXIVE_PAIRS or len(self._check_list) >= MAX_PAIRS:
+                self.counters["candidate_overflow"] += 1
+                return
         super().check_incoming(message, addr, protocol)
         self._sockets.demux.claim(self, addr, proven=True)
 
@@ -148,6 +160,12 @@ class IceConnection(Checks):
         path = cast(LinkPath, pair.protocol)
         if not path.send_batch(batch, size, pair.remote_addr) and self._mobility is not None:
             self._mobility.probe()
+
+    def let_fragment(self, allowed: bool) -> None:
+        """Whether IP may cut what is sent to the peer into fragments; see ``SharedSocket.let_fragment``."""
+        pair = self._nominated.get(1)
+        if pair is not None:
+            cast(LinkPath, pair.protocol).shared.let_fragment(allowed)
 
     async def close(self) -> None:
         """End it; nothing comes any more from the next datagram on."""

@@ -343,6 +343,8 @@ class Link:
             send=self._dtls.send,
             take=self._next_frame,
             tell=self._happened,
+            let_fragment=self._connection.let_fragment,
+            on_fault=self._fault,
         )
         self._dtls.on_packet = association.receive
         self._connection.on_flush = association.flush
@@ -422,6 +424,12 @@ class Link:
         if not self._ending:
             self._around.on_fault(self._link, error)
         self._end("peer_misbehaved")
+
+    def _fault(self, error: Exception) -> None:
+        """Something of ours went wrong on this link: the others go on."""
+        if not self._ending:
+            self._around.on_fault(self._link, error)
+        self._end("fault")
 
     def _queue(self, frame: bytes, priority: int) -> None:
         if not self._outbox.put([frame], priority):

@@ -31,7 +31,9 @@ from meshd.links.demux import MAX_STUN_FIRST_BYTE, Address, Demux, Kind, Receive
 # Specification (udp(7), ip(7), ipv6(7); Python's socket module does not name all of them)
 UDP_SEGMENT, UDP_GRO = 103, 104
 IP_PKTINFO, IP_MTU_DISCOVER = 8, 10
-IPV6_MTU_DISCOVER = 23
+IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24
+IPV6_MIN_MTU = 1_280  # RFC 8200 section 5
+PMTUDISC_DONT = 0  # no DF bit
 PMTUDISC_PROBE = 3  # never fragment, and leave it to us to find out what fits
 IN_PKTINFO = struct.Struct("=I4s4s")  # interface, local address, destination
 IN6_PKTINFO = struct.Struct("=16sI")
@@ -66,6 +68,9 @@ class Link(Receiver, Protocol):
 
     def receive_check(self, request: bytes, attributes: Attributes, source: Address, local_address: str) -> bool:
         """Answer a check of the usual kind. False: it is not."""
+
+    def is_authentic(self, request: bytes, attributes: Attributes) -> bool:
+        """Whether whoever sent this request knows the link's password."""
 
     def receive_request(self, request: stun.Message, source: Address, local_address: str) -> None:
         """Take a STUN request that names this link's ufrag; it came to ``local_address``."""
@@ -158,6 +163,19 @@ class SharedSocket:
             if not self.send(batch[start : start + size], remote, local_address):
                 return False
         return True
+
+    def let_fragment(self, allowed: bool) -> None:
+        """Let IP cut what is sent from now on into fragments, or not. For a moment: the socket is everybody's.
+
+        IPv6 has the sender cut, to what every path carries, since no router will.
+        """
+        level, discover = socket.IPPROTO_IP, IP_MTU_DISCOVER
+        if self.family == socket.AF_INET6:
+            level, discover = socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(level, discover, PMTUDISC_DONT if allowed else PMTUDISC_PROBE)
+            if self.family == socket.AF_INET6:
+                self._socket.setsockopt(level, IPV6_MTU, IPV6_MIN_MTU if allowed else 0)
 
     def _source(self, local_address: str | None) -> list[tuple[int, int, bytes]]:
         if not self._is_wildcard:
@@ -258,11 +276,14 @@ class SharedSocket:
             link = self._demux.of_username(username[1])
             if link is not None and link.receive_check(datagram, attributes, source, local_address):
                 return
-        message = self._parse(datagram)
-        if message is None:
-            return
         if link is not None:
-            link.receive_request(message, source, local_address)
+            # Upstream takes a third of a millisecond for a message, proven or not, and answers the others too.
+            if not link.is_authentic(datagram, attributes):
+                self._counters["stun_unauthentic"] += 1
+                return
+            message = self._parse(datagram)
+            if message is not None:
+                link.receive_request(message, source, local_address)
         elif username is None and self.on_stray_request is not None:
             self.on_stray_request(self, datagram, source, local_address)
         else:

@@ -31,6 +31,8 @@ from meshd.wire.frame import (
 )
 
 # Policy
+MAX_WINDOWS_SIZE = 8_388_608
+"""Bytes granted on all streams of a link above which no window grows: readers may all stop after they were quick."""
 OWNER_CHECK_DELAY = 0.05  # seconds for the kernel to close all that a process had open, when one of it is closed
 
 BULK = int(Priority.BULK)
@@ -94,6 +96,10 @@ class LinkStreams:
     def unwritten_size(self) -> int:
         """Bytes that wait for slow readers here."""
         return sum(len(stream.unwritten) for stream in self._streams.values())
+
+    @property
+    def _windows_size(self) -> int:
+        return sum(stream.receiving.window for stream in self._streams.values())
 
     # -- what the core asks -------------------------------------------------------------------------------------------
 
@@ -241,7 +247,7 @@ class LinkStreams:
                     asyncio.get_running_loop().add_writer(descriptor.fd, self._writable, stream)
                     return
                 del stream.unwritten[:size]
-                limit = stream.receiving.consume(size)
+                limit = stream.receiving.consume(size, may_grow=self._windows_size < MAX_WINDOWS_SIZE)
                 if limit is not None and not stream.received_last:
                     self._queue(encode_credit(stream.number, limit, priority=PROMPT), PROMPT)
             if stream.received_last:

@@ -107,6 +107,9 @@ class RelaySocket:
         """Send what stands in ``batch`` as datagrams of ``size`` bytes, the last one perhaps shorter; see ``send``."""
         return all(self.send(batch[start : start + size], remote) for start in range(0, len(batch), size))
 
+    def let_fragment(self, allowed: bool) -> None:
+        """The way to the relay is TURN's own socket's, which fragments as the kernel does by default."""
+
     def _bind_and_send(self, datagram: bytes, remote: Address) -> None:
         refused_until = self._refused.get(remote, 0.0)
         if len(self._tasks) >= MAX_BINDING or asyncio.get_running_loop().time() < refused_until:

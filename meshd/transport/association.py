@@ -345,12 +345,12 @@ class Association:
         Its one chunk was cut for a path that carried more than the present one does, and chunks are never cut again
         (RFC 9260 section 6.9): with the DF bit it would be lost for ever.
         """
-        session = self._session
-        return (
-            session is not None
-            and len(packet) > session.path_mtu.size
-            and packet[COMMON_SIZE] in (DATA, I_DATA)
-        )
+        return len(packet) > self.packet_size and packet[COMMON_SIZE] in (DATA, I_DATA)
+
+    @property
+    def packet_size(self) -> int:
+        """The largest packet that the path is known to carry."""
+        return self._config.base_packet_size if self._session is None else self._session.path_mtu.size
 
     @property
     def is_established(self) -> bool:

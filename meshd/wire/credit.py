@@ -69,7 +69,7 @@ class ReceiveCredit:
             raise MalformedMessage(f"stream bytes up to {offset + size}, {self.limit} were granted")
         self.received += size
 
-    def consume(self, size: int) -> int | None:
+    def consume(self, size: int, *, may_grow: bool = True) -> int | None:
         """Note that the reader took ``size`` bytes; the limit to send in a CREDIT frame, if it is time for one.
 
         Granting waits for half a window, so that a frame each way does not go with every read.
@@ -79,7 +79,7 @@ class ReceiveCredit:
         self.consumed += size
         if self.consumed + self.window - self.limit < (self.window + 1) // 2:
             return None
-        if not self.waiting:
+        if may_grow and not self.waiting:
             self.window = min(2 * self.window, MAX_STREAM_WINDOW)
         self.limit = self.consumed + self.window
         return self.limit
