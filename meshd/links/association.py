@@ -42,9 +42,9 @@ class LinkAssociation:
     """One association. Called on asyncio's loop; nothing waits.
 
     ``send(packets)`` seals and sends; ``take()`` gives the next frame, None if there is none; ``tell(event)`` gets what
-    has happened. Both may call back here. ``let_fragment(True)`` has packets leave without the DF bit until it is called
-    with False. ``on_fault(error)`` gets whatever goes wrong in here: all links share a socket, so an exception that went
-    up to it would stop the others, too.
+    has happened. Both may call back here. ``let_fragment(True)`` has packets leave without the DF bit until it is
+    called with False. ``on_fault(error)`` gets whatever goes wrong in here: all links share a socket, so an exception
+    that went up to it would stop the others, too.
     """
 
     def __init__(

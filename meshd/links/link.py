@@ -41,7 +41,7 @@ from meshd.links.names import NameResolver
 from meshd.links.outbox import Outbox
 from meshd.links.remote import RemoteConfig, add_addresses, add_names, dtls_role
 from meshd.links.socket import LinkSockets
-from meshd.links.statistics import LinkStatistics
+from meshd.links.statistics import LinkStatistics, address_text
 from meshd.links.streams import LinkStreams
 from meshd.transport.events import ChannelOpened, Closed, Drained, Established, Message, StreamReset
 from meshd.transport.events import Event as TransportEvent
@@ -190,8 +190,8 @@ class Link:
         return LinkStatistics(
             kind_local=self._connection.local_kind(selected),
             kind_remote=remote.type,
-            local_address=_address_text(local.host, local.port),
-            remote_address=_address_text(remote.host, remote.port),
+            local_address=address_text(local.host, local.port),
+            remote_address=address_text(remote.host, remote.port),
             round_trip_time=figures.srtt,
             min_round_trip_time=figures.min_rtt,
             packets_sent=figures.data_packets_sent,
@@ -391,8 +391,8 @@ class Link:
                 remote_fingerprint=fingerprint_of(peer_certificate),
                 local_kind=self._connection.local_kind(selected),
                 remote_kind=remote.type,
-                local_address=_address_text(local.host, local.port),
-                remote_address=_address_text(remote.host, remote.port),
+                local_address=address_text(local.host, local.port),
+                remote_address=address_text(remote.host, remote.port),
             )
         )
 
@@ -421,15 +421,13 @@ class Link:
 
     def _misbehaved(self, error: Exception) -> None:
         self._around.counters["peer_misbehaved"] += 1
-        if not self._ending:
-            self._around.on_fault(self._link, error)
-        self._end("peer_misbehaved")
+        self._fault(error, "peer_misbehaved")
 
-    def _fault(self, error: Exception) -> None:
-        """Something of ours went wrong on this link: the others go on."""
+    def _fault(self, error: Exception, reason: str = "fault") -> None:
+        """Something went wrong on this link, of ours if there is no other reason: the others go on."""
         if not self._ending:
             self._around.on_fault(self._link, error)
-        self._end("fault")
+        self._end(reason)
 
     def _queue(self, frame: bytes, priority: int) -> None:
         if not self._outbox.put([frame], priority):
@@ -450,7 +448,3 @@ class Link:
         """There may be something to send."""
         if self._association is not None and not self._ending:
             self._association.wake()
-
-
-def _address_text(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -52,3 +52,8 @@ class RateMeter:
         """Bytes a second by now."""
         start, count = self._previous if now - self._mark[0] < RATE_INTERVAL else self._mark
         return (total - count) / max(now - start, RATE_INTERVAL)
+
+
+def address_text(host: str, port: int) -> str:
+    """An address as people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -101,7 +101,7 @@ class PathMtu:
         return True
 
     def on_black_hole(self, now: float) -> bool:
-        """Packets of ``size`` seem to get through no more (section 4.3): the base is ``size`` again; whether that is new."""
+        """Such packets get through no more, it seems (section 4.3): the base is ``size`` again; whether that is new."""
         if self.size == self._base:
             return False
         self.size = self._base

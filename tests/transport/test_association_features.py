@@ -186,9 +186,11 @@ def test_a_path_that_shrinks_is_noticed_and_the_base_still_works() -> None:
 def test_a_black_hole_opens_in_the_middle_of_a_stream(others: bool, loss: float, interleaving: bool) -> None:
     """Packets above 1,280 bytes are dropped from one moment on, and nobody says so: everything still arrives."""
     config = AssociationConfig(max_packet_size=1400, offer_interleaving=interleaving)
-    world = World(path=Path(mtu=1500, delay=0.02, rate=1_000_000, loss=loss), configs=(config, config), seed=3).connect()
-    world.run(3)
-    assert world.a.statistics().packet_size == 1400
+    path = Path(mtu=1500, delay=0.02, rate=1_000_000, loss=loss)
+    world = World(path=path, configs=(config, config), seed=3).connect()
+    world.a.send(1, BINARY, bytes(100_000), world.now, priority=2)
+    assert world.run(10, lambda: world.a.statistics().packet_size == 1400 and world.ends[1].messages)
+    world.ends[1].events.clear()
     expected = [bytes([n]) * 16_000 for n in range(60)]
     for message in expected[:30]:
         world.a.send(1, BINARY, message, world.now, priority=2)
