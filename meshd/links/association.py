@@ -141,14 +141,13 @@ class LinkAssociation:
         association = self._association
         now = time.monotonic()
         sent = 0
+        events = association.take_events()
         while not self._ended:
-            events = association.take_events()
             for event in events:
                 if isinstance(event, Message):
                     self.bytes_received += len(event.data)
                 self._tell(event)
-            if association.is_established:
-                self._hand_over()
+            has_more = association.is_established and self._hand_over()
             now = time.monotonic()
             packets = association.transmit(now)
             if packets:
@@ -157,7 +156,9 @@ class LinkAssociation:
                 if sent > MAX_BURST_SIZE:
                     self._continue()
                     break
-            elif not events:
+            # ``transmit`` has given all that may leave: only more frames, or news, make it worth asking again.
+            events = association.take_events()
+            if not events and not (packets and has_more):
                 break
         if not self._ended:
             self._sending.update(now, self.bytes_sent)
@@ -198,7 +199,8 @@ class LinkAssociation:
         if packets:
             self._send(packets)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self) -> bool:
+        """Give SCTP what it may have ahead of time. Whether there may be more."""
         association = self._association
         # A peer may acknowledge all but the first for ever: what it has not acknowledged in order has to be kept.
         if association.unacknowledged_size > MAX_UNACKNOWLEDGED_SIZE:
@@ -206,7 +208,7 @@ class LinkAssociation:
         while association.unsent_size() < HAND_OVER_SIZE:
             frame = self._take()
             if frame is None:
-                return
+                return False
             self.bytes_sent += len(frame)
             kind = frame[0]
             priority = (kind & PRIORITY_MASK) >> PRIORITY_SHIFT
@@ -216,6 +218,7 @@ class LinkAssociation:
                 association.send(stream, BINARY_PPID, frame, now, priority=priority, ordered=False, max_retransmits=0)
             else:
                 association.send(stream, BINARY_PPID, frame, now, priority=priority)
+        return True
 
     def _arm(self, now: float) -> None:
         """One timer, moved only if it would come too late: one that comes early looks again."""
