@@ -220,8 +220,8 @@ class LinksConfig:
     )
     max_links: int = _setting(
         256,
-        "Links at one time, those being opened included. Each takes about 110 KB of memory while it is idle, and some MB "
-        "at most.",
+        "Links at one time, those being opened included. Each takes about 110 KB of memory while it is idle, and a few "
+        "MB at most.",
         low=2,
         high=4_096,
     )

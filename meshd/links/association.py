@@ -204,7 +204,7 @@ class LinkAssociation:
         association = self._association
         # A peer may acknowledge all but the first for ever: what it has not acknowledged in order has to be kept.
         if association.unacknowledged_size > MAX_UNACKNOWLEDGED_SIZE:
-            return
+            return False
         while association.unsent_size() < HAND_OVER_SIZE:
             frame = self._take()
             if frame is None:
