@@ -10,5 +10,6 @@ no queue, nothing that waits. What it causes to be sent leaves when the socket h
 
 What all links share: ``socket`` and ``demux``; ``addresses``, under which this machine can be reached, as ``netlink``
 (the kernel), ``reflections`` (STUN) and ``turn`` (relays) say. ``checks`` is how a way between two machines is found,
-``mobility`` how another is when it is gone; a ``path`` is our end of one.
+``mobility`` how another is when it is gone, ``resumption`` what an ICE restart leaves behind; a ``path`` is our end of
+one.
 """

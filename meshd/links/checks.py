@@ -66,9 +66,15 @@ class Checks(Connection):
                     self.check_state(pair, aioice_ice.CandidatePair.State.WAITING)
 
     def _check_list_maybe_fail(self) -> None:
-        """Fail when all checks have, on the controlling side."""
-        if self.ice_controlling:
+        """Fail when all checks have, on the controlling side. Upstream fails with nothing to check, too.
+
+        A browser that hides its addresses names none that we could check, and will check ours.
+        """
+        if self.ice_controlling and self._check_list:
             super()._check_list_maybe_fail()
+
+    def _prune_components(self) -> None:
+        """Keep the one component there is: upstream gives it up when the description names nothing to check."""
 
 
 def is_relayed(pair: aioice_ice.CandidatePair) -> bool:

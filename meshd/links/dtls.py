@@ -90,6 +90,12 @@ class LinkDtls(RTCDtlsTransport):
             self._connection.on_record(datagram)
         await self._verdict
 
+    def go_by(self, connection: IceConnection) -> None:
+        """Send by that ICE connection from now on; what comes by it, and by the former one, is taken."""
+        self._connection = connection
+        connection.is_handshaking = False
+        connection.on_record = self._take
+
     def end(self) -> None:
         """The way to the peer is gone: there is nobody to tell."""
         self._stop_timer()

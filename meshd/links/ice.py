@@ -18,10 +18,11 @@ from aioice.candidate import candidate_foundation, candidate_priority
 from meshd.links import consent
 from meshd.links.checks import KNOCK_INTERVAL, Checks
 from meshd.links.consent import Attributes, CheckKey, Consent
-from meshd.links.demux import STUN_HEADER_SIZE, Address
+from meshd.links.demux import EPOCH, NO_EPOCH, STUN_HEADER_SIZE, Address
 from meshd.links.mobility import Mobility
 from meshd.links.path import LinkPath
 from meshd.links.socket import LinkSockets
+from meshd.links.statistics import Ends, address_text
 from meshd.links.turn import RelaySocket
 
 # Policy
@@ -137,7 +138,12 @@ class IceConnection(Checks):
             self._sockets.demux.claim(self, address, proven=False)
 
     def _keep_record(self, datagram: bytes) -> bool:
-        """Keep it until DTLS begins here. Upstream's queue has no end."""
+        """Keep it until DTLS begins here. Upstream's queue has no end.
+
+        Not what is sealed: nobody has keys with us yet. It is for another link with the same peer.
+        """
+        if datagram[EPOCH] != NO_EPOCH:
+            return False
         if len(self._early_records) >= MAX_EARLY_RECORDS:
             self.counters["datagram_overflow"] += 1
         else:
@@ -166,6 +172,18 @@ class IceConnection(Checks):
         pair = self._nominated.get(1)
         if pair is not None:
             cast(LinkPath, pair.protocol).shared.let_fragment(allowed)
+
+    def retire(self) -> None:
+        """Send nothing but answers any more; what comes is still taken."""
+        self.on_lost, self.on_path = _nothing, _ignore
+        for asking in (self._consent, self._mobility):
+            if asking is not None:
+                asking.stop()
+
+    def abandon(self) -> None:
+        """End what has been retired."""
+        self._closing = True
+        self._sockets.demux.remove(self.local_username, self)
 
     async def close(self) -> None:
         """End it; nothing comes any more from the next datagram on."""
@@ -199,6 +217,20 @@ class IceConnection(Checks):
     def selected(self) -> aioice_ice.CandidatePair | None:
         """The pair that carries data, once there is one."""
         return self._nominated.get(1)
+
+    @property
+    def ends(self) -> Ends | None:
+        """That pair in words."""
+        pair = self.selected
+        if pair is None:
+            return None
+        local, remote = pair.local_candidate, pair.remote_candidate
+        return Ends(
+            self.local_kind(pair),
+            remote.type,
+            address_text(local.host, local.port),
+            address_text(remote.host, remote.port),
+        )
 
     def add_remote(self, candidate: Candidate, address: str) -> None:
         """List a candidate of the peer, to be reached at that address."""
@@ -242,17 +274,6 @@ class IceConnection(Checks):
         if verdict != aioice_ice.ICE_COMPLETED:
             raise ConnectionError("no candidate pair works")
         self._begin_mobility()
-
-    def _check_list_maybe_fail(self) -> None:
-        """Fail when all checks have. Upstream fails with nothing to check, too.
-
-        A browser that hides its addresses names none that we could check, and will check ours.
-        """
-        if self._check_list:
-            super()._check_list_maybe_fail()
-
-    def _prune_components(self) -> None:
-        """Keep the one component there is: upstream gives it up when the description names nothing to check."""
 
     # -- consent and mobility ------------------------------------------------------------------------------------------
 

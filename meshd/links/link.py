@@ -6,23 +6,19 @@ import asyncio
 import base64
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 from meshd.core.events import (
     Event,
     LinkClosed,
     LinkConnected,
     LinkPrepared,
+    LinkResumed,
     MessageReceived,
     SendBufferHigh,
     SendBufferLow,
 )
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
-from meshd.links.addresses import AddressBook
 from meshd.links.association import (
     BINARY_PPID,
     BULK_STREAM,
@@ -35,14 +31,13 @@ from meshd.links.certificate import LinkCertificate, fingerprint_of
 from meshd.links.descriptor import Lent
 from meshd.links.dtls import LinkDtls
 from meshd.links.gathering import gather
-from meshd.links.guest import Tasks
 from meshd.links.ice import IceConnection
-from meshd.links.names import NameResolver
 from meshd.links.outbox import Outbox
-from meshd.links.remote import RemoteConfig, add_addresses, add_names, dtls_role
-from meshd.links.socket import LinkSockets
-from meshd.links.statistics import LinkStatistics, address_text
+from meshd.links.remote import add_addresses, add_names, dtls_role
+from meshd.links.resumption import FormerConnections
+from meshd.links.statistics import LinkStatistics, statistics_of
 from meshd.links.streams import LinkStreams
+from meshd.links.surroundings import Surroundings
 from meshd.transport.events import ChannelOpened, Closed, Drained, Established, Message, StreamReset
 from meshd.transport.events import Event as TransportEvent
 from meshd.wire.frame import FrameType, Reassembler, decode_frame, encode_datagram, fragment
@@ -57,33 +52,6 @@ LINGER_TIMEOUT = 2.0  # a link closed by us gets this long to send what is queue
 _REASONS = {"timeout": "peer_silent", "handshake_timeout": "connect_timeout"}
 
 
-class LinkConfig(RemoteConfig, Protocol):
-    """What a link reads of ``meshd.config.LinksConfig``."""
-
-    @property
-    def connect_timeout(self) -> float:
-        """Seconds from ``ConnectLink`` until the link must stand."""
-
-    @property
-    def congestion(self) -> str:
-        """Which congestion controller a link uses: ``bbr`` or ``reno``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a link needs of the port it belongs to."""
-
-    config: LinkConfig
-    deliver: Callable[[Event], None]
-    on_fault: Callable[[LinkId, BaseException], None]
-    on_gone: Callable[[LinkId], None]
-    tasks: Tasks
-    sockets: LinkSockets
-    book: AddressBook
-    resolver: NameResolver
-    counters: Counter[str]
-
-
 class _LinkFailed(Exception):
     """The link cannot come to be; the argument is the reason for ``LinkClosed``."""
 
@@ -95,11 +63,20 @@ class Link:
     steps free everything. So there is one way out of every state.
     """
 
-    def __init__(self, link: LinkId, *, offerer: bool, certificate: LinkCertificate, around: Surroundings) -> None:
+    def __init__(
+        self,
+        link: LinkId,
+        *,
+        offerer: bool,
+        certificate: LinkCertificate,
+        around: Surroundings,
+        resumes: Link | None = None,
+    ) -> None:
         self._link = link
         self._offerer = offerer
         self._patience = 0.0  # seconds that the peer may begin later
-        self._certificate = certificate
+        self._resumes = resumes  # another link that may go on over our path
+        self._certificate: LinkCertificate = certificate if resumes is None else resumes._certificate
         self._around = around
         self._connection = IceConnection(
             controlling=offerer,
@@ -109,7 +86,7 @@ class Link:
             counters=around.counters,
             bases=around.book.bases,
         )
-        self._dtls = LinkDtls(self._connection, certificate)
+        self._dtls = LinkDtls(self._connection, self._certificate)
         self._association: LinkAssociation | None = None  # from the moment that DTLS stands
         self._outbox = Outbox()
         self._reassembler = Reassembler()
@@ -119,8 +96,11 @@ class Link:
         self._close_asked = asyncio.Event()
         self._drained = asyncio.Event()
         self._naming: asyncio.Task[None] | None = None
+        self._former = FormerConnections()
         self._silent = False  # after CloseLink nothing more is said about this link
         self._up_since = 0.0
+        self._resume = False
+        self._is_handed_over = False  # our path is another link's by now
         self._begun = False  # the task has taken its first step
         self._ending = False  # a reason is known
         self._freeing = False  # the task is past everything that could be cancelled
@@ -129,13 +109,37 @@ class Link:
 
     # -- what the port asks -------------------------------------------------------------------------------------------
 
-    def connect(self, remote: SessionDescription, patience: float = 0.0) -> bool:
-        """Go on with that description, the peer perhaps ``patience`` seconds later; False if there is one already."""
+    def connect(self, remote: SessionDescription, patience: float = 0.0, *, resume: bool = False) -> bool:
+        """Go on with that description, the peer perhaps ``patience`` seconds later; False if there is one already.
+
+        With ``resume`` our path is for the link that we were prepared to resume.
+        """
         if self._remote.done():
             return False
-        self._patience = patience
+        self._patience, self._resume = patience, resume
         self._remote.set_result(remote)
         return True
+
+    def take_over(self, connection: IceConnection, fingerprint: bytes) -> bool:
+        """Go on over that path, which belongs to this link from now on: an ICE restart (RFC 8842 section 4).
+
+        False: this link is not up, or its peer's certificate has another fingerprint.
+        """
+        association = self._association
+        if association is None or not self.is_resumable(fingerprint):
+            return False
+        self._former.add(self._connection)
+        self._connection = connection
+        self._dtls.go_by(connection)
+        self._attach(association)
+        association.path_works(moved=True)
+        return True
+
+    def is_resumable(self, fingerprint: bytes) -> bool:
+        """Whether this link is up, and that is the fingerprint of its peer's certificate."""
+        peer_certificate = self._dtls.peer_certificate
+        is_there = self._up.is_set() and not (self._ending or self._silent) and peer_certificate is not None
+        return is_there and fingerprint_of(peer_certificate) == fingerprint
 
     def probe(self) -> None:
         """Its path is in doubt: check all there are."""
@@ -181,32 +185,10 @@ class Link:
 
     def statistics(self) -> LinkStatistics | None:
         """What is known of it now; None before it is up."""
-        association, selected = self._association, self._connection.selected
-        figures = None if association is None else association.statistics()
-        if association is None or figures is None or selected is None or not self._up.is_set():
+        ends = self._connection.ends
+        if self._association is None or ends is None or not self._up.is_set():
             return None
-        local, remote = selected.local_candidate, selected.remote_candidate
-        send_rate, receive_rate = association.rates()
-        return LinkStatistics(
-            kind_local=self._connection.local_kind(selected),
-            kind_remote=remote.type,
-            local_address=address_text(local.host, local.port),
-            remote_address=address_text(remote.host, remote.port),
-            round_trip_time=figures.srtt,
-            min_round_trip_time=figures.min_rtt,
-            packets_sent=figures.data_packets_sent,
-            packets_received=figures.packets_received,
-            packets_lost=figures.chunks_lost,
-            packets_retransmitted=figures.chunks_retransmitted,
-            bytes_sent=association.bytes_sent,
-            bytes_received=association.bytes_received,
-            send_rate=send_rate,
-            receive_rate=receive_rate,
-            buffered_size=self._outbox.size + association.buffered_size,
-            congestion_window=figures.window,
-            packet_size=figures.packet_size,
-            age=time.monotonic() - self._up_since,
-        )
+        return statistics_of(self._association, ends, self._outbox.size, time.monotonic() - self._up_since)
 
     # -- the life of a link -------------------------------------------------------------------------------------------
 
@@ -214,8 +196,9 @@ class Link:
         self._begun = True
         try:
             await self._open()
-            await self._close_asked.wait()
-            await self._linger()
+            if not self._is_handed_over:
+                await self._close_asked.wait()
+                await self._linger()
         except asyncio.CancelledError:
             pass  # this task is cancelled by _end() only, or because the loop is about to end
         except _LinkFailed as failure:
@@ -263,19 +246,42 @@ class Link:
         if names:
             naming = add_names(self._connection, names, self._around.resolver)
             self._naming = self._around.tasks.start(naming, f"link-{self._link}-names")
+        if self._resume:
+            self._begin_resumption(remote.fingerprint)
+        else:
+            self._resumes = None
         try:
             # The answer may take its time to reach an offerer; who waits for one cannot know sooner.
             async with asyncio.timeout(ICE_TIMEOUT if self._offerer else None):
                 await self._connection.connect()
         except ConnectionError:
             raise _LinkFailed("ice_failed") from None
+        if self._resume:
+            self._end_resumption(remote.fingerprint)
+            return
 
         self._dtls.on("statechange", self._dtls_changed)
-        self._connection.on_lost = self._dtls.end
         await self._dtls.handshake(role, remote.fingerprint)
         if self._dtls.state != "connected":
             raise _LinkFailed("dtls_failed")
         await self._up.wait()
+
+    def _begin_resumption(self, fingerprint: bytes) -> None:
+        """The peer may have our path before we have it, and the old link's records come by it."""
+        old = self._resumes
+        if old is None or not old.is_resumable(fingerprint):
+            raise _LinkFailed("nothing_to_resume")
+        self._connection.is_handshaking = False
+        self._connection.on_record = old._connection.receive_record
+        self._connection.on_flush = old._connection.flush
+
+    def _end_resumption(self, fingerprint: bytes) -> None:
+        old, ends = self._resumes, self._connection.ends
+        if old is None or ends is None or not old.take_over(self._connection, fingerprint):
+            raise _LinkFailed("nothing_to_resume")
+        self._is_handed_over, self._resumes = True, None
+        self._tell(LinkResumed(old._link, self._link, *ends))
+        self._silent = True
 
     async def _linger(self) -> None:
         """Let what is queued reach the peer."""
@@ -294,7 +300,8 @@ class Link:
         self._dtls.remove_all_listeners()
         if self._association is not None:
             self._association.end()
-        for stop in (self._dtls.stop, self._connection.close):
+        self._former.end()
+        for stop in () if self._is_handed_over else (self._dtls.stop, self._connection.close):
             try:
                 await stop()
             except Exception as error:
@@ -343,14 +350,18 @@ class Link:
             send=self._dtls.send,
             take=self._next_frame,
             tell=self._happened,
-            let_fragment=self._connection.let_fragment,
+            let_fragment=lambda allowed: self._connection.let_fragment(allowed),
             on_fault=self._fault,
         )
         self._dtls.on_packet = association.receive
+        self._attach(association)
+        association.connect()
+
+    def _attach(self, association: LinkAssociation) -> None:
+        self._connection.on_lost = self._dtls.end
         self._connection.on_flush = association.flush
         self._connection.on_path = association.path_works
         association.on_stall = self._connection.probe
-        association.connect()
 
     def _happened(self, event: TransportEvent) -> None:
         if isinstance(event, Message):
@@ -375,26 +386,15 @@ class Link:
             self._end(_REASONS.get(event.reason, "closed_by_peer"))
 
     def _opened(self) -> None:
-        selected = self._connection.selected
+        ends = self._connection.ends
         peer_certificate = self._dtls.peer_certificate
-        if selected is None or peer_certificate is None:
+        if ends is None or peer_certificate is None:
             self._end("fault")
             return
-        local, remote = selected.local_candidate, selected.remote_candidate
         self._up.set()
         self._up_since = time.monotonic()
         # Straight from here, not from the task: the peer's first message may be in the very next datagram.
-        self._tell(
-            LinkConnected(
-                self._link,
-                local_fingerprint=self._certificate.fingerprint,
-                remote_fingerprint=fingerprint_of(peer_certificate),
-                local_kind=self._connection.local_kind(selected),
-                remote_kind=remote.type,
-                local_address=address_text(local.host, local.port),
-                remote_address=address_text(remote.host, remote.port),
-            )
-        )
+        self._tell(LinkConnected(self._link, self._certificate.fingerprint, fingerprint_of(peer_certificate), *ends))
 
     def _received(self, event: Message) -> None:
         if self._ending or self._silent:

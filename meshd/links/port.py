@@ -29,10 +29,11 @@ from meshd.links.certificate import DailyCertificate
 from meshd.links.demux import Address
 from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
-from meshd.links.link import LINGER_TIMEOUT, Link, LinkConfig, Surroundings
+from meshd.links.link import LINGER_TIMEOUT, Link
 from meshd.links.names import NameResolver
 from meshd.links.socket import LinkSockets, SharedSocket, SocketsConfig
 from meshd.links.statistics import LinkStatistics
+from meshd.links.surroundings import LinkConfig, Surroundings
 from meshd.wire.stun_responder import StunResponder
 
 # Policy
@@ -121,7 +122,7 @@ class LinkPort:
         elif isinstance(command, SendMessage):
             link.send(command.data, command.priority, reliable=command.reliable)
         elif isinstance(command, ConnectLink):
-            if not link.connect(command.remote, command.patience):
+            if not link.connect(command.remote, command.patience, resume=command.resume):
                 raise LocalMisuse(f"link {command.link} has a remote description already")
         elif isinstance(command, OpenStream):
             link.open_stream(command.stream, self._take_descriptor(command.descriptor))
@@ -144,7 +145,11 @@ class LinkPort:
             asyncio.get_running_loop().call_soon(self._deliver, LinkClosed(command.link, "link_limit"))
             return
         self._links[command.link] = Link(
-            command.link, offerer=command.offerer, certificate=self._certificate.current(), around=self._around
+            command.link,
+            offerer=command.offerer,
+            certificate=self._certificate.current(),
+            around=self._around,
+            resumes=None if command.resumes is None else self._links.get(command.resumes),
         )
 
     def set_mappings(self, mappings: Iterable[PortMapping]) -> None:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from meshd.links.association import LinkAssociation
 
 # Policy
 RATE_INTERVAL = 2.0  # seconds: long enough to be read, short enough to be of now
+
+
+class Ends(NamedTuple):
+    """A path in words, in the order of ``LinkConnected``: kinds of candidates (RFC 8445), and addresses for people."""
+
+    local_kind: str
+    remote_kind: str
+    local_address: str
+    remote_address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +70,28 @@ class RateMeter:
 def address_text(host: str, port: int) -> str:
     """An address as people write it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def statistics_of(association: LinkAssociation, ends: Ends, waiting_size: int, age: float) -> LinkStatistics | None:
+    """The figures of a link, whose outbox holds ``waiting_size`` bytes; None before it is established."""
+    figures = association.statistics()
+    if figures is None:
+        return None
+    send_rate, receive_rate = association.rates()
+    return LinkStatistics(
+        *ends,
+        round_trip_time=figures.srtt,
+        min_round_trip_time=figures.min_rtt,
+        packets_sent=figures.data_packets_sent,
+        packets_received=figures.packets_received,
+        packets_lost=figures.chunks_lost,
+        packets_retransmitted=figures.chunks_retransmitted,
+        bytes_sent=association.bytes_sent,
+        bytes_received=association.bytes_received,
+        send_rate=send_rate,
+        receive_rate=receive_rate,
+        buffered_size=waiting_size + association.buffered_size,
+        congestion_window=figures.window,
+        packet_size=figures.packet_size,
+        age=age,
+    )

@@ -175,7 +175,8 @@ def test_a_flood_of_datagrams_is_dropped_not_stored():
         async with two_ends() as (a, b):
             a.prepare(2, offerer=True)
             for _ in range(MAX_EARLY_RECORDS + 10):
-                a.link(2)._connection.receive_record(junk())
+                assert not a.link(2)._connection.receive_record(junk()), "nobody has keys yet"
+                a.link(2)._connection.receive_record(b"\x16\xfe\xfd\x00\x00" + os.urandom(60))
             assert a.port.counters["datagram_overflow"] == 10
             assert len(a.link(2)._connection.take_early_records()) == MAX_EARLY_RECORDS
             await link_up(a, b)
