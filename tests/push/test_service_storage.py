@@ -37,7 +37,7 @@ async def service(nursery: trio.Nursery, tmp_path: Path, clock: Clock) -> PushSe
 
 
 async def started(nursery: trio.Nursery, state: Path, clock: Clock, **limits: float) -> PushService:
-    config = ServiceConfig(state, "127.0.0.1:0", "http://push.test", Limits(**limits))  # type: ignore[arg-type]
+    config = ServiceConfig(state, "127.0.0.1:0", "http://push.test", limits=Limits(**limits))  # type: ignore[arg-type]
 
     async def run(*, task_status: trio.TaskStatus[PushService]) -> None:
         await serve(config, clock=clock, task_status=task_status)
