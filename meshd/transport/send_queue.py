@@ -16,6 +16,7 @@ from meshd.transport.chunks import (
     I_DATA,
     I_DATA_HEADER,
     I_DATA_SIZE,
+    IMMEDIATE,
     LAST,
     UNORDERED,
 )
@@ -132,6 +133,8 @@ class SendQueue:
             self._begin(message)
         if not message.ordered:
             flags |= UNORDERED
+        if message.max_retransmits == 0:
+            flags |= IMMEDIATE  # RFC 7053: no answer is worth waiting for, and a probe would be for nothing
         if interleaving:
             fragment = message.fragment
             message.fragment = fragment + 1
