@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from meshd.config import LinksConfig
@@ -11,7 +10,7 @@ from meshd.core.context import Context
 from meshd.core.events import AddressesChanged, LinkPrepared
 from meshd.ids import LinkId
 from meshd.special_addresses import is_public
-from meshd.wire.session_description import SessionDescription
+from meshd.wire.session_description import Candidate, SessionDescription, is_mdns_name
 
 # Policy
 REFRESH_INTERVAL = 600.0  # seconds; networks change
@@ -41,12 +40,8 @@ def _reach_of(description: SessionDescription, links: LinksConfig) -> _Reach:
         if candidate.kind in ("srflx", "prflx"):
             seen[candidate.host] = seen.get(candidate.host, 0) + 1
         elif candidate.kind == "host":
-            try:
-                address = ipaddress.ip_address(candidate.host)
-            except ValueError:
-                continue  # an mDNS name: a browser that hides its address
-            public = public or is_public(candidate.host, allow_documentation=links.lab_addresses)
-            own += address.version == 4
+            public = public or _is_public(candidate, links)
+            own += not is_mdns_name(candidate.host) and ":" not in candidate.host
     relayed = any(candidate.kind == "relay" for candidate in description.candidates)
     strict = any(count > own for count in seen.values()) if own else False
     return _Reach(bool(description.candidates), public, bool(seen), relayed, strict)
@@ -107,6 +102,17 @@ def why_no_link(local: SessionDescription | None, remote: SessionDescription | N
             f'The other machine offered a relay candidate, which links.ice = "{links.ice}" keeps this one from '
             'using: set it to "stun" or "turn".'
         )
+    if not here.beyond and _knows_way(local, remote, links):
+        return (
+            "The other machine has a public address, yet no packet came through: a firewall that blocks UDP, most "
+            "likely here; `meshctl netcheck` tells. Where only TCP gets out, a TURN server helps (links.turn_servers "
+            "with turns:)."
+        )
+    if not there.beyond and _knows_way(remote, local, links):
+        return (
+            "This machine has a public address, yet no packet came through: a firewall that blocks UDP, on either "
+            "side; `meshctl netcheck` tells."
+        )
     if not here.beyond and not there.beyond:
         return (
             "Both machines offered private addresses only, so they connect only on one network: give both IPv6, or "
@@ -131,6 +137,24 @@ def why_no_link(local: SessionDescription | None, remote: SessionDescription | N
         "Both offered addresses that should be reachable, yet no packet came through: a firewall that blocks UDP, or "
         "two strict (symmetric) NAT routers."
     )
+
+
+def _knows_way(near: SessionDescription, far: SessionDescription, links: LinksConfig) -> bool:
+    """Whether ``near`` has an address from which it could reach a public one of ``far``, whatever routers do."""
+    families = {":" in candidate.host for candidate in near.candidates if candidate.kind == "host"}
+    return any(
+        _is_public(candidate, links) and (":" in candidate.host) in families
+        for candidate in far.candidates
+        if candidate.kind == "host"
+    )
+
+
+def _is_public(candidate: Candidate, links: LinksConfig) -> bool:
+    """An mDNS name is none: a browser that hides its address."""
+    try:
+        return is_public(candidate.host, allow_documentation=links.lab_addresses)
+    except ValueError:
+        return False
 
 
 def _hint(links: LinksConfig) -> str:

@@ -11,6 +11,7 @@ from meshd.wire.session_description import Candidate, SessionDescription
 HOST = Candidate("host", "192.168.1.2", 4_000)
 NAME = Candidate("host", "5f0b1c9e-0000-4000-8000-000000000000.local", 4_000)
 PUBLIC = Candidate("host", "45.0.0.7", 4_000)
+PUBLIC_V6 = Candidate("host", "2a0e:7::7", 4_000)
 SEEN, SEEN_AGAIN = Candidate("srflx", "45.0.0.8", 4_000), Candidate("srflx", "45.0.0.8", 31_337)
 RELAY = Candidate("relay", "45.0.0.9", 50_000)
 
@@ -58,6 +59,10 @@ def test_what_is_said_before(candidates: tuple[Candidate, ...], ice: str, said: 
         ((HOST, SEEN, SEEN_AGAIN), (HOST, SEEN), "mesh", "This machine is behind a strict"),
         ((HOST, SEEN), (HOST, SEEN, SEEN_AGAIN), "mesh", "The other machine is behind a strict"),
         ((HOST, SEEN, SEEN_AGAIN), (HOST, SEEN, SEEN_AGAIN), "stun", "Both machines are behind a strict"),
+        ((HOST,), (PUBLIC,), "mesh", "a firewall that blocks UDP, most likely here"),
+        ((PUBLIC,), (HOST,), "mesh", "a firewall that blocks UDP, on either side"),
+        ((HOST,), (PUBLIC_V6,), "mesh", "This machine offered private addresses only"),
+        ((NAME,), (HOST,), "mesh", "Both machines offered private addresses only"),
         ((PUBLIC,), (HOST, SEEN, SEEN_AGAIN), "mesh", "a firewall that blocks UDP"),
         ((HOST, SEEN), (HOST, SEEN), "mesh", "a firewall that blocks UDP"),
     ],
