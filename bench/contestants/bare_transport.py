@@ -67,13 +67,14 @@ class End:
         self._flush()
 
     def _readable(self) -> None:
-        now = time.monotonic()
         for _ in range(BATCH):
             try:
                 packet = self._socket.recv(65536)
             except (BlockingIOError, ConnectionRefusedError):
                 break
-            self._association.receive(packet, now)
+            # The time of each: one that came while we were held up in here would have come before it was there, and a
+            # round trip shorter than the path's is believed for ten seconds.
+            self._association.receive(packet, time.monotonic())
         self._flush()
 
     def _on_timer(self) -> None:
