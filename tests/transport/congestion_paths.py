@@ -95,6 +95,7 @@ class Flow:
         self.queue_delays: list[float] = []
         self.delivered_series: list[int] = []
         self.last_ack_arrival = 0.0
+        self.held_until = 0.0
 
     def offered(self, now: float) -> float:
         if self.app_rate is math.inf:
@@ -135,6 +136,11 @@ class Simulation:
         self.now = until
         return self
 
+    def hold_up(self, flow: Flow, until: float) -> None:
+        """Have a sender's process do nothing from now on: what comes meanwhile is read when it goes on."""
+        flow.held_until = until
+        self.push(until, lambda now, it, _: self.transmit(now, it), flow, None)
+
     # -- the sender -----------------------------------------------------------------------------------------------
 
     def begin(self, now: float, flow: Flow, _: object) -> None:
@@ -144,7 +150,7 @@ class Simulation:
     def transmit(self, now: float, flow: Flow) -> None:
         controller = flow.controller
         size = flow.size
-        if now >= flow.stop:
+        if now >= flow.stop or now < flow.held_until:
             return
         budget = flow.pacer.budget(now)
         offered = flow.offered(now)
@@ -198,7 +204,7 @@ class Simulation:
         """A tail-loss probe, without the probe: what has waited too long is lost. After three, all is (T3-rtx)."""
         probe = max(2 * flow.srtt, 0.01) + DELAYED_ACK if flow.srtt else 3.0
         self.push(now + min(probe / 2, 0.2), self.check_timeout, flow, None)
-        if flow.outstanding and now - flow.progress > probe * 2**flow.silent:
+        if now >= flow.held_until and flow.outstanding and now - flow.progress > probe * 2**flow.silent:
             packets = list(flow.outstanding.values())
             flow.lost += len(packets)
             flow.outstanding.clear()
@@ -249,6 +255,9 @@ class Simulation:
         self.push(when, self.acknowledged, flow, (sequences, True))
 
     def acknowledged(self, now: float, flow: Flow, more: tuple[list[int], bool]) -> None:
+        if now < flow.held_until:
+            self.push(flow.held_until, self.acknowledged, flow, more)
+            return
         outstanding = flow.outstanding
         packets = [outstanding.pop(sequence) for sequence in more[0] if sequence in outstanding]
         if not packets:

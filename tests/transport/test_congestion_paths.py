@@ -174,3 +174,12 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert runs[0].delivered_series == runs[1].delivered_series
     other = alone(path(20, 0.02, 1, 0.02), 3, seed=6)[1]
     assert other.delivered_series != runs[0].delivered_series
+
+
+def test_a_process_that_was_held_up_has_not_seen_a_slower_path() -> None:
+    flow = ours()
+    simulation = Simulation(path(50, 0.02, 4), [flow], series_interval=0.1).run(1)
+    for second in (1, 2, 3):
+        simulation.hold_up(flow, second + 0.3)
+        simulation.run(second + 1)
+        assert simulation.rate_of(flow, second + 0.5, second + 1) / MEGABIT > 40

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from enum import Enum
 
 from meshd.transport.congestion.aggregation import Aggregation
+from meshd.transport.congestion.bandwidth import FULL_ROUNDS, Bandwidth
 from meshd.transport.congestion.competition import Competition
 from meshd.transport.congestion.controller import Packet
 from meshd.transport.congestion.delivery_rate import DeliveryRate
-from meshd.transport.congestion.filters import WindowedMax
 from meshd.transport.congestion.losses import LossJudge
 
 # Specification: draft-ietf-ccwg-bbr section 2
@@ -24,8 +24,6 @@ DRAIN_GAIN = 0.5
 UP_GAIN = 1.25
 WINDOW_GAIN = 2.0
 PACING_MARGIN = 0.99
-FULL_BANDWIDTH_GROWTH = 1.25
-FULL_BANDWIDTH_ROUNDS = 3
 MIN_WINDOW_PACKETS = 4
 PROBE_WINDOW_GAIN = 0.5
 PROBE_DURATION = 0.2
@@ -38,8 +36,6 @@ DOWN_GAIN = 0.75
 CRUISE_ROUNDS = (4, 8)
 """Rounds between two probes for bandwidth, drawn anew each time. The draft waits for two to three seconds; at a
 tenth of that a rise is followed sooner, and what a probe costs others is bounded by the fair window."""
-BANDWIDTH_ROUNDS = 10
-"""The bandwidth is the largest sample of so many rounds: of one cycle of probing at least."""
 UP_ROUNDS = 2
 UP_GROWTH = 1.1
 """A probe goes on for as long as the bandwidth grows by this factor in so many rounds."""
@@ -54,12 +50,6 @@ MIN_RTT_SLACK = 1.01
 SHORT_PROBE_ROUND_TRIPS = 20
 """On the shortest paths the path is kept empty for so many round trips only, and MIN_PROBE_DURATION."""
 MIN_PROBE_DURATION = 0.02
-LOW_RATE = 0.6
-LOW_RATE_RTT = 1.5
-LOW_RATE_ROUND_TRIPS = 4
-LOW_RATE_TIME = 0.02
-"""Samples below this part of the bandwidth, at round trips this much above the shortest, for so many round trips and
-seconds: the bandwidth has fallen, and is not looked for in the past any more."""
 MIN_BUFFERED_TIME = 0.004
 """The window holds at least so much time: on the shortest paths the hosts' schedulers are slower than the path."""
 MAX_EXTRA_TIME = 0.1
@@ -101,13 +91,8 @@ class Bbr:
         "_competition",
         "_cruise_rounds",
         "_cut_at",
-        "_full_bandwidth",
-        "_full_rounds",
         "_gain",
-        "_good_at",
-        "_is_full",
         "_judge",
-        "_low_rate",
         "_min_rtt",
         "_min_rtt_at",
         "_mtu",
@@ -134,7 +119,7 @@ class Bbr:
         self._mtu = mtu
         self._random = (seed * _MULTIPLIER ^ int(now * 1e6)) & _MASK
         self._rate = DeliveryRate(now)
-        self._bandwidth = WindowedMax(BANDWIDTH_ROUNDS)
+        self._bandwidth = Bandwidth(now)
         self._aggregation = Aggregation(now)
         self._judge = LossJudge()
         self._competition = Competition(now)
@@ -144,9 +129,6 @@ class Bbr:
         self._round_end = 0  # the round ends when a packet is acknowledged that left with so much delivered
         self._round_rtt = math.inf
         self._round_in_flight = 0
-        self._is_full = False
-        self._full_bandwidth = 0.0
-        self._full_rounds = 0
         self._phase = Phase.STARTUP
         self._phase_start = now
         self._phase_rounds = 0
@@ -155,8 +137,6 @@ class Bbr:
         self._up_rounds = 0
         self._up_rate = 0.0
         self._probe_end = math.inf
-        self._good_at = now
-        self._low_rate = 0.0
         self._cut_at = -math.inf
         self._ramp = math.inf  # after a timeout, the window until it has grown back to the model's
         self.window = INITIAL_PACKETS * mtu
@@ -199,21 +179,11 @@ class Bbr:
                 self._round_rtt = rtt
             if rtt <= self._min_rtt * MIN_RTT_SLACK:
                 is_changed = self._on_short_round_trip(now, rtt)
-        rate = sampler.rate
         bandwidth = self._bandwidth
-        is_app_limited = sampler.is_app_limited
-        # A sender with little to say shows what the path carries only if that is more than was known.
-        if not is_app_limited or rate > bandwidth.value:
-            is_changed |= rate > bandwidth.value
-            bandwidth.update(rate)
-        if not is_app_limited and rate < LOW_RATE * bandwidth.value and self._rtt > LOW_RATE_RTT * self._min_rtt:
-            is_changed |= self._on_low_rate(now, rate)
-        else:
-            self._good_at = now
-            self._low_rate = 0.0
+        is_changed |= bandwidth.on_sample(now, sampler.rate, sampler.is_app_limited, self._rtt, self._min_rtt)
         if newest.in_flight > self._round_in_flight:
             self._round_in_flight = newest.in_flight
-        self._judge.on_acknowledged(len(packets), self._rtt, self._gain > 1 and self._is_full)
+        self._judge.on_acknowledged(len(packets), self._rtt, self._gain > 1 and self._bandwidth.is_full)
         self._aggregation.on_acknowledged(now, sampler.acknowledged, bandwidth.value)
         if newest.delivered >= self._round_end:
             self._round_end = sampler.delivered
@@ -235,12 +205,12 @@ class Bbr:
             self._rate.lost += packet.size
         if newest.sent <= self._cut_at:
             return  # the queue was told of already
-        is_probing = self._gain > 1 and self._is_full
+        is_probing = self._gain > 1 and self._bandwidth.is_full
         means_congestion = self._judge.on_lost(len(packets), newest.sent, newest.in_flight / self._mtu, is_probing)
-        if means_congestion if self._is_full else self._judge.is_flood:
+        if means_congestion if self._bandwidth.is_full else self._judge.is_flood:
             self._cut_at = now
             self._competition.on_congestion(max(newest.in_flight, self._round_in_flight) / self._mtu)
-            self._is_full = True
+            self._bandwidth.is_full = True
             if self._phase in (Phase.UP, Phase.DRAIN):
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
             self._apply()
@@ -281,35 +251,18 @@ class Bbr:
         self._judge.set_floor(min(rtt, self._competition.base))
         return True
 
-    def _on_low_rate(self, now: float, rate: float) -> bool:
-        if rate > self._low_rate:
-            self._low_rate = rate
-        if self._is_full and now - self._good_at > max(LOW_RATE_ROUND_TRIPS * self._min_rtt, LOW_RATE_TIME):
-            self._bandwidth.reset(self._low_rate)
-            self._good_at = now
-            self._low_rate = 0.0
-            return True
-        return False
-
     def _on_round(self, now: float) -> None:
         self._phase_rounds += 1
         bandwidth = self._bandwidth.value
         rtt = self._round_rtt
         is_queue = rtt != math.inf and self._judge.is_queue(rtt)
-        if not self._is_full and not self._rate.is_app_limited:
-            if bandwidth >= self._full_bandwidth * FULL_BANDWIDTH_GROWTH:
-                self._full_bandwidth = bandwidth
-                self._full_rounds = 0
-            else:
-                # That there is a queue says it too: half the rounds, half the queue.
-                self._full_rounds += 2 if is_queue else 1
-                self._is_full = self._full_rounds >= FULL_BANDWIDTH_ROUNDS
+        self._bandwidth.on_round(self._rate.is_app_limited, is_queue)
         if self._phase is Phase.UP and bandwidth > UP_GROWTH * self._up_rate:
             self._up_rate = bandwidth
             self._up_rounds = self._phase_rounds + UP_ROUNDS
         if rtt != math.inf:
             self._competition.on_round_trip(now, rtt)
-        if rtt != math.inf and self._is_full and self._phase is not Phase.PROBE_RTT:
+        if rtt != math.inf and self._bandwidth.is_full and self._phase is not Phase.PROBE_RTT:
             self._competition.on_round(
                 now,
                 round_trip=rtt,
@@ -342,10 +295,10 @@ class Bbr:
                 self._up_rate = self._bandwidth.value
                 self._enter(now, Phase.UP, UP_GAIN)
         elif phase is Phase.STARTUP:
-            if self._is_full:
+            if self._bandwidth.is_full:
                 self._enter(now, Phase.DRAIN, DRAIN_GAIN)
         elif phase is Phase.DRAIN:
-            if in_flight <= bdp or self._phase_rounds > FULL_BANDWIDTH_ROUNDS:
+            if in_flight <= bdp or self._phase_rounds > FULL_ROUNDS:
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
         elif phase is Phase.UP:
             is_reached = in_flight >= min(UP_GAIN * bdp, self.window - self._mtu)
@@ -395,7 +348,7 @@ class Bbr:
         self._min_rtt_at = self._probed_at = now
         self._competition.on_emptied(self._min_rtt, self._bandwidth.value)
         self._judge.set_floor(min(self._min_rtt, self._competition.base))
-        if self._is_full:
+        if self._bandwidth.is_full:
             self._cruise()
             self._enter(now, Phase.CRUISE, 1.0)
         else:
@@ -413,7 +366,7 @@ class Bbr:
             window = max(float(INITIAL_PACKETS * mtu), smallest)
             pacing = self.pacing_rate
         else:
-            if not self._is_full:
+            if not self._bandwidth.is_full:
                 # As long as little was said, nothing speaks against the initial window.
                 bandwidth = max(bandwidth, INITIAL_PACKETS * mtu / min_rtt)
             pacing = self._gain * bandwidth * PACING_MARGIN
