@@ -104,11 +104,12 @@ class Reflections:
             return  # one answer for each is enough; the others come when they come
         end = loop.time() + timeout
         while waiting and loop.time() < end:
+            # From a container bridge no answer ever comes: what is known already counts as the first one.
+            if any(self._is_fresh(address) for address in addresses):
+                end = min(end, loop.time() + GRACE)
             _, waiting = await asyncio.wait(waiting, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED)
             if self._all_fresh(addresses):
                 return
-            if any(self._is_fresh(address) for address in addresses):
-                end = min(end, loop.time() + GRACE)
 
     def _all_fresh(self, addresses: list[str]) -> bool:
         return bool(self._servers) and all(self._is_fresh(address) for address in _askers(addresses))

@@ -59,6 +59,7 @@ class Server(asyncio.DatagramProtocol):
     def __init__(self, seen: tuple[str, int] | None) -> None:
         self.seen = seen
         self.asked = 0
+        self.deaf_to = ""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -70,7 +71,7 @@ class Server(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self.asked += 1
-        if self.seen is not None:
+        if self.seen is not None and addr[0] != self.deaf_to:
             request = stun.parse_message(data)
             answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
             answer.attributes["XOR-MAPPED-ADDRESS"] = self.seen
@@ -140,6 +141,21 @@ def test_an_answer_serves_all_links_for_a_while() -> None:
                 await one.book.settled()
                 assert one.candidates()[1:] == [("srflx", SEEN)]
             assert servers[0].asked == 1
+
+    play(work)
+
+
+def test_an_address_from_which_nobody_answers_costs_nothing() -> None:
+    """As a container bridge's, whose packets find no way back."""
+    config = replace(LOOPBACK, addresses=("127.0.0.1", "127.0.0.2"))
+
+    async def work() -> None:
+        async with desk(config, SEEN) as (one, servers):
+            servers[0].deaf_to = "127.0.0.2"
+            for _ in range(2):
+                async with asyncio.timeout(2):
+                    await one.book.settled()
+                assert ("srflx", SEEN) in one.candidates()
 
     play(work)
 
