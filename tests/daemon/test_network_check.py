@@ -105,3 +105,9 @@ async def test_one_check_at_a_time() -> None:
                 await run(check, server)
             assert refusal.value.code is Code.BUSY
     await run(check)
+
+
+async def test_a_port_forwarded_by_hand_is_as_good_as_a_mapping() -> None:
+    result = await run(checker(replace(LOOPBACK, port=7_000, announce=("45.0.0.7:7000",))))
+    assert result["verdict"] == "direct"
+    assert (await run(checker(LOOPBACK)))["verdict"] == "unknown"

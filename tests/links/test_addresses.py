@@ -109,11 +109,13 @@ async def desk(config: LinksConfig, *seen: tuple[str, int] | None) -> AsyncItera
     told: list[AddressesChanged] = []
     book = AddressBook(config, sockets, told.append, counters, lambda error: pytest.fail(str(error)))
     book.use_servers(server.name for server in servers)
-    yield Desk(book, told, counters, sockets), servers
-    await book.close()
-    sockets.close()
-    for server in servers:
-        server.transport.close()
+    try:
+        yield Desk(book, told, counters, sockets), servers
+    finally:
+        await book.close()
+        sockets.close()
+        for server in servers:
+            server.transport.close()
 
 
 def play(work: Callable[[], object]) -> None:
