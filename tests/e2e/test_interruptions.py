@@ -58,19 +58,20 @@ def test_relay_dies_between_offer_and_answer(mesh: Mesh) -> None:
     signal for once, the test sees a link without a push.
     """
     a, b = mesh.found("a", "b")
+    b.kill()  # or it would help c in: then nothing would have to be relayed
     (c,) = mesh.start("c")
-    token = a.call("introductions.mint")["token"]
-    began = len(b.log())
+    c.call("mesh.join", token=a.call("introductions.mint")["token"], name="c")
+    wait_for(lambda: Mesh.fully_linked(a, c), "c is linked to a")
+    before_b, before_c = len(b.log()), len(c.log())
 
     def offered() -> bool:
         answering = re.compile(r'"kind":"PrepareLink".*"offerer":false')
-        return bool(answering.search(b.log(), began) or answering.search(c.log()))
+        linked = b.log().find('"event":"link_up"', before_b)  # to a: only from then on can the two offer over it
+        return linked >= 0 and bool(answering.search(b.log(), linked) or answering.search(c.log(), before_c))
 
-    with ThreadPoolExecutor() as pool:
-        joining = pool.submit(c.call, "mesh.join", token=token, name="c")
-        wait_for(offered, "b or c has the other's offer", interval=0.001)
-        a.kill()
-        joining.result()
+    b.start()
+    wait_for(offered, "b or c has the other's offer", interval=0.001)
+    a.kill()
     wait_for(lambda: Mesh.fully_linked(b, c), "b and c are linked without a", timeout=40.0)
     a.start()
     wait_for(lambda: Mesh.fully_linked(a, b, c), "a is back in the mesh", timeout=30.0)
