@@ -21,6 +21,10 @@ REORDERING_ROUNDS = 16  # section 6.2 step 4: how long a widened reordering wind
 MAX_REORDERING_FACTOR = 8  # quarters of the round trip; section 6.2 caps the window at the round trip
 PEER_ACK_DELAY = 0.025  # seconds a lone packet may wait for its acknowledgement (ours: 20 ms), for the probe's timer
 
+LATE = 0.01  # seconds; a timer that comes later than this tells that we were held up
+SPARE_TIME = 0.005
+"""Once it is given this: what the peer has said meanwhile lies unread, for event loops look at their timers first."""
+
 
 class LossRecovery:
     """One sender's view of what is in flight in the order it left."""
@@ -33,6 +37,7 @@ class LossRecovery:
         "_order",
         "_probe_allowed",
         "_rounds_left",
+        "_spared",
         "_t3_since",
         "_tail_since",
         "reordering_deadline",
@@ -50,6 +55,7 @@ class LossRecovery:
         self._t3_since: float | None = None
         self._tail_since = 0.0
         self._probe_allowed = True
+        self._spared: float | None = None  # until then the timers wait
         self.reordering_deadline: float | None = None
 
     def on_sent(self, chunk: SentChunk, now: float) -> None:
@@ -86,6 +92,7 @@ class LossRecovery:
         self._t3_since = now if is_waiting else None
         self._tail_since = now
         self._probe_allowed = True
+        self._spared = None
         return rtt
 
     def on_duplicate(self) -> None:
@@ -134,6 +141,10 @@ class LossRecovery:
 
     def deadline(self, in_flight: int) -> float | None:
         """When ``handle_timer`` is due next."""
+        due = self._due(in_flight)
+        return due if due is None or self._spared is None else max(due, self._spared)
+
+    def _due(self, in_flight: int) -> float | None:
         if self._t3_since is None:
             return self.reordering_deadline
         due = self._t3_since + self.round_trip.timeout()
@@ -149,6 +160,16 @@ class LossRecovery:
         if srtt is None:
             return self._tail_since + self.round_trip.rto
         return self._tail_since + 2 * srtt + PEER_ACK_DELAY
+
+    def is_held_up(self, now: float, in_flight: int) -> bool:
+        """Whether the timers are to wait a moment more, because they come so late that we must have been held up."""
+        if self._spared is not None:
+            return now < self._spared
+        due = self._due(in_flight)
+        if due is None or now - due <= LATE:
+            return False
+        self._spared = now + SPARE_TIME
+        return True
 
     def is_timed_out(self, now: float) -> bool:
         """Whether T3-rtx has run out."""
@@ -180,6 +201,7 @@ class LossRecovery:
         self.reordering_deadline = None
         self._t3_since = now
         self._probe_allowed = False
+        self._spared = None
         return lost
 
     def expire(self, now: float) -> None:

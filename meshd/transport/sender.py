@@ -361,6 +361,8 @@ class Sender:
     def handle_timer(self, now: float) -> None:
         """Whatever is due of T3-rtx, the tail-loss probe and the reordering timer."""
         recovery = self.recovery
+        if recovery.is_held_up(now, self.in_flight):
+            return
         if recovery.is_timed_out(now):
             self._on_timeout(now)
         elif recovery.take_probe(now, self.in_flight):

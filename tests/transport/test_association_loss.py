@@ -219,3 +219,40 @@ def test_a_packet_is_handed_back_to_the_controller_once() -> None:
     assert world.a.statistics().in_flight_size == 0
     assert len({id(packet) for packet in handed}) == len(handed)
     assert {id(packet) for packet in handed} <= set(out)
+
+
+def test_a_timer_that_comes_late_lets_what_the_peer_has_said_be_read_first(world: World) -> None:
+    answers: list[bytes] = []
+
+    def hold_answers(sender: int, packet: bytes) -> bytes | None:
+        if sender:
+            answers.append(packet)
+        return None if sender else packet
+
+    world.on_packet = hold_answers
+    before = world.a.statistics()
+    world.a.send(1, BINARY, bytes(9_000), world.now)
+    world.run(0.05)  # it has arrived, and is acknowledged
+    late = world.now + 0.5
+    world.a.handle_timer(late)
+    assert not world.a.transmit(late)
+    deadline = world.a.next_deadline()
+    assert deadline is not None
+    assert late < deadline < late + 0.01
+    for packet in answers:
+        world.a.receive(packet, late + 0.001)
+    world.a.handle_timer(deadline)
+    after = world.a.statistics()
+    assert (after.timeouts, after.tail_probes) == (before.timeouts, before.tail_probes)
+    assert after.chunks_retransmitted == before.chunks_retransmitted
+
+
+def test_a_timer_that_comes_late_waits_once(world: World) -> None:
+    world.on_packet = lambda sender, packet: None
+    world.a.send(1, BINARY, bytes(900), world.now)
+    world.a.transmit(world.now)
+    late = world.now + 2
+    world.a.handle_timer(late)
+    world.a.handle_timer(late + 1)
+    assert world.a.transmit(late + 1)
+    assert world.a.statistics().timeouts == 1
