@@ -57,6 +57,7 @@ SKIP_UNKNOWN, REPORT_UNKNOWN = 0x80, 0x40  # RFC 9260 section 3.2: the two highe
 SEARCH_SIZE = 16_384  # unsent bytes from which on larger packets are worth a search for what the path carries
 MAX_CONTROL_SIZE = 16_384  # bytes of answers that wait to leave; a peer that asks for more gets fewer
 MAX_HEARTBEAT_SIZE = 1_024  # bytes of one that are sent back: our answer has to get through on any path
+MAX_REPORTS_SIZE = 512  # bytes of answers that wait already, above which nothing is quoted: a quote is the longer one
 MAX_REPORTED_SIZE = 64  # bytes of an unknown chunk that are quoted back
 
 
@@ -199,7 +200,7 @@ class Session:
 
     def _on_unknown(self, kind: int, chunk: bytes) -> bool:
         """RFC 9260 section 3.2: whether to go on with the packet."""
-        if kind & REPORT_UNKNOWN:
+        if kind & REPORT_UNKNOWN and self._control_size < MAX_REPORTS_SIZE:
             self._say(encode_chunk(ERROR, encode_parameter(CAUSE_UNKNOWN_CHUNK, chunk[:MAX_REPORTED_SIZE])))
         return bool(kind & SKIP_UNKNOWN)
 
