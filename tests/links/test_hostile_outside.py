@@ -177,7 +177,7 @@ def test_a_foreign_client_hello_wins_no_race(when):
             a.prepare(1, offerer=True)
             b.prepare(1, offerer=False)
             of_a, of_b = [(await end.wait(LinkPrepared)).description for end in (a, b)]
-            hello = bytes.fromhex("16feff0000000000000000002e0100002200000000000000 22fefd".replace(" ", "")) + bytes(36)
+            hello = bytes.fromhex("16feff0000000000000000002e010000220000000000000022fefd") + bytes(36)
             with stranger() as outside:
 
                 def race() -> None:
