@@ -35,15 +35,13 @@ def fuzz(name: str, seconds: int) -> bool:
     findings = ROOT / "build" / "fuzz"
     findings.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        before, after = Path(scratch, "before"), Path(scratch, "after")
-        before.mkdir()
-        after.mkdir()
+        corpus = Path(scratch)
         for number, data in enumerate([*seeds()[name], *read(name)]):
-            (before / str(number)).write_bytes(data)
+            (corpus / str(number)).write_bytes(data)
         child = [sys.executable, __file__, "--one", name]
         limits = [f"-max_len={MAX_SIZE}", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=0", "-print_final_stats=1"]
         done = subprocess.run(
-            [*child, *limits, f"-max_total_time={seconds}", f"-artifact_prefix={findings}/{name}-", str(before)],
+            [*child, *limits, f"-max_total_time={seconds}", f"-artifact_prefix={findings}/{name}-", scratch],
             capture_output=True,
             text=True,
         )
@@ -52,9 +50,8 @@ def fuzz(name: str, seconds: int) -> bool:
         if done.returncode != 0:
             print(done.stderr[-3_000:])
             return False
-        subprocess.run([*child, *limits, "-merge=1", str(after), str(before)], capture_output=True)
         kept, size = [], 0
-        for data in sorted((path.read_bytes() for path in after.iterdir()), key=len):
+        for data in sorted((path.read_bytes() for path in corpus.iterdir()), key=len):
             size += len(data)
             if size > MAX_KEPT_SIZE:
                 break

@@ -18,7 +18,7 @@ import trio
 from link_ends import End, open_end
 
 from meshd.config import LinksConfig
-from meshd.core.events import LinkConnected, LinkPrepared
+from meshd.core.events import LinkConnected, LinkPrepared, MessageReceived
 from meshd.links.guest import run
 from meshd.wire.session_description import decode, encode
 
@@ -38,7 +38,10 @@ async def main(role: str, size: int) -> None:
         end.connect(decode(base64.b64decode(line)))
         await end.wait(LinkConnected)
         ours, theirs = socket.socketpair()
+        if role == "receive":
+            await end.wait(MessageReceived)  # as the core does: a stream is open at the sender's first
         end.open_stream(theirs.detach())
+        end.send(b"open")
         user = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         digest = hashlib.blake2b(digest_size=16)
         if role == "send":
