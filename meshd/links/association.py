@@ -7,6 +7,7 @@ ahead of time only, so that what is urgent waits for little and bulk is read fro
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import secrets
 import socket
 import time
@@ -261,8 +262,12 @@ def config_of(congestion: str, max_packet_size: int) -> AssociationConfig:
 def max_packet_size(remote: Address, overhead: int) -> int:
     """The largest SCTP packet that the first hop towards ``remote`` takes, below ``overhead`` bytes of DTLS.
 
-    What lies behind the first hop, path MTU discovery finds out; this is where it stops asking.
+    What lies behind the first hop, path MTU discovery finds out; this is where it stops asking. Over IPv6, except on
+    this machine, it does not begin: should the path carry less later and nobody say so, what has been cut for more
+    could not get through any more, since only routers of IPv4 make fragments.
     """
+    if ":" in remote[0] and not ipaddress.ip_address(remote[0].partition("%")[0]).is_loopback:
+        return BASE_PACKET_SIZE
     family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
     level, option = (socket.IPPROTO_IPV6, IPV6_MTU) if family == socket.AF_INET6 else (socket.IPPROTO_IP, IP_MTU)
     try:

@@ -31,8 +31,7 @@ from meshd.links.demux import MAX_STUN_FIRST_BYTE, Address, Demux, Kind, Receive
 # Specification (udp(7), ip(7), ipv6(7); Python's socket module does not name all of them)
 UDP_SEGMENT, UDP_GRO = 103, 104
 IP_PKTINFO, IP_MTU_DISCOVER = 8, 10
-IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24
-IPV6_MIN_MTU = 1_280  # RFC 8200 section 5
+IPV6_MTU_DISCOVER = 23
 PMTUDISC_DONT = 0  # no DF bit
 PMTUDISC_PROBE = 3  # never fragment, and leave it to us to find out what fits
 IN_PKTINFO = struct.Struct("=I4s4s")  # interface, local address, destination
@@ -165,17 +164,12 @@ class SharedSocket:
         return True
 
     def let_fragment(self, allowed: bool) -> None:
-        """Let IP cut what is sent from now on into fragments, or not. For a moment: the socket is everybody's.
-
-        IPv6 has the sender cut, to what every path carries, since no router will.
-        """
+        """Let IP cut what is sent from now on into fragments, or not. For a moment: the socket is everybody's."""
         level, discover = socket.IPPROTO_IP, IP_MTU_DISCOVER
         if self.family == socket.AF_INET6:
             level, discover = socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER
         with contextlib.suppress(OSError):
             self._socket.setsockopt(level, discover, PMTUDISC_DONT if allowed else PMTUDISC_PROBE)
-            if self.family == socket.AF_INET6:
-                self._socket.setsockopt(level, IPV6_MTU, IPV6_MIN_MTU if allowed else 0)
 
     def _source(self, local_address: str | None) -> list[tuple[int, int, bytes]]:
         if not self._is_wildcard:

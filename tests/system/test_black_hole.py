@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hosts import ip
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("ip", "nft"), pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.needs("ip", "nft"), pytest.mark.timeout(40)]
 
 END = str(Path(__file__).parent / "link_process.py")
 SIZE = 24  # MiB
