@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install 
 EDITABLE := --config-settings editable_mode=compat --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast e2e check lab bench sim lint docs install uninstall clean
+.PHONY: help demo test fast e2e check lab bench sim fuzz lint docs install uninstall clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: lint fast e2e ## everything that needs no root: lint, fast tests, real dae
 
 sim: $(VENV)/.runtime ## every scenario of the simulator under twenty seeds; SEEDS=A..B for others
 	@$(BIN)/python -m meshd.sim all --seeds $(SEEDS)
+
+fuzz: $(VENV)/.dev ## look for inputs that break a decoder or SCTP; SECONDS=60 for each target, ONLY="TARGET ..."
+	@$(PIP) $(EDITABLE) '.[dev,fuzz]'
+	@$(BIN)/python tests/fuzz/run.py $(or $(SECONDS),60) $(ONLY)
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check --quiet .

@@ -6,6 +6,7 @@ Each target is a function of bytes. Whatever it raises is a finding..
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -147,7 +148,7 @@ def sctp_chunks(data: bytes) -> None:
     found = refused(lambda: chunks.decode_sack(data))
     if found is not None:
         _, _, gaps, _ = found  # type: ignore[misc]
-        assert all(one[1] + 1 < other[0] for one, other in zip(gaps, gaps[1:], strict=False))
+        assert all(one[1] + 1 < other[0] for one, other in itertools.pairwise(gaps))
 
 
 # -- below SCTP -------------------------------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ def main() -> int:
 
     CORPUS.mkdir(exist_ok=True)
     names = sys.argv[2:] or list(TARGETS)
-    return 0 if all([fuzz(name, int(sys.argv[1])) for name in names]) else 1
+    clean = [fuzz(name, int(sys.argv[1])) for name in names]
+    return 0 if all(clean) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One end of a link in a process of its own: descriptions over stdin and stdout, then bytes one way.
 
-``link_process.py send SIZE`` or ``link_process.py receive SIZE``; the receiver says how many MiB have come, and ``done``
-with the digest of all.
+``link_process.py send SIZE`` or ``link_process.py receive SIZE``; the receiver says how many MiB have come, and
+``done`` with the digest of all.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent.parent), str(Path(__file__).parent.parent / "links")]
 
-import trio
-from link_ends import End, open_end
+import trio  # noqa: E402
+from link_ends import End, open_end  # noqa: E402
 
-from meshd.config import LinksConfig
-from meshd.core.events import LinkConnected, LinkPrepared, MessageReceived
-from meshd.links.guest import run
-from meshd.wire.session_description import decode, encode
+from meshd.config import LinksConfig  # noqa: E402
+from meshd.core.events import LinkConnected, LinkPrepared, MessageReceived  # noqa: E402
+from meshd.links.guest import run  # noqa: E402
+from meshd.wire.session_description import decode, encode  # noqa: E402
 
 MIB = 1 << 20
 

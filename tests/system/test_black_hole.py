@@ -35,8 +35,8 @@ def homes() -> Iterator[dict[str, str]]:
             ip("netns", "add", full)
             ip("-n", full, "link", "set", "lo", "up")
         for index, name in enumerate(("a", "b"), 1):
-            ends = ("eth0", "netns", names[name], "type", "veth", "peer", "name", f"to-{name}", "netns", names["router"])
-            ip("link", "add", *ends)
+            there = ("peer", "name", f"to-{name}", "netns", names["router"])
+            ip("link", "add", "eth0", "netns", names[name], "type", "veth", *there)
             for namespace, device, host in ((names[name], "eth0", 2), (names["router"], f"to-{name}", 1)):
                 ip("-n", namespace, "addr", "add", f"10.97.{index}.{host}/24", "dev", device)
                 ip("-n", namespace, "addr", "add", f"fd97:{index}::{host}/64", "dev", device, "nodad")
