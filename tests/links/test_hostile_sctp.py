@@ -147,7 +147,7 @@ def test_tiny_chunks_without_end_hold_a_few_megabytes(flags):
             held = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        assert held < 6.5 * MIB
+        assert held < 5 * MIB
 
     against(attack, patience=40.0)
 

@@ -264,7 +264,7 @@ def test_tiny_chunks_out_of_order_hold_little_memory() -> None:
         attacker.send(*parts)
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert held < 12_000_000
+    assert held < 4_000_000
 
 
 def test_a_slow_drip_into_a_closed_window_is_no_flood() -> None:
