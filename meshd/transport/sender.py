@@ -409,12 +409,14 @@ class Sender:
 
     def _probe_tail(self) -> None:
         """Send one packet whatever the window says: new data, or what left last (RFC 8985 section 7.3)."""
-        self.tail_probes += 1
-        self._probes_due = 1
         if self._lost or (self.queue.size and self.peer_window - self.in_flight >= self._capacity):
+            self.tail_probes += 1
+            self._probes_due = 1
             return
         chunk = self.recovery.tail()
         if chunk is not None:
+            self.tail_probes += 1
+            self._probes_due = 1
             # Not known to be lost: the controller is told of its second transmission alone.
             self.in_flight -= chunk.size
             chunk.former, chunk.packet = chunk.packet, None

@@ -77,6 +77,28 @@ def test_a_lost_tail_is_found_by_a_probe(world: World) -> None:
     assert (figures.timeouts, figures.tail_probes) == (0, 1)
 
 
+def test_what_goes_once_is_never_sent_again_as_a_probe(world: World) -> None:
+    Lose(world, 0)
+    world.a.send(0, BINARY, b"beat", world.now, ordered=False, max_retransmits=0)
+    world.run(5)
+    assert not world.ends[1].messages
+    figures = world.a.statistics()
+    assert (figures.chunks_retransmitted, figures.tail_probes) == (0, 0)
+
+
+def test_a_lost_tail_behind_which_something_goes_once_is_the_probe(world: World) -> None:
+    Lose(world, 0, 1)
+    world.a.send(1, BINARY, bytes(1_000), world.now)
+    world.run(0.001)
+    world.a.send(0, BINARY, b"beat", world.now, ordered=False, max_retransmits=0)
+    start = world.now
+    assert world.run(5, lambda: bool(world.ends[1].messages))
+    assert world.now - start < 0.2, "before the timer"
+    figures = world.a.statistics()
+    assert (figures.timeouts, figures.tail_probes) == (0, 1)
+    assert [message.stream for message in world.ends[1].messages] == [1]
+
+
 def test_the_timer_mends_what_nothing_else_does_and_backs_off(world: World) -> None:
     world.paths[0].is_down = True
     world.ends[0].keep = True
