@@ -20,7 +20,7 @@ from meshd.transport.config import AssociationConfig
 from meshd.transport.events import Closed, Established, Message
 
 BINARY = 53
-AHEAD_SIZE = 8 * BULK_SIZE  # bytes handed over that have not left
+AHEAD_SIZE = 64 * BULK_SIZE  # bytes handed over that have not left
 BUFFER_SIZE = 4 << 20  # of the socket
 BATCH = 64  # datagrams read at one wake-up
 

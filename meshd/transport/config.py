@@ -15,7 +15,8 @@ BASE_PACKET_SIZE = 1191
 channel. The same figure as dcSCTP's, and at least the base that RFC 8899 section 5.1.2 recommends."""
 MAX_STREAMS = 16  # ours are two; browsers that open more channels than this are refused
 MAX_MESSAGE_SIZE = 262_144  # what browsers announce; our own frames are 16 KiB
-RECEIVE_BUFFER_SIZE = 4_194_304  # 40 ms at 100 MB/s, 650 Mbit/s at 50 ms
+RECEIVE_BUFFER_SIZE = 4_194_304
+"""650 Mbit/s at 50 ms; a third to half of that with losses, when as much again is held for what is sent anew."""
 SEND_BUFFER_SIZE = 8_388_608  # unsent and unacknowledged; backstop, the layer above stops far earlier
 LOW_WATER_SIZE = 262_144  # Writable is told when less than this is unsent
 

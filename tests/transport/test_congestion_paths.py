@@ -29,7 +29,7 @@ def alone(path: Path, seconds: float, seed: int = 1, **more: float) -> tuple[Sim
 
 @pytest.mark.parametrize(("loss", "least"), [(0.01, 80), (0.03, 70), (0.05, 65)])
 def test_random_loss_costs_what_is_lost_and_little_more(loss: float, least: float) -> None:
-    simulation, flow = alone(path(100, 0.05, 1, loss), 4)
+    simulation, flow = alone(path(100, 0.05, 1, loss), 3)
     assert simulation.rate_of(flow, 1) / MEGABIT > least
 
 
@@ -43,7 +43,7 @@ def test_twenty_times_what_reno_and_cubic_reach() -> None:
     simulation, flow = alone(path(100, 0.05, 1, 0.01), 3)
     others = [Flow("reno", Reno(0.0, 1200)), cubic()]
     for other in others:
-        yardstick = Simulation(path(100, 0.05, 1, 0.01), [other]).run(20)
+        yardstick = Simulation(path(100, 0.05, 1, 0.01), [other]).run(10)
         assert simulation.rate_of(flow, 1) > 20 * yardstick.rate_of(other, 3)
 
 
@@ -65,7 +65,7 @@ def test_a_deep_buffer_is_not_filled(round_trip: float) -> None:
 @pytest.mark.parametrize("buffer", [0.5, 1, 4])
 def test_two_of_ours_share(buffer: float) -> None:
     flows = [ours("first"), ours("second", 3, seed=2)]
-    simulation = Simulation(path(10, 0.05, buffer), flows).run(30)
+    simulation = Simulation(path(5, 0.05, buffer), flows).run(30)
     assert min(simulation.share(flow, 5) for flow in flows) > 1 / 6
     assert sum(simulation.share(flow, 5) for flow in flows) > 0.93
 
@@ -74,7 +74,7 @@ def test_two_of_ours_share(buffer: float) -> None:
 @pytest.mark.parametrize("first", ["ours", "cubic"])
 def test_beside_cubic_neither_starves(buffer: float, first: str) -> None:
     flows = [ours(), cubic("other", 5)] if first == "ours" else [cubic(), ours("other", 5)]
-    simulation = Simulation(path(10, 0.05, buffer), flows).run(60)
+    simulation = Simulation(path(5, 0.05, buffer), flows).run(60)
     assert min(simulation.share(flow, 5) for flow in flows) > 1 / 6
     assert sum(simulation.share(flow, 5) for flow in flows) > 0.93
 
@@ -160,7 +160,7 @@ def test_short_and_long_ways(megabits: float, round_trip: float, seconds: float)
 
 @pytest.mark.parametrize("size", [300, 1191, 16384])
 def test_packets_of_any_size(size: int) -> None:
-    simulation, flow = alone(path(50, 0.02, 4), 3, size=size)
+    simulation, flow = alone(path(20, 0.05, 4), 3, size=size)
     assert simulation.share(flow, 1) > 0.93
 
 
