@@ -207,6 +207,10 @@ class AddressBook:
 
     # -- what it knows ------------------------------------------------------------------------------------------------
 
+    def doubt(self) -> None:
+        """A path is gone: what routers have mapped may be, too, so the next link waits until that is known."""
+        self._reflections.doubt()
+
     async def settled(self) -> None:
         """Wait for answers that a snapshot would lack, at most ``gather_timeout`` seconds."""
         timeout = self._config.gather_timeout

@@ -15,8 +15,10 @@ from meshd.links.path import LinkPath
 from meshd.wire.session_description import Candidate, candidate_priority
 
 
-async def gather(connection: IceConnection, book: AddressBook) -> tuple[Candidate, ...]:
-    """Take a path on each address; our candidates in order of preference."""
+async def gather(connection: IceConnection, book: AddressBook, *, restart: bool = False) -> tuple[Candidate, ...]:
+    """Take a path on each address; our candidates in order of preference. ``restart``: another path is gone."""
+    if restart:
+        book.doubt()
     await book.settled()
     paths: dict[str, LinkPath] = {}
     candidates: list[Candidate] = []

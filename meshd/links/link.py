@@ -214,7 +214,7 @@ class Link:
         self._around.on_gone(self._link)
 
     async def _open(self) -> None:
-        candidates = await gather(self._connection, self._around.book)
+        candidates = await gather(self._connection, self._around.book, restart=self._resumes is not None)
         self._tell(
             LinkPrepared(
                 self._link,

@@ -21,7 +21,6 @@ with an old nomination, and when it stops passing packets on, the next round lea
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
@@ -54,6 +53,9 @@ class Path(Protocol):
     @property
     def seen_by(self) -> dict[Address, Address]:
         """What we look like to each remote address that has answered."""
+
+    def reaches(self, remote: Address) -> bool:
+        """Whether packets from there may get to that address at all."""
 
     def send(self, datagram: bytes, remote: Address) -> bool:
         """False: there is no way there."""
@@ -169,7 +171,7 @@ class Mobility(Awaiting, Generic[P]):
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def _all_pairs(self) -> dict[tuple[P, Address], None]:
-        """Pairs of one address family, the one in use first, those of the likeliest remote addresses next."""
+        """The one in use first, those of the likeliest remote addresses next."""
         pairs: dict[tuple[P, Address], None] = {}
         paths = self._owner.paths()
         in_use = self._owner.in_use
@@ -179,7 +181,7 @@ class Mobility(Awaiting, Generic[P]):
             for path in paths:
                 if len(pairs) >= MAX_CHECKED:
                     return pairs
-                if not path.is_relay or not ipaddress.ip_address(remote[0]).is_loopback:
+                if path.reaches(remote):
                     pairs[path, remote] = None
         return pairs
 

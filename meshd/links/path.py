@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from aioice import Connection, stun
 from aioice import ice as aioice_ice
 
@@ -27,6 +29,11 @@ class LinkPath(aioice_ice.StunProtocol):
         self.shared = shared
         self.is_relay = relay is not None
         self.seen_by: dict[Address, Address] = {}  # what we look like to each remote address that has answered
+
+    def reaches(self, remote: Address) -> bool:
+        """Whether packets from there may get to that address at all: one family, and loopback only to itself."""
+        ours, theirs = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(remote[0])
+        return ours.version == theirs.version and ours.is_loopback == theirs.is_loopback
 
     async def request(
         self,

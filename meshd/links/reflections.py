@@ -20,6 +20,7 @@ from meshd.links.socket import LinkSockets
 
 # Policy
 FRESH_TIME = 30.0  # seconds; routers forget a mapping that nothing passes after that time or later
+DOUBT_TIME = 3.0  # seconds; a path is missed for longer before it counts as gone, and others ask about the same time
 GRACE = 0.1  # seconds that other answers get once there is one
 RETRANSMISSIONS = 3  # 0.5 + 1 + 2 + 4 s
 MAX_SERVERS = 32
@@ -48,6 +49,7 @@ class Reflections:
         self._on_change = on_change
         self._servers: tuple[str, ...] = ()
         self._reflections: dict[tuple[str, str], _Reflection] = {}  # by local address and server
+        self._valid_since = float("-inf")
         self._names: dict[tuple[str, int], tuple[Address, float]] = {}
 
     @property
@@ -88,13 +90,17 @@ class Reflections:
         for address in _askers(addresses):
             for server in self._servers:
                 reflection = self._reflections.setdefault((address, server), _Reflection())
-                if now - reflection.answered_at < older_than:
+                if now - reflection.answered_at < older_than and reflection.answered_at >= self._valid_since:
                     continue
                 if reflection.asking is None:
                     reflection.asking = asyncio.create_task(self._ask(address, server, reflection), name="stun-server")
                 if not reflection.silent:
                     under_way.append(reflection.asking)
         return under_way
+
+    def doubt(self) -> None:
+        """A path of ours is gone: a router may have forgotten what it had mapped, so what is known is too old."""
+        self._valid_since = max(self._valid_since, asyncio.get_running_loop().time() - DOUBT_TIME)
 
     async def settled(self, addresses: list[str], timeout: float) -> None:
         """Wait until it is known what these look like, as far as anybody answers; at most ``timeout`` seconds."""
@@ -116,7 +122,8 @@ class Reflections:
 
     def _is_fresh(self, address: str) -> bool:
         now = asyncio.get_running_loop().time()
-        return any(a == address and now - r.answered_at < FRESH_TIME for (a, _), r in self._reflections.items())
+        since = max(now - FRESH_TIME, self._valid_since)
+        return any(a == address and r.answered_at >= since for (a, _), r in self._reflections.items())
 
     async def _ask(self, address: str, server: str, reflection: _Reflection) -> None:
         try:

@@ -26,6 +26,7 @@ from meshd.links import addresses, netlink, reflections
 from meshd.links.addresses import AddressBook, host_addresses
 from meshd.links.guest import from_asyncio
 from meshd.links.netlink import AddressChange, address_changes
+from meshd.links.reflections import DOUBT_TIME
 from meshd.links.socket import LinkSockets
 from meshd.wire import stun as our_stun
 
@@ -143,6 +144,28 @@ def test_an_answer_serves_all_links_for_a_while() -> None:
                 await one.book.settled()
                 assert one.candidates()[1:] == [("srflx", SEEN)]
             assert servers[0].asked == 1
+
+    play(work)
+
+
+def test_after_a_path_is_gone_everybody_is_asked_again() -> None:
+    """The router that has forgotten it shows another address now."""
+
+    async def work() -> None:
+        async with desk(LOOPBACK, SEEN) as (one, servers):
+            await one.book.settled()
+            one.book.doubt()
+            await one.book.settled()
+            assert servers[0].asked == 1, "only just now"
+            asked = one.book._reflections
+            asked._valid_since -= 2 * DOUBT_TIME  # time passes
+            for reflection in asked._reflections.values():
+                reflection.answered_at -= 2 * DOUBT_TIME
+            await one.book.settled()
+            assert servers[0].asked == 1, "nothing has happened since"
+            one.book.doubt()
+            await one.book.settled()
+            assert servers[0].asked == 2
 
     play(work)
 
