@@ -51,6 +51,7 @@ check: $(VENV)/.dev $(FOREIGN) ## the tests that need root and Debian packages: 
 lab: $(VENV)/.dev ## as root: two homes behind every pair of routers, every way through; the table goes into docs/links.md
 	@$(BIN)/python tests/lab/table.py
 	@$(BIN)/python tests/lab/uncommon.py
+	@$(BIN)/python tests/lab/staying_up_table.py
 
 bench: $(VENV)/.bench build/emulator ## the figures, side by side with others; FULL=1: five seeds of 60 s; ONLY="NAME ..."
 	@$(BIN)/python -m bench $(if $(FULL),--full) $(if $(PAGE),--page) $(if $(ONLY),--only $(ONLY))
