@@ -39,6 +39,13 @@ def test_random_loss_is_told_from_congestion_though_round_trips_jitter(jitter: f
     assert simulation.share(flow, 2) > 0.7
 
 
+@pytest.mark.parametrize("heaps", [0.01, 0.02])
+def test_a_short_path_between_busy_hosts_is_used(heaps: float) -> None:
+    """A window without room for what a scheduler holds back lowers the bandwidth, which lowers the window."""
+    simulation, flow = alone(path(400, 0.0005, 2_000, ack_interval=heaps), 1)
+    assert simulation.share(flow, 0.5) > 0.8
+
+
 def test_twenty_times_what_reno_and_cubic_reach() -> None:
     simulation, flow = alone(path(100, 0.05, 1, 0.01), 3)
     others = [Flow("reno", Reno(0.0, 1200)), cubic()]
