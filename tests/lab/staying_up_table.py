@@ -43,7 +43,7 @@ def main() -> None:
         for name, _, within in PLAYS:
             result = results[name]
             lines.append(f"| {name} | {'**failed**' if isinstance(result, str) else result} | {within:.0f} s |")
-        machine = f"{time.strftime('%Y-%m-%d')}, Linux {platform.release()}, {os.cpu_count()} cores"
+        machine = f"{time.strftime('%Y-%m-%d')}, Linux {platform.release().partition('-')[0]}, {os.cpu_count()} cores"
         told = f"{machine}; {len(PLAYS)} rows in {(time.monotonic() - began) / 60:.0f} min."
         text = PAGE.read_text()
         before, rest = text.split(BEGIN)
