@@ -224,7 +224,7 @@ class LinkAssociation:
     def _arm(self, now: float) -> None:
         """One timer, moved only if it would come too late: one that comes early looks again.
 
-        Where nothing is due at all it is taken back: for an idle link that is a quarter of what a heartbeat costs.
+        Where nothing is due at all it is taken back: after each heartbeat it came to find nothing to do.
         """
         deadline = self._association.next_deadline()
         if deadline is None:

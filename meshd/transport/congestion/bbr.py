@@ -54,7 +54,7 @@ MIN_BUFFERED_TIME = 0.004
 """The window holds at least so much time: on the shortest paths the hosts' schedulers are slower than the path."""
 MAX_EXTRA_TIME = 0.1
 """Heaps of acknowledgements widen the window by so much time at most. Not less on short paths, though small messages
-wait behind it: at 5 ms, heaps of 10 ms (a busy host) had window and bandwidth shrink each other to a seventieth."""
+wait behind it: at 5 ms, simulated heaps of 10 ms had window and bandwidth shrink each other to a seventieth."""
 QUANTUM_INTERVAL = 0.001
 MAX_QUANTUM = 256 * 1024
 MAX_WINDOW = 1 << 30
