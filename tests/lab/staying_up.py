@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import os
 import subprocess
@@ -60,7 +61,10 @@ class Stream:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
         writer = self._begin(sender, "connect", receiver.name, "lab", **pipes)
         wait_for(lambda: writer.poll() is not None or sender.counter("streams_opened") > opened, "an answer")
-        return None if writer.poll() is not None else writer
+        if writer.poll() is None:
+            return writer
+        writer.communicate()
+        return None
 
     @staticmethod
     def line(number: int) -> bytes:
@@ -74,14 +78,16 @@ class Stream:
                 self._writer.stdin.write(self.line(len(self._written) - 1))
                 self._writer.stdin.flush()
             except OSError:
-                return  # the program has ended: its exit status tells
-        self._writer.stdin.close()
+                break  # the program has ended: its exit status tells
+        with contextlib.suppress(OSError):
+            self._writer.stdin.close()
 
     def _read(self) -> None:
         assert self._reader.stdout is not None
-        for number, line in enumerate(self._reader.stdout):
-            self._wrong += line != self.line(number)
-            self._arrived.append(time.monotonic())
+        with self._reader.stdout as lines:
+            for number, line in enumerate(lines):
+                self._wrong += line != self.line(number)
+                self._arrived.append(time.monotonic())
 
     @property
     def size(self) -> int:
@@ -117,6 +123,8 @@ class Stream:
         for process in (self._writer, self._reader):
             process.kill()
             process.wait()
+        for thread in self._threads:
+            thread.join(10)
 
 
 class Messages:
