@@ -88,6 +88,7 @@ class Link:
     features: int = 0
     up_since: float = 0.0  # Unix seconds
     up_mono: float = 0.0
+    neighbor_since: float = 0.0  # monotonic seconds; later than ``up_mono`` where it was silent, or has another path
     pulse: Pulse = field(default_factory=Pulse)
     spared: bool = False  # it would have been given up, had we not been late ourselves
     congested: bool = False
@@ -207,6 +208,7 @@ class Neighbors:
         self._say_up(link, replaced=old is not None)
 
     def _say_up(self, link: Link, *, replaced: bool) -> None:
+        link.neighbor_since = self._ctx.now.mono
         connected = link.connected
         self._ctx.notify(
             "link_up",

@@ -40,6 +40,8 @@ SESSION_TIMEOUT = 30.0  # seconds from the wish to the link, over others
 PUSH_SESSION_TIMEOUT = 120.0  # the same by push, which may wait at the service
 MAX_SESSIONS = 256
 
+WITHDRAWN = "withdrawn"  # why an answer that comes too late is declined
+
 
 class Signaling:
     """All sessions of this node; at most one for each peer, but for a joiner's earlier tries."""
@@ -376,16 +378,20 @@ class Signaling:
             return
         if session is None or session.peer != letter.sender or session.state is not SessionState.HAVE_LOCAL_OFFER:
             self._ctx.count("answers_stale")
+            if session is None and all(link.session != letter.session for link in self._neighbors.links()):
+                # An offer of ours that we have given up came late, by push maybe: the peer must not wait for it.
+                self._post.send_in_session(letter.sender, OfferDeclined(WITHDRAWN), letter.session)
             return
         if answer.resumes is None or answer.resumes != self._resumed(session):
             session.resumes = None
         self.connect(session, decode(answer.description))
 
     def on_declined(self, peer: PeerId, session_id: SessionId, message: OfferDeclined) -> None:
-        """The peer does not want a link now."""
+        """The peer does not want a link now, or not any more the one that it has offered."""
         session = self._sessions.get(session_id)
-        if session is not None and session.peer == peer and session.offerer:
-            self.end(session, "declined")
+        withdrawn = message.reason == WITHDRAWN
+        if session is not None and session.peer == peer and session.offerer != withdrawn:
+            self.end(session, WITHDRAWN if withdrawn else "declined")
 
     def address(self, session: Session, peer: PeerId) -> None:
         """Somebody has answered what was offered to nobody yet: from now on the session is with that peer alone."""

@@ -160,13 +160,16 @@ class Topology:
             self.want(record)
 
     def on_failed(self, peer: PeerId, reason: str, pushes: int, why: str = "") -> None:
-        """An attempt has failed: again, later. What took pushes, whatever the graph says, is tried rarely."""
+        """An attempt has failed: again, later. What took pushes is tried rarely, whatever the graph says.
+
+        But for once: since those pushes others may have come to know a way.
+        """
         record = self._membership.record(peer)
         if record is None or self._neighbors.current(peer) is not None:
             return
         self._troubles[peer] = Trouble(reason, self._ctx.now.unix, why)
-        if pushes == 0 and self._routing.next_hop(peer) is not None:
-            failures = self._failures.get(peer, 0)
+        failures = self._failures.get(peer, 0)
+        if self._routing.next_hop(peer) is not None and (pushes == 0 or failures == 0):
             self._failures[peer] = min(failures + 1, 16)
             delay = min(FIRST_RETRY_DELAY * 2**failures, MAX_RETRY_DELAY)
         elif pushes == 0:  # a join whose link failed, or over others that are gone: it has not been called yet

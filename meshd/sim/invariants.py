@@ -156,7 +156,7 @@ def _linked_for_long(machine: Machine, peer: PeerId, history: History) -> bool:
         for neighbor in () if node is None else node.neighbors.peers():
             link = node.neighbors.current(neighbor) if node is not None else None
             there = history.machine_of(neighbor)
-            lasting = link is not None and link.up_mono < history.network.now - NEWS_TIME
+            lasting = link is not None and link.neighbor_since < history.network.now - NEWS_TIME
             mutual = there is not None and there.node is not None and there.node.neighbors.current(at) is not None
             if lasting and mutual and neighbor not in seen:
                 seen.add(neighbor)

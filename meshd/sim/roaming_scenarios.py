@@ -84,6 +84,26 @@ def cable_pulled(stage: Stage) -> None:
 
 
 @scenario(3)
+def restarted_while_called(stage: Stage) -> None:
+    """Two daemons end and start again while offers for their former selves are on their way by push."""
+    stage.start()
+    stage.found()
+    stage.join_everybody()
+    stage.rest()
+    stage.undisturbed = False
+    stage.network.links.cut({0}, {1, 2})
+    stage.wait(stage.dice.choice((3.0, 6.0, 15.0, 40.0)))
+    stage.network.links.heal()
+    stage.wait(stage.dice.uniform(0.0, 2.0))
+    stage.kill(0, 1)
+    stage.wait(stage.dice.uniform(0.0, 1.0))
+    stage.start(0, 1)
+    linked = stage.until(lambda: all(stage.neighbors(index) == 2 for index in range(3)), LONG_ENOUGH)
+    stage.expect(linked, "all are linked again")
+    stage.rest()
+
+
+@scenario(3)
 def silent_for_too_long(stage: Stage) -> None:
     """What is not heard for a minute is given up, with its streams; a link is made anew when the peer is back."""
     machine, link = _mesh_with_stream(stage)

@@ -212,7 +212,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OfferDeclined:
-    """No link now: ``busy``."""
+    """No link now: ``busy``. Or, to an answer that came too late: the offer is ``withdrawn``."""
 
     reason: str
     WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
