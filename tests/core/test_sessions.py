@@ -339,8 +339,20 @@ def test_an_offer_that_overtakes_the_news_of_its_sender_waits_for_it() -> None:
     send(stage, eve, one, Offer(encode_description(stage.description(eve)), bytes(8), None))
     record = eve.node.membership.own_record
     assert record is not None
+    answered = one.counters["sessions_answered"]
     one.hear(carl, Records((record.encoded,)))
-    assert [session for session in one.node.signaling.sessions() if session.peer == eve.id]
+    assert one.counters["sessions_answered"] == answered + 1
+
+
+def test_an_answer_to_an_offer_that_was_given_up_is_told_so() -> None:
+    """Or its sender would wait out ICE for a link that nobody makes."""
+    stage, one, other, _ = quiet()
+    before = one.counters["sessions_answered"], other.counters["answers_stale"]
+    send(stage, other, one, Offer(encode_description(stage.description(other)), bytes(8), None))  # not its node's own
+    stage.advance(1.0)
+    assert (one.counters["sessions_answered"], other.counters["answers_stale"]) == (before[0] + 1, before[1] + 1)
+    assert not [session for session in one.node.signaling.sessions() if session.peer == other.id]
+    assert one.notices("link_failed")[-1]["reason"] == "withdrawn"
 
 
 def test_sessions_are_bounded() -> None:
