@@ -65,11 +65,6 @@ class Refusal:
     detail: str = ""
     retry_after: float = 0.0
 
-    @property
-    def is_silence(self) -> bool:
-        """Whether nobody answered."""
-        return self.reason == "silent"
-
 
 @dataclass(frozen=True, slots=True)
 class PortMapping:
