@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench.pairs import Contestant
@@ -32,10 +35,21 @@ def _node(package: str, title: str) -> Contestant:
     return Contestant(title, ("node", str(BENCH / "contestants" / "channel.mjs"), package), (), missing)
 
 
+def _cubic() -> Contestant:
+    """Some kernels allow another congestion control than their own to root alone."""
+    contestant = _python("kernel_tcp", "cubic", title="kernel TCP cubic")
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+        except OSError:
+            return replace(contestant, missing="this kernel does not allow cubic to this user: be root")
+    return contestant
+
+
 MESHD = _python("meshd_links", title="meshd links")
 ENGINE = _python("bare_transport", "bbr", title="meshd.transport alone, no encryption")
 MANY = _python("many_links", title="meshd links")
-CUBIC = _python("kernel_tcp", "cubic", title="kernel TCP cubic")
+CUBIC = _cubic()
 AIORTC = _python("aiortc_channel", "asyncio", title="aiortc on asyncio")
 AIORTC_UVLOOP = _python("aiortc_channel", "uvloop", title="aiortc on uvloop")
 
@@ -45,7 +59,7 @@ def libdatachannels() -> tuple[Contestant, ...]:
     """libdatachannel by all its bindings."""
     title = "libdatachannel (aiolibdatachannel)"
     newer = Contestant(title, (), missing="no Python >= 3.12 at hand")
-    if NEWER_PYTHON.exists():
+    if os.access(NEWER_PYTHON, os.X_OK):
         needs = "aiolibdatachannel"
         newer = _python("aiolibdatachannel_channel", title=title, python=str(NEWER_PYTHON), needs=needs)
     return (

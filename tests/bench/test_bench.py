@@ -28,8 +28,9 @@ def test_a_row_gives_figures(name):
 def test_all_who_are_here_deliver_what_was_sent():
     figures = list(throughput.loopback(SMALLEST))
     shown = {figure.what.strip(): figure.measured for figure in figures}
-    for name in ("meshd links", "aiortc on uvloop", "aiortc on asyncio", "kernel TCP cubic"):
+    for name in ("meshd links", "aiortc on uvloop", "aiortc on asyncio"):
         assert "MB/s" in shown[name]
+    assert "MB/s" in shown["kernel TCP cubic"] or "does not allow cubic" in shown["kernel TCP cubic"]
     assert not any("WRONG" in measured for measured in shown.values())
 
 
