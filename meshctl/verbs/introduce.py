@@ -31,9 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uses", type=arguments.count, metavar="N", help="how many can join with it (default: 1)")
     parser.add_argument("--label", metavar="TEXT", help="a note for the list")
-    parser.add_argument(
-        "--by-hand", action="store_true", help="for meshctl offer alone: no push service"
-    )
+    parser.add_argument("--by-hand", action="store_true", help="for meshctl offer alone: no push service")
     parser.add_argument("--qr", action="store_true", help="show the token as a QR code, too, for a camera to read")
 
 

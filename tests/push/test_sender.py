@@ -354,7 +354,11 @@ async def test_tls_is_verified() -> None:
 
 async def test_refused_endpoints_name_their_rule() -> None:
     async with rig(saying(CREATED)) as r:
-        refused = {"not_https": "http://push.example/", "loopback": "https://localhost/", "private": "https://10.0.0.1/"}
+        refused = {
+            "not_https": "http://push.example/",
+            "loopback": "https://localhost/",
+            "private": "https://10.0.0.1/",
+        }
         for number, (rule, endpoint) in enumerate(refused.items()):
             r.push(number, endpoint)
             answers = await r.wait_for(number + 1)

@@ -113,7 +113,9 @@ async def test_when_no_address_answers_the_first_failure_is_told() -> None:
         await placeholder.bind(("127.0.0.1", 0))
         port = placeholder.getsockname()[1]
         with pytest.raises(httpcore.ConnectError) as lost:
-            await post(CheckedBackend(judge=lambda address: None), ssl.create_default_context(), f"https://{NAME}:{port}/")
+            await post(
+                CheckedBackend(judge=lambda address: None), ssl.create_default_context(), f"https://{NAME}:{port}/"
+            )
     assert failure_of(lost.value) == "refused"
 
 

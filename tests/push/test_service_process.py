@@ -135,7 +135,7 @@ async def test_systemd_is_told(tmp_path: Path):
             told = (await trio.to_thread.run_sync(manager.recv, 4096)).decode().splitlines()
             assert told[0] == "READY=1"
             assert told[1].startswith("STATUS=0 user agents connected")
-            assert (await trio.to_thread.run_sync(manager.recv, 4096))== b"WATCHDOG=1"
+            assert (await trio.to_thread.run_sync(manager.recv, 4096)) == b"WATCHDOG=1"
             assert await stop(service) == 0
             while not (last := await trio.to_thread.run_sync(manager.recv, 4096)).startswith(b"STOPPING=1"):
                 assert last.startswith((b"WATCHDOG=1", b"STATUS="))

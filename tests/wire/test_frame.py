@@ -90,9 +90,7 @@ def test_a_datagram_is_one_frame_of_no_stream(priority, data):
             decode_frame(encode_frame(Frame(FrameType.DATAGRAM, priority, more, stream, data[:100])))
 
 
-@given(
-    st.integers(5, 15), priorities, st.booleans(), st.integers(0, MAX_VARINT), st.binary(max_size=100)
-)
+@given(st.integers(5, 15), priorities, st.booleans(), st.integers(0, MAX_VARINT), st.binary(max_size=100))
 def test_frames_come_back_unknown_types_too(frame_type, priority, more, stream, payload):
     frame = Frame(frame_type, priority, more, stream, payload)
     assert decode_frame(encode_frame(frame)) == frame

@@ -68,8 +68,10 @@ def test_descriptions_come_back(description):
     assert decode(data) == description
 
 
-@given(st.binary(max_size=300) | st.builds(lambda head, tail: head + encode(OURS)[2:] + tail, st.binary(max_size=3),
-                                            st.binary(max_size=20)))
+@given(
+    st.binary(max_size=300)
+    | st.builds(lambda head, tail: head + encode(OURS)[2:] + tail, st.binary(max_size=3), st.binary(max_size=20))
+)
 def test_any_bytes_are_a_description_or_malformed(data):
     try:
         description = decode(data)
