@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import trio
 
 from meshd.config import LinksConfig
 from meshd.core.commands import CloseLink, ConnectLink, OpenStream, PrepareLink, Priority, SendMessage
-from meshd.core.events import Event, LinkClosed, LinkConnected, LinkPrepared, MessageReceived
+from meshd.core.events import Event, LinkClosed, LinkConnected, LinkPrepared, MessageReceived, StreamEnded
 from meshd.ids import LinkId
 from meshd.links.guest import run
 from meshd.links.link import Link
@@ -122,6 +123,36 @@ async def link_up(offerer: End, answerer: End, link: int = 1) -> None:
     await answerer.wait(LinkConnected, link)
 
 
+@asynccontextmanager
+async def streaming(one: End, other: End, content: bytes) -> AsyncIterator[list[bytearray]]:
+    """A stream that carries ``content`` both ways; gives what has come at each so far. At the end all of it has."""
+    users = []
+    for end in (one, other):
+        ours, theirs = socket.socketpair()
+        end.open_stream(theirs.detach())
+        users.append(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+    got = [bytearray(), bytearray()]
+
+    async def send(user: trio.SocketStream) -> None:
+        await user.send_all(content)
+        await user.send_eof()
+
+    async def receive(number: int) -> None:
+        async for piece in users[number]:
+            got[number] += piece
+
+    async with trio.open_nursery() as nursery:
+        for number, user in enumerate(users):
+            nursery.start_soon(send, user)
+            nursery.start_soon(receive, number)
+        yield got
+    assert [bytes(pieces) == content for pieces in got] == [True, True]
+    for end in (one, other):
+        assert (await end.wait(StreamEnded)).reason == "done"
+    for user in users:
+        user.socket.close()
+
+
 def run_clean(async_fn, *args):
     """Run under the guest loop; an exception that nobody handled fails the test."""
     strays: list[object] = []
@@ -143,5 +174,6 @@ __all__ = [
     "run_clean",
     "settle",
     "spoil",
+    "streaming",
     "two_ends",
 ]

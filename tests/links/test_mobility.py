@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 import trio
-from link_ends import LOOPBACK, PATIENCE, End, run_clean, settle, two_ends
+from link_ends import LOOPBACK, PATIENCE, End, run_clean, settle, streaming, two_ends
 from nat import Nat
 
 from meshd.core.commands import Priority, ProbePath
-from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared, StreamEnded
+from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
 from meshd.ids import LinkId
 from meshd.links import consent, mobility
 from meshd.links.socket import LinkSockets
@@ -121,35 +121,14 @@ def test_a_stream_goes_on_over_three_paths(offerer_behind):
     content = hashlib.shake_128(b"roaming").digest(size)
 
     async def main() -> None:
-        async with roaming(offerer_behind=offerer_behind, patience=40.0) as roamer:
-            users = []
-            for end in (roamer.inner, roamer.outer):
-                ours, theirs = socket.socketpair()
-                end.open_stream(theirs.detach())
-                users.append(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
-            got = {0: bytearray(), 1: bytearray()}
-
-            async def send(user: trio.SocketStream) -> None:
-                await user.send_all(content)
-                await user.send_eof()
-
-            async def receive(number: int) -> None:
-                async for piece in users[number]:
-                    got[number] += piece
-
-            async with trio.open_nursery() as nursery:
-                for number, user in enumerate(users):
-                    nursery.start_soon(send, user)
-                    nursery.start_soon(receive, number)
-                for part in (1, 2):
-                    await settle(lambda part=part: len(got[1]) > part * size / 3)
-                    roamer.nat.forget()
-                    roamer.probe(roamer.inner)
-            assert [bytes(piece) == content for piece in got.values()] == [True, True]
-            for end in (roamer.inner, roamer.outer):
-                assert (await end.wait(StreamEnded)).reason == "done"
-            for user in users:
-                user.socket.close()
+        async with (
+            roaming(offerer_behind=offerer_behind, patience=40.0) as roamer,
+            streaming(roamer.inner, roamer.outer, content) as got,
+        ):
+            for part in (1, 2):
+                await settle(lambda part=part: len(got[1]) > part * size / 3)
+                roamer.nat.forget()
+                roamer.probe(roamer.inner)
 
     run_clean(main)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 
 import pytest
 import trio
-from link_ends import LOOPBACK, End, run_clean, settle, two_ends
+from link_ends import LOOPBACK, End, run_clean, settle, streaming, two_ends
 from nat import Nat
 
 from meshd.core.commands import ConnectLink, PrepareLink, Priority
-from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared, LinkResumed, StreamEnded
+from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared, LinkResumed
 from meshd.ids import LinkId
 
 OLD, NEW = 1, 2
@@ -111,36 +110,12 @@ def test_a_stream_goes_on_over_the_new_path():
     content = hashlib.shake_128(b"resumption").digest(size)
 
     async def main() -> None:
-        async with linked() as restart:
-            users = []
-            for end in (restart.one, restart.other):
-                ours, theirs = socket.socketpair()
-                end.open_stream(theirs.detach())
-                users.append(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
-            got = [bytearray(), bytearray()]
-
-            async def send(user: trio.SocketStream) -> None:
-                await user.send_all(content)
-                await user.send_eof()
-
-            async def receive(number: int) -> None:
-                async for piece in users[number]:
-                    got[number] += piece
-
-            async with trio.open_nursery() as nursery:
-                for number, user in enumerate(users):
-                    nursery.start_soon(send, user)
-                    nursery.start_soon(receive, number)
-                await settle(lambda: min(map(len, got)) > size / 4)
-                restart.nat.is_down = True
-                await restart.describe()
-                restart.connect()
-                await restart.resumed()
-            assert [bytes(piece) == content for piece in got] == [True, True]
-            for end in (restart.one, restart.other):
-                assert (await end.wait(StreamEnded)).reason == "done"
-            for user in users:
-                user.socket.close()
+        async with linked() as restart, streaming(restart.one, restart.other, content) as got:
+            await settle(lambda: min(map(len, got)) > size / 4)
+            restart.nat.is_down = True
+            await restart.describe()
+            restart.connect()
+            await restart.resumed()
 
     run_clean(main)
 
