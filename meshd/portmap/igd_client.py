@@ -67,13 +67,16 @@ class IgdClient:
         """See ``MethodClient``."""
         if self._service is None and isinstance(found := await self.probe(), Refusal):
             return found
+        service = self._service  # of this request: another one beside it may find the router gone meanwhile
+        if service is None:
+            return SILENT
         outside = await self._external_address()
         if outside is None:
             return Refusal("no_external_address")
         external, lease = (wanted[1] if wanted else port), int(lifetime)
         refusal = SILENT
         for _ in range(MAX_PORT_TRIES):
-            given = await self._add(port, external, lease)
+            given = await self._add(service, port, external, lease)
             if isinstance(given, int):
                 return Grant(port, (outside, given), None if lease == igd.UNLIMITED_LEASE else float(lease))
             if isinstance(given, Refusal):
@@ -137,13 +140,12 @@ class IgdClient:
         answer = await self._act("GetExternalIPAddress", {})
         return igd.address_in(answer) if isinstance(answer, dict) else None
 
-    async def _add(self, port: int, external: int, lease: int) -> int | Fault | Refusal:
+    async def _add(self, service: Service, port: int, external: int, lease: int) -> int | Fault | Refusal:
         """The port outside that it is now."""
-        assert self._service is not None
         arguments = igd.add_mapping(self._gateway.local_address, port, external, lease)
-        answer = await self._act("AddPortMapping", arguments)
-        if isinstance(answer, Fault) and answer.code in igd.CONFLICT and self._service.has_any_port:
-            answer = await self._act("AddAnyPortMapping", arguments)
+        answer = await self._act("AddPortMapping", arguments, service)
+        if isinstance(answer, Fault) and answer.code in igd.CONFLICT and service.has_any_port:
+            answer = await self._act("AddAnyPortMapping", arguments, service)
             if isinstance(answer, dict):
                 return igd.port_in(answer, "NewReservedPort") or Refusal("malformed")
         return external if isinstance(answer, dict) else answer

@@ -275,7 +275,8 @@ class _Router:
             return
         self.grant, self._external, self._trouble, self._failures = grant, grant.external, None, 0
         self._clock.set(grant.epoch, now)
-        lifetime = max(MIN_LIFETIME, min(grant.lifetime or LEASE_LIFETIME, LEASE_LIFETIME))
+        granted = LEASE_LIFETIME if grant.lifetime is None else grant.lifetime
+        lifetime = max(MIN_LIFETIME, min(granted, LEASE_LIFETIME))
         self._expires = now + lifetime
         self._renewal = now + lifetime / 2
         self.deadline = min(self._renewal, now + CHECK_INTERVAL)
