@@ -177,7 +177,7 @@ class LinksConfig:
         "STUN servers of others that tell this node its public address; all are asked at once. They see that address "
         'and when it is asked for, nothing else. Used with `ice = "stun"` and `"turn"`.',
         check=check_stun_server,
-        default_doc="none; no server is ever asked that is not named here",
+        default_doc="none; no STUN server of others is asked that is not named here",
     )
     turn_servers: tuple[str, ...] = _setting(
         (),
