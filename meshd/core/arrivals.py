@@ -57,6 +57,7 @@ class _Arrival:
     answers: list[bytes] = field(default_factory=list)  # of those who have
     granting: bool = False  # whether the channel for it is still waited for
     request: RequestId | None = None  # who carries the answer to it, if not a push service
+    is_handed_over: bool = False  # whoever carries it has been answered
 
 
 class Arrivals:
@@ -112,7 +113,8 @@ class Arrivals:
 
     def forget_all(self) -> None:
         """We are no member any more."""
-        self._arrivals.clear()
+        for session in list(self._arrivals):
+            self.on_session_over(session)
         self._clocks.clear()
 
     # -- a joiner knocks ----------------------------------------------------------------------------------------------
@@ -236,7 +238,7 @@ class Arrivals:
         ticket = self._ctx.persist(*changes)
         previous = self._signaling.with_peer(joiner)
         if previous is not None:  # an earlier try of the same joiner; this one's description is fresher
-            self._arrivals.pop(previous.id, None)
+            self.on_session_over(previous.id)
             self._signaling.end(previous, "superseded")
         session = self._signaling.begin(
             joiner,
@@ -341,6 +343,7 @@ class Arrivals:
 
     def _hand_over(self, session: Session, arrival: _Arrival, carrier: RequestId, own: Record) -> None:
         """The answer as a text, once all that it says is durable."""
+        arrival.is_handed_over = True
         envelope = self._post.envelope(arrival.peer, self._acceptance(session, arrival, own), session.id)
         if envelope is None:
             self._ctx.refuse(carrier, Code.PASTE_MANGLED, "Its sealing key is none.")
@@ -389,4 +392,6 @@ class Arrivals:
         """It has succeeded or failed."""
         self._ctx.cancel_timer("accept", session)
         self._ctx.cancel_timer("help", session)
-        self._arrivals.pop(session, None)
+        arrival = self._arrivals.pop(session, None)
+        if arrival is not None and arrival.request is not None and not arrival.is_handed_over:
+            self._ctx.refuse(arrival.request, Code.LINK_FAILED)

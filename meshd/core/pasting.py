@@ -273,6 +273,8 @@ class Pasting:
                     joined=False,
                     elapsed=self._ctx.now.mono - accepted.began,
                 )
+        for session_id in [known for known in self._asked if self._signaling.session(known) is None]:
+            self.on_session_failed(session_id, "There is a link by now.")
 
     def on_session_failed(self, session_id: SessionId, reason: str) -> None:
         """There will be none of it."""

@@ -99,8 +99,7 @@ class Signaling:
     def forget(self, peer: PeerId) -> None:
         """That peer is no member any more."""
         self._boots.forget(peer)
-        session = self.with_peer(peer)
-        if session is not None:
+        for session in [session for session in self._sessions.values() if session.peer == peer]:
             self.end(session, "departed")
 
     # -- beginning and ending -----------------------------------------------------------------------------------------
