@@ -375,6 +375,7 @@ class IceConnection(Checks):
             port=remote[1],
             type="prflx",
         )
+        self._learn(self.in_use[1])  # so that its claim is released in its turn
         self._nominated[1] = aioice_ice.CandidatePair(path, candidate)
         self._learn(remote)
         self.counters["path_moved"] += 1

@@ -52,11 +52,6 @@ class Reflections:
         self._valid_since = float("-inf")
         self._names: dict[tuple[str, int], tuple[Address, float]] = {}
 
-    @property
-    def servers(self) -> tuple[str, ...]:
-        """Whom to ask."""
-        return self._servers
-
     def use(self, servers: Iterable[str]) -> None:
         """Ask these from now on."""
         self._servers = tuple(dict.fromkeys(servers))[:MAX_SERVERS]
