@@ -24,7 +24,7 @@ from aioice import stun, turn
 
 from meshd.errors import ConfigError, MeshError
 from meshd.ice_servers import IceServer, parse_ice_server
-from meshd.links.consent import attributes_of
+from meshd.links.consent import USERNAME, attributes_of
 from meshd.links.demux import Address, Demux, Kind, kind_of
 from meshd.links.socket import Link
 
@@ -152,24 +152,31 @@ class RelaySocket:
         if kind is Kind.DTLS:
             self._demux.deliver(data, addr)
             self._demux.flush()
-        elif kind in (Kind.STUN_REQUEST, Kind.STUN_RESPONSE):
-            if kind is Kind.STUN_RESPONSE and self._demux.take_response(data, addr):
+        elif kind is Kind.STUN_REQUEST:
+            attributes = attributes_of(data)
+            username = attributes.get(USERNAME)
+            link = None if username is None else self._demux.of_username(username[1])
+            if link is None or link.receive_check(data, attributes, addr, self.name):
                 return
-            try:
-                message = stun.parse_message(data)
-            except Exception:  # whatever the sender thought of, as in meshd.links.socket
-                self._counters["stun_malformed"] += 1
-                return
-            if kind is Kind.STUN_RESPONSE:
-                transaction = self.transactions.get(message.transaction_id)
-                if transaction is not None:
-                    transaction.response_received(message, addr)
-                return
-            link = self._demux.of_username((message.attributes.get("USERNAME") or "").encode())
-            if link is not None and not link.receive_check(data, attributes_of(data), addr, self.name):
+            if not link.is_authentic(data, attributes):  # no answer, as in meshd.links.socket
+                self._counters["stun_unauthentic"] += 1
+            elif (message := self._parse(data)) is not None:
                 link.receive_request(message, addr, self.name)
+        elif kind is Kind.STUN_RESPONSE:
+            if self._demux.take_response(data, addr) or (message := self._parse(data)) is None:
+                return
+            transaction = self.transactions.get(message.transaction_id)
+            if transaction is not None:
+                transaction.response_received(message, addr)
         else:
             self._counters["datagram_unknown"] += 1
+
+    def _parse(self, data: bytes) -> stun.Message | None:
+        try:
+            return stun.parse_message(data)
+        except Exception:  # whatever the sender thought of, as in meshd.links.socket
+            self._counters["stun_malformed"] += 1
+            return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The allocation could not be refreshed, or the connection to the server is gone."""
