@@ -186,12 +186,14 @@ class Session:
     def _on_channel(self, message: Message) -> None:
         """RFC 8832 section 6: a channel is acknowledged, or refused by resetting its stream.
 
-        One that is open already is refused too: every acknowledgement waits in the queue until the peer takes it.
+        One that is open already, or whose reset is not over, is refused too: every acknowledgement waits in the queue
+        until the peer takes it.
         """
         label = decode_open(message.data)
         if label is None:
             return
-        if message.stream < min(MAX_CHANNEL, self._peer.inbound_streams) and message.stream not in self._channels:
+        is_new = message.stream not in self._channels and not self.resets.is_wanted(message.stream)
+        if message.stream < min(MAX_CHANNEL, self._peer.inbound_streams) and is_new:
             self._channels.add(message.stream)
             self._queue.put(Outgoing(message.stream, DCEP_PPID, DATA_CHANNEL_ACK, 0, True, None))
             self.events.append(ChannelOpened(message.stream, label))

@@ -38,8 +38,12 @@ class StreamResets:
 
     def want(self, stream: int) -> None:
         """Reset this stream once it is drained."""
-        if stream not in self._wanted and stream not in self._asked:
+        if not self.is_wanted(stream):
             self._wanted.append(stream)
+
+    def is_wanted(self, stream: int) -> bool:
+        """Whether a reset of this stream waits, to be asked or to be answered."""
+        return stream in self._wanted or stream in self._asked
 
     @property
     def wanted(self) -> list[int]:
