@@ -12,9 +12,10 @@ import time
 import traceback
 
 from bench.extent import FULL, SHORT, SMALLEST, Extent, Row
+from bench.page import commit, write_row
 from bench.paths import why_not
 from bench.rows import daemons, fairness, latency, many, queues, throughput
-from bench.table import BUSY_SHARE, HEADS, Figure, Strangers, machine, text_line, write_page
+from bench.table import BUSY_SHARE, HEADS, Figure, Strangers, machine, text_line
 
 ROWS: dict[str, Row] = {
     "loopback": throughput.loopback,
@@ -36,53 +37,53 @@ ROWS: dict[str, Row] = {
 }
 
 
-def measure(names: list[str], extent: Extent) -> list[Figure]:
-    """Measure and print those rows; one that breaks is a line that says so, and the others go on."""
+def measure(name: str, extent: Extent) -> list[Figure]:
+    """Measure and print one row; if it breaks, that is a line of it."""
+    strangers = Strangers()
     figures: list[Figure] = []
-    for name in names:
-        strangers = Strangers()
-        try:
-            for figure in ROWS[name](extent):
-                figures.append(figure)
-                print(text_line(figure.cells()), flush=True)
-        except Exception as error:
-            traceback.print_exc()
-            figures.append(Figure(name, f"broke: {type(error).__name__}: {error}", met=False))
-            print(text_line(figures[-1].cells()), flush=True)
-        if (share := strangers.share()) > BUSY_SHARE:
-            figures.append(Figure(f"  (others used {share:.0%} of this machine meanwhile)", ""))
-            print(text_line(figures[-1].cells()), flush=True)
+
+    def add(figure: Figure) -> None:
+        figures.append(figure)
+        print(text_line(figure.cells()), flush=True)
+
+    try:
+        for figure in ROWS[name](extent):
+            add(figure)
+    except Exception as error:
+        traceback.print_exc()
+        add(Figure(name, f"broke: {type(error).__name__}: {error}", met=False))
+    if (share := strangers.share()) > BUSY_SHARE:
+        add(Figure(f"  (others used {share:.0%} of this machine meanwhile)", ""))
     return figures
 
 
-def remarks(extent: Extent, seconds: float) -> list[str]:
-    """What one must know to read the table."""
-    how = f"Transfers of {extent.seconds:g} s, seeds {extent.seeds}, {extent.rounds} rounds; {seconds:.0f} s in all."
-    return [
-        f"{machine()}.",
-        f"{how} A ratio is meshd's figure by the other's, by CPU: bytes for each CPU second of both ends.",
-        *([f"Rows with delay and loss are left out: {reason}."] if (reason := why_not()) else []),
-    ]
+def remark(extent: Extent, seconds: float) -> str:
+    """How a row was measured."""
+    how = f"transfers of {extent.seconds:g} s, seeds {extent.seeds}, {extent.rounds} rounds; {seconds:.0f} s in all"
+    return f"Commit {commit()}, {machine()}; {how}."
 
 
 def main() -> int:
     """Measure, print, and write the page if asked. 0 even where aims are missed."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "--full", action="store_true", help="five seeds of 60 s, some hours; writes docs/performance.md"
+        "--full", action="store_true", help="five seeds of 60 s, some hours; writes docs/performance.md row by row"
     )
     parser.add_argument("--smallest", action="store_true", help="only show that everything works; no figure counts")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="NAME", help=f"some rows: {', '.join(ROWS)}")
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--page", action="store_true", help="write docs/performance.md after a short run too")
     args = parser.parse_args()
     extent = FULL if args.full else SMALLEST if args.smallest else SHORT
     began = time.monotonic()
     print(text_line(HEADS), flush=True)
-    figures = measure(args.only or list(ROWS), extent)
-    said = remarks(extent, time.monotonic() - began)
-    print("", *said, sep="\n")
-    if args.page or (args.full and not args.only):
-        write_page(figures, said)
+    for name in args.only or ROWS:
+        row_began = time.monotonic()
+        figures = measure(name, extent)
+        if args.page or args.full:
+            write_row(name, figures, remark(extent, time.monotonic() - row_began), list(ROWS))
+    print("", remark(extent, time.monotonic() - began), sep="\n")
+    if (reason := why_not()) is not None:
+        print(f"Rows with delay and loss are left out: {reason}.")
     return 0
 
 

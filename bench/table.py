@@ -1,19 +1,15 @@
-"""One table for all figures: as text while the bench runs, as a generated section of docs/performance.md on request."""
+"""The figures of the bench as lines of a table, and what machine they come from."""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 # Policy
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 BUSY_SHARE = 0.15  # of all cores used by others: above it wall times say little
 WIDTHS = (48, 14, 28)  # of the columns but the last, as text
 
@@ -77,12 +73,3 @@ class Strangers:
         all_now, own_now = self._used()
         wall = max(time.monotonic() - began, 0.001)
         return max(0.0, (all_now - all_then) - (own_now - own_then)) / wall / (os.cpu_count() or 1)
-
-
-def write_page(figures: list[Figure], remarks: list[str], page: Path = PAGE) -> None:
-    """Put the table into the generated section of the page."""
-    rows = [HEADS, ("---",) * len(HEADS), *(figure.cells() for figure in figures)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    section = "\n".join([BEGIN, "", *(f"{remark}  " for remark in remarks), "", *lines, "", END])
-    text = page.read_text()
-    page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: section, text, flags=re.DOTALL))

@@ -6,9 +6,10 @@ import pytest
 
 from bench.__main__ import ROWS, main
 from bench.extent import SMALLEST
+from bench.page import BEGIN, END, write_row
 from bench.pairs import Transfer
 from bench.rows import throughput
-from bench.table import BEGIN, END, Figure, write_page
+from bench.table import Figure
 
 
 @pytest.fixture(autouse=True)
@@ -47,15 +48,20 @@ def test_a_rate_between_samples_is_in_proportion():
     assert transfer.cpu_for_each_gb == pytest.approx(3.0 / 700e-9)
 
 
-def test_the_page_gets_the_table_and_keeps_the_rest(tmp_path):
+def test_a_row_takes_its_place_on_the_page_and_the_rest_stays(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_page([Figure("a | b", "1 MB/s", ">= 1 x", "0.50 x", met=False)], ["remark"], page)
+    page.write_text(f"before\n{BEGIN}\nnothing yet\n{END}\nafter\n")
+    order = ["first", "second"]
+    write_row("second", [Figure("a | b", "1 MB/s", ">= 1 x", "0.50 x", met=False)], "how it was", order, page)
+    write_row("first", [Figure("old", "")], "long ago", order, page)
+    write_row("first", [Figure("new", "")], "now", order, page)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "| a \\| b | >= 1 x | 0.50 x MISSED | 1 MB/s |" in text
-    assert "old" not in text
+    assert "how it was" in text
+    assert text.index("| new |") < text.index("| a \\| b |")
+    assert not any(gone in text for gone in ("nothing yet", "| old |", "long ago"))
 
 
 def test_a_row_that_breaks_is_a_line_and_no_end(monkeypatch, capsys):
