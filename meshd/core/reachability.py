@@ -97,16 +97,21 @@ def why_no_link(local: SessionDescription | None, remote: SessionDescription | N
         return f"This machine has no usable network address{_hint(links)}."
     if not there.some:
         return "The other machine has no usable network address."
-    if there.relayed and links.ice in ("none", "mesh") and not (there.public or there.reflexive):
-        return (
-            f'The other machine offered a relay candidate, which links.ice = "{links.ice}" keeps this one from '
-            'using: set it to "stun" or "turn".'
-        )
     if not here.beyond and _knows_way(local, remote, links):
         return (
             "The other machine has a public address, yet no packet came through: a firewall that blocks UDP, most "
             "likely here; `meshctl netcheck` tells. Where only TCP gets out, a TURN server helps (links.turn_servers "
             "with turns:)."
+        )
+    if there.relayed and links.ice in ("none", "mesh"):
+        return (
+            f'The other machine offered a relay candidate, which links.ice = "{links.ice}" keeps this one from '
+            'using, and from answering: set it to "stun" or "turn".'
+        )
+    if here.relayed and not there.relayed:
+        return (
+            "No packet came through, nor by this machine's relay candidate: the other machine answers there only if "
+            'its links.ice is "stun" or "turn".'
         )
     if not there.beyond and _knows_way(remote, local, links):
         return (

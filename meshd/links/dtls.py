@@ -84,7 +84,7 @@ class LinkDtls(RTCDtlsTransport):
         self._verdict = asyncio.get_running_loop().create_future()
         self._set_state(DtlsState.CONNECTING)
         self._connection.on_record = self._take_handshake
-        early = self._connection.take_early_records()
+        early = self._connection.early_records.take()
         self._advance()
         for datagram in early:
             self._connection.on_record(datagram)

@@ -18,7 +18,8 @@ from aioice.candidate import candidate_foundation, candidate_priority
 from meshd.links import consent
 from meshd.links.checks import KNOCK_INTERVAL, Checks
 from meshd.links.consent import Attributes, CheckKey, Consent
-from meshd.links.demux import EPOCH, NO_EPOCH, STUN_HEADER_SIZE, Address
+from meshd.links.demux import STUN_HEADER_SIZE, Address
+from meshd.links.early import EarlyChecks, EarlyRecords
 from meshd.links.mobility import Mobility
 from meshd.links.path import LinkPath
 from meshd.links.socket import LinkSockets
@@ -27,10 +28,8 @@ from meshd.links.turn import RelaySocket
 
 # Policy
 CHECK_INTERVAL = 0.02  # Ta, between two connectivity checks of one link (RFC 8445 section 14.2 allows 5 ms and more)
-MAX_EARLY_RECORDS = 16  # datagrams of DTLS that come before ICE is done here; further ones are dropped, and sent again
 MAX_PATHS = 16  # local addresses and relays that one link uses
 MAX_LEARNT = 16  # addresses that the peer is believed to be at besides those it has named
-MAX_EARLY_CHECKS = 64  # of the peer's, before its description is here; it goes on checking
 MAX_REFLEXIVE_PAIRS = 32  # of those that a check came from unnamed: each has us send checks to wherever it points
 MAX_PAIRS = 256  # candidate pairs of one link; aioice learns peer-reflexive candidates without end (RFC 8445 6.1.2.5)
 
@@ -61,11 +60,13 @@ class IceConnection(Checks):
         self.counters = counters
         self.consent_expired = False
         self.is_handshaking = True
-        self.on_record: Callable[[bytes], bool] = self._keep_record
+        self.early_records = EarlyRecords(counters)
+        self.on_record: Callable[[bytes], bool] = self.early_records.keep
         self.on_flush: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self.on_path: Callable[[bool], None] = _ignore
-        self._early_records: list[bytes] = []
+        self.is_outside: Callable[[Address], bool] = _nowhere  # whether nothing may be sent to that address
+        self._early = EarlyChecks(counters)
         self._key: CheckKey | None = None
         self._consent: Consent | None = None
         self._mobility: Mobility[LinkPath] | None = None
@@ -92,14 +93,24 @@ class IceConnection(Checks):
         if path is None or not hasattr(path, "local_candidate"):
             self.counters["stun_elsewhere"] += 1  # an address that we have not offered
             return
-        # Upstream keeps without end what comes before it knows the other description.
-        if len(self._early_checks) >= MAX_EARLY_CHECKS:
-            self.counters["candidate_overflow"] += 1
+        if self._early_checks_done:
+            self._answer(request, source, path)
+        else:
+            self._early.keep(request, source, path)
+
+    def _answer(self, request: stun.Message, source: Address, path: LinkPath) -> None:
+        if self._is_refused(source):
             return
         try:
             self.request_received(request, source, path)
         except Exception:  # an attribute is missing that aioice takes for granted
             self.counters["stun_malformed"] += 1
+
+    def _is_refused(self, source: Address) -> bool:
+        """Whether the peer's check has come by a server that ``links.ice`` lets us send nothing to."""
+        refused = self.is_outside(source)
+        self.counters["check_from_relay"] += refused
+        return refused
 
     def is_authentic(self, request: bytes, attributes: Attributes) -> bool:
         """Whether this request was made with our password."""
@@ -136,24 +147,6 @@ class IceConnection(Checks):
         if not self._closing:
             address = (remote_candidate._network_host, remote_candidate.port)
             self._sockets.demux.claim(self, address, proven=False)
-
-    def _keep_record(self, datagram: bytes) -> bool:
-        """Keep it until DTLS begins here. Upstream's queue has no end.
-
-        Not what is sealed: nobody has keys with us yet. It is for another link with the same peer.
-        """
-        if datagram[EPOCH] != NO_EPOCH:
-            return False
-        if len(self._early_records) >= MAX_EARLY_RECORDS:
-            self.counters["datagram_overflow"] += 1
-        else:
-            self._early_records.append(datagram)
-        return True
-
-    def take_early_records(self) -> list[bytes]:
-        """What came before DTLS began."""
-        early, self._early_records = self._early_records, []
-        return early
 
     def send_batch(self, batch: bytes, size: int) -> None:
         """Send datagrams of ``size`` bytes to the peer, the last one perhaps shorter.
@@ -255,10 +248,9 @@ class IceConnection(Checks):
             self._pair_remote_candidate(remote_candidate)
         self.sort_check_list()
         self._unfreeze_initial()
-        for early_check in self._early_checks:
-            self.check_incoming(*early_check)
-        self._early_checks.clear()
         self._early_checks_done = True
+        for early_check in self._early.take():
+            self._answer(*early_check)
 
         verdict = None
         while verdict is None:
@@ -428,6 +420,8 @@ class IceConnection(Checks):
         key = self.local_password.encode()
         if not consent.is_authentic(request, attributes, key):
             return False
+        if self._is_refused(source):
+            return True
         path = self._paths.get(local_address) or next((p for p in self.paths() if p.name == local_address), None)
         if path is None or not hasattr(path, "local_candidate"):
             return False
@@ -447,3 +441,7 @@ def _nothing() -> None:
 
 def _ignore(moved: bool) -> None:
     pass
+
+
+def _nowhere(address: Address) -> bool:
+    return False

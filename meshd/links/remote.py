@@ -8,9 +8,13 @@ from typing import Protocol
 
 from aioice import Candidate as IceCandidate
 
+from meshd.links.demux import Address
 from meshd.links.ice import IceConnection
 from meshd.links.names import NameResolver
 from meshd.wire.session_description import Candidate, SessionDescription, candidate_priority, is_mdns_name
+
+# Policy
+NO_FOREIGN_RELAYS = ("none", "mesh")  # values of links.ice with which no packet goes to a server outside the mesh
 
 
 class RemoteConfig(Protocol):
@@ -38,9 +42,9 @@ def dtls_role(offerer: bool, remote_setup: str) -> str | None:
 def usable(candidate: Candidate, config: RemoteConfig) -> bool:
     """Whether we send anything there: a description must not make us knock at services of our own machine.
 
-    A relay candidate is an address of somebody's server, which is for those who have named some.
+    A relay candidate is an address of somebody's server, which is for those who allow servers of others.
     """
-    if candidate.kind == "relay" and config.ice in ("none", "mesh"):
+    if candidate.kind == "relay" and config.ice in NO_FOREIGN_RELAYS:
         return False
     if is_mdns_name(candidate.host):
         return config.ice != "relay_only"  # no relay resolves it, and to resolve it ourselves would show us
@@ -50,8 +54,27 @@ def usable(candidate: Candidate, config: RemoteConfig) -> bool:
     return config.allow_loopback or not address.is_loopback
 
 
+class ForeignRelays:
+    """Where a peer's TURN servers are, which get nothing from us, not even answers: they pass the peer's checks on.
+
+    A server may give the peer another port later, so its whole address counts, unless the peer itself is there, too.
+    A relay that no description names looks like any other address.
+    """
+
+    def __init__(self, remote: SessionDescription) -> None:
+        relays = [candidate for candidate in remote.candidates if candidate.kind == "relay"]
+        self._addresses = {(candidate.host, candidate.port) for candidate in relays}
+        self._hosts = {c.host for c in relays} - {c.host for c in remote.candidates if c.kind != "relay"}
+
+    def __call__(self, address: Address) -> bool:
+        """Whether nothing goes to that address."""
+        return address in self._addresses or address[0] in self._hosts
+
+
 def add_addresses(connection: IceConnection, remote: SessionDescription, config: RemoteConfig) -> list[IceCandidate]:
     """Give ICE the remote candidates that are addresses; those that are names are returned."""
+    if config.ice in NO_FOREIGN_RELAYS:
+        connection.is_outside = ForeignRelays(remote)
     names = []
     for index, candidate in enumerate(remote.candidates):
         if not usable(candidate, config):

@@ -52,7 +52,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.core.streams", "MAX_OUTCOMES", "ended streams that `streams.wait` still knows"),
     ("meshd.wire.credit", "MAX_STREAM_WINDOW", "bytes of a stream waiting for a slow reader; then its sender waits"),
     ("meshd.links.outbox", "MAX_OUTBOX_SIZE", "bytes waiting on one link; then it is closed (`send_overflow`)"),
-    ("meshd.links.ice", "MAX_EARLY_RECORDS", "datagrams kept for DTLS before ICE is done on one link; then dropped"),
+    ("meshd.links.early", "MAX_EARLY_RECORDS", "datagrams kept for DTLS before ICE is done on one link; then dropped"),
     ("meshd.links.ice", "MAX_PAIRS", "candidate pairs of one link; further addresses of the peer are ignored"),
     ("meshd.daemon.driver", "MAX_REQUESTS", "control requests that wait; then `busy`"),
     ("meshd.control.server", "MAX_CONNECTIONS", "control connections; then turned away"),

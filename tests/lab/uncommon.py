@@ -136,7 +136,7 @@ def nothing_gets_out(lab: UncommonHomes) -> str:
 
 
 def over_turn(server: str, other: str = "stun") -> Play:
-    """``a`` can use TCP alone; ``other``: how far ``b`` goes."""
+    """``a`` can use TCP alone; ``other``: how far ``b`` goes. The third member allows a relay of ``a``'s."""
 
     def play(lab: UncommonHomes) -> str:
         authority, certificate, key = lab.make_certificate()
@@ -144,10 +144,12 @@ def over_turn(server: str, other: str = "stun") -> Play:
         files = f'turn_credentials = "{lab.credentials}"\nturn_ca_file = "{authority}"\n'
         lines = f'ice = "turn"\nturn_servers = ["{server}"]\n{files}'
         network = Network(links={"a": lines, "b": f'ice = "{other}"\n'}, prepare=lambda lab: lab.block_udp("a"))
+        lab.restart_member('ice = "stun"\n')
         try:
             return pair(network)(lab)
         finally:
             lab.coturn.kill()
+            lab.restart_member()
 
     return play
 
@@ -162,6 +164,7 @@ def neighbors_with_more(lab: UncommonHomes) -> None:
 
 
 HIDDEN = "no STUN"
+BLOCKED = "UDP blocked at one home"
 PORT = f"port = {FORWARDED_PORT}\n"
 ANNOUNCED = f'{PORT}announce = ["11.0.7.1:{FORWARDED_PORT}"]\n'
 TCP, TLS = f"turn:{TURN}:{STUN_PORT}?transport=tcp", f"turns:{TURN}:{TLS_PORT}"
@@ -180,13 +183,17 @@ ROWS = (
         pasted_join,
         "joined, ",
     ),
-    Row("UDP blocked at one home", "nothing", nothing_gets_out, "no link; ", is_quick=True),
-    Row("UDP blocked at one home", "TURN over TCP", over_turn(TCP), "relay candidate"),
+    Row(BLOCKED, "nothing", nothing_gets_out, "no link; ", is_quick=True),
+    Row(f"{BLOCKED}, the others say `stun`", "TURN over TCP", over_turn(TCP), "relay candidate"),
     Row(
-        "UDP blocked at one home", "TURN over TLS, private authority", over_turn(TLS), "relay candidate", is_quick=True
+        f"{BLOCKED}, the others say `stun`",
+        "TURN over TLS, private authority",
+        over_turn(TLS),
+        "relay candidate",
+        is_quick=True,
     ),
     Row(
-        "UDP blocked at one home",
+        f"{BLOCKED}, the third member says `stun`",
         "TURN over TLS, but `mesh` at the other",
         over_turn(TLS, other="mesh"),
         "over a member",

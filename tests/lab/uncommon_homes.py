@@ -51,8 +51,7 @@ class UncommonHomes(TwoHomes):
             self.homes[name].become(kind)
             self.daemons[name].namespace = self.homes[name].host  # type: ignore[attr-defined]
             lines = self.network.links.get(name, "")
-            written = self.links_config(name, column).replace("[links]\n", f"[links]\n{lines}", 1)
-            self.daemons[name].config_file.write_text(written)
+            self.daemons[name].config_file.write_text(self._config_with(lines, name, column))
         for home in self.homes.values():
             for device in ("docker0", "container"):
                 subprocess.run(["ip", "-n", home.host, "link", "del", device], check=False, capture_output=True)
@@ -65,6 +64,17 @@ class UncommonHomes(TwoHomes):
             what = f"{daemon.name} is linked to the member"
             wait_for(lambda daemon=daemon: "member" in daemon.linked(), what, LINKED_WITHIN)
         return a, b
+
+    def _config_with(self, lines: str, name: str, column: str) -> str:
+        return self.links_config(name, column).replace("[links]\n", f"[links]\n{lines}", 1)
+
+    def restart_member(self, lines: str = "") -> None:
+        """The third member begins anew with these lines of ``[links]``."""
+        member = self.daemons["member"]
+        member.kill()
+        member.config_file.write_text(self._config_with(lines, "member", "mesh STUN"))
+        member.begin()
+        member.wait_until_ready()
 
     # -- what may be prepared -----------------------------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ def test_a_flood_of_datagrams_is_dropped_not_stored():
     """Before the keys are there only so much is kept; afterwards what is no record of the link's is gone at once."""
 
     async def main() -> None:
-        from meshd.links.ice import MAX_EARLY_RECORDS
+        from meshd.links.early import MAX_EARLY_RECORDS
 
         junk = lambda: b"\x17\xfe\xfd\x00\x01" + os.urandom(60)  # noqa: E731
         async with two_ends() as (a, b):
@@ -178,7 +178,7 @@ def test_a_flood_of_datagrams_is_dropped_not_stored():
                 assert not a.link(2)._connection.receive_record(junk()), "nobody has keys yet"
                 a.link(2)._connection.receive_record(b"\x16\xfe\xfd\x00\x00" + os.urandom(60))
             assert a.port.counters["datagram_overflow"] == 10
-            assert len(a.link(2)._connection.take_early_records()) == MAX_EARLY_RECORDS
+            assert len(a.link(2)._connection.early_records.take()) == MAX_EARLY_RECORDS
             await link_up(a, b)
             connection = a.link()._connection
             assert not any(connection.receive_record(junk()) for _ in range(5_000))

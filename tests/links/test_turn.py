@@ -10,16 +10,17 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from link_ends import End, link_up, open_end, run_clean, settle, two_ends
+from link_ends import LOOPBACK, End, link_up, open_end, run_clean, settle, two_ends
 
 from demo.processes import Process, wait_for
 from meshd.config import LinksConfig
-from meshd.core.events import LinkConnected, LinkPrepared
+from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
 from meshd.errors import ConfigError
-from meshd.links import turn
+from meshd.links import link, turn
 from meshd.links.turn import TurnFailed, read_credentials
 
 USER, PASSWORD = "lab", "not-a-secret"
@@ -150,6 +151,33 @@ def test_direct_comes_before_relayed(coturn: Coturn) -> None:
             await link_up(a, b)
             assert (await a.wait(LinkConnected)).local_kind == "host"
             assert {c.kind for c in (await a.wait(LinkPrepared)).description.candidates} == {"host", "relay"}
+
+    run_clean(main)
+
+
+@needs_coturn
+@pytest.mark.parametrize(("ice", "is_linked"), [("mesh", False), ("stun", True)])
+def test_a_relay_is_answered_only_by_who_allows_it(
+    coturn: Coturn, ice: str, is_linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "ICE_TIMEOUT", 2.0)  # relays are held back for 1.2 s
+
+    async def main() -> None:
+        relayed, direct = End(), End()
+        with trio.fail_after(20):
+            async with (
+                open_end(relayed, coturn.config("udp")) as relayed.port,
+                open_end(direct, replace(LOOPBACK, ice=ice)) as direct.port,
+            ):
+                if is_linked:
+                    await link_up(relayed, direct)
+                    return
+                relayed.prepare(offerer=True)
+                direct.prepare(offerer=False)
+                direct.connect((await relayed.wait(LinkPrepared)).description)
+                relayed.connect((await direct.wait(LinkPrepared)).description)
+                assert (await relayed.wait(LinkClosed)).reason == "ice_failed"
+                assert direct.port.counters["check_from_relay"] > 0
 
     run_clean(main)
 
