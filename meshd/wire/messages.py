@@ -12,6 +12,12 @@ from typing import Any, ClassVar
 from meshd.errors import MalformedMessage
 from meshd.ids import INSTANCE_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE, SESSION_ID_SIZE, SessionId
 from meshd.wire.codec import Blob, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
+from meshd.wire.granting import GrantDeposit as GrantDeposit
+from meshd.wire.granting import GrantKept as GrantKept
+from meshd.wire.granting import GrantTaken as GrantTaken
+from meshd.wire.granting import PushReported as PushReported
+from meshd.wire.granting import PushWanted as PushWanted
+from meshd.wire.granting import SubscriptionDead as SubscriptionDead
 from meshd.wire.joining import AnswerGiven as AnswerGiven
 from meshd.wire.joining import AnswerWanted as AnswerWanted
 from meshd.wire.joining import JoinAccepted as JoinAccepted
@@ -319,6 +325,12 @@ TO_A_MEMBER: dict[int, type[Any]] = {
     40: AdmissionRefused,
     41: AnswerWanted,
     42: AnswerGiven,
+    43: GrantTaken,
+    44: SubscriptionDead,
+    45: PushWanted,
+    46: PushReported,
+    47: GrantDeposit,
+    48: GrantKept,
 }
 LINK_MESSAGES: dict[int, type[Any]] = ON_LINK | TO_A_MEMBER
 ENVELOPE_MESSAGES: dict[int, type[Any]] = JOINING | SIGNALING | TO_A_MEMBER
