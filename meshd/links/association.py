@@ -34,7 +34,7 @@ HEADER_SIZES = {socket.AF_INET: 28, socket.AF_INET6: 48}  # of IP and UDP
 STALLED_TIMEOUTS = 2  # retransmission timeouts in a row: the path may have gone
 MAX_TIMEOUTS = 150  # minutes: whether the peer is there is for heartbeats and consent to say, which both wait as well
 HAND_OVER_SIZE = 131_072  # bytes given to SCTP that have not left: two full batches of the socket
-MAX_BURST_SIZE = 262_144  # bytes sent in one go, a millisecond's work; then the loop reads what has come meanwhile
+MAX_BURST_SIZE = 131_072  # bytes sent in one go, half a millisecond's work; then the loop reads what has come meanwhile
 MAX_UNACKNOWLEDGED_SIZE = 6_291_456  # bytes; half as much again as a receiver like ours takes beyond a missing packet
 TIMER_SLACK = 0.001  # seconds; the loop's timers count milliseconds, so moving one for less is not worth it
 

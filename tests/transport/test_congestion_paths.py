@@ -46,6 +46,15 @@ def test_a_short_path_between_busy_hosts_is_used(heaps: float) -> None:
     assert simulation.share(flow, 0.5) > 0.8
 
 
+@pytest.mark.parametrize("size", [1200, 16_384])
+def test_on_a_short_path_little_stands_before_a_peer_that_is_held_up(size: int) -> None:
+    """A small message stands behind it, in the peer's socket, however soon the sender would let it go."""
+    flow = ours(size=size, app_rate=250e6)
+    simulation = Simulation(path(2_400, 0.0002, 2_000), [flow], series_interval=0.01).run(0.1)
+    assert simulation.rate_of(flow, 0.05) > 225e6
+    assert flow.controller.window < 0.002 * 300e6
+
+
 def test_twenty_times_what_reno_and_cubic_reach() -> None:
     simulation, flow = alone(path(100, 0.05, 1, 0.01), 3)
     others = [Flow("reno", Reno(0.0, 1200)), cubic()]

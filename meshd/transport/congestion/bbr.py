@@ -28,7 +28,8 @@ MIN_WINDOW_PACKETS = 4
 PROBE_WINDOW_GAIN = 0.5
 PROBE_DURATION = 0.2
 INITIAL_PACKETS = 10
-"""RFC 6928 section 2."""
+INITIAL_SIZE = 14_600
+"""Bytes. RFC 6928 section 2: at most ten packets, and of large ones, above two, no more than this."""
 
 # Policy
 DOWN_GAIN = 0.75
@@ -50,13 +51,16 @@ MIN_RTT_SLACK = 1.01
 SHORT_PROBE_ROUND_TRIPS = 20
 """On the shortest paths the path is kept empty for so many round trips only, and MIN_PROBE_DURATION."""
 MIN_PROBE_DURATION = 0.02
-MIN_BUFFERED_TIME = 0.004
-"""The window holds at least so much time: on the shortest paths the hosts' schedulers are slower than the path."""
+MIN_BUFFERED_TIME = 0.001
+"""The window holds at least so much time, and three bursts: on the shortest paths the hosts are slower than the path.
+What it holds more stands in the peer's socket, and small messages behind it; that hosts are slower still,
+``aggregation`` notices."""
 MAX_EXTRA_TIME = 0.1
 """Heaps of acknowledgements widen the window by so much time at most. Not less on short paths, though small messages
 wait behind it: at 5 ms, simulated heaps of 10 ms had window and bandwidth shrink each other to a seventieth."""
 QUANTUM_INTERVAL = 0.001
-MAX_QUANTUM = 256 * 1024
+MAX_QUANTUM = 128 * 1024
+"""Bytes; the window holds three of them, and twice as much was no faster on loopback."""
 MAX_WINDOW = 1 << 30
 MIN_RATE = 1000.0
 MAX_RATE = 1e11
@@ -140,7 +144,7 @@ class Bbr:
         self._probe_end = math.inf
         self._cut_at = -math.inf
         self._ramp = math.inf  # after a timeout, the window until it has grown back to the model's
-        self.window = INITIAL_PACKETS * mtu
+        self.window = _initial_window(mtu)
         self.pacing_rate = STARTUP_GAIN * self.window / QUANTUM_INTERVAL
         self.send_quantum = self.window
 
@@ -364,12 +368,12 @@ class Bbr:
         min_rtt = self._min_rtt
         smallest = float(MIN_WINDOW_PACKETS * mtu)
         if bandwidth <= 0 or min_rtt == math.inf:
-            window = max(float(INITIAL_PACKETS * mtu), smallest)
+            window = max(float(_initial_window(mtu)), smallest)
             pacing = self.pacing_rate
         else:
             if not self._bandwidth.is_full:
                 # As long as little was said, nothing speaks against the initial window.
-                bandwidth = max(bandwidth, INITIAL_PACKETS * mtu / min_rtt)
+                bandwidth = max(bandwidth, _initial_window(mtu) / min_rtt)
             pacing = self._gain * bandwidth * PACING_MARGIN
             competition = self._competition
             if self._phase is Phase.PROBE_RTT:
@@ -394,3 +398,8 @@ class Bbr:
         self.window = int(min(window, MAX_WINDOW))
         self.pacing_rate = pacing = min(max(pacing, MIN_RATE), MAX_RATE)
         self.send_quantum = int(max(2 * mtu, min(pacing * QUANTUM_INTERVAL, MAX_QUANTUM)))
+
+
+def _initial_window(mtu: int) -> int:
+    """RFC 6928 section 2."""
+    return min(INITIAL_PACKETS * mtu, max(2 * mtu, INITIAL_SIZE))
