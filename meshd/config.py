@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, get_type_hints
 
 from meshd.config_checks import (
-    PUSH_SERVICE_PRESETS,
     check_address,
     check_announced,
     check_group,
@@ -233,9 +232,9 @@ class PushConfig:
 
     services: tuple[str, ...] = _setting(
         ("mozilla",),
-        "Push services to receive by, in order of preference: a preset (`mozilla`) or the ws:// or wss:// URL of a "
-        "service that speaks autopush's protocol, such as `meshd-push`. Empty: this node cannot be reached by push "
-        "and mints no tokens.",
+        "Push services to receive by, in order of preference, at most four: a preset (`mozilla`); the wss:// or ws:// "
+        "URL of a service that speaks autopush's protocol, such as `meshd-push`; `unifiedpush:https://…`, an ntfy "
+        "server; `own`, a service inside this daemon. Empty: this node cannot be reached by push and mints no tokens.",
         check=check_service,
     )
     trusted_origins: tuple[str, ...] = _setting(
@@ -415,11 +414,6 @@ def name_from_host(host_name: str) -> str:
     """A valid member name made of the first label of a host name; ``node`` if nothing of it can be used."""
     made = re.sub(r"[^a-z0-9._-]+", "-", host_name.split(".")[0].lower())[:MAX_NAME_CHARS].strip("-._")
     return made if is_name(made) else "node"
-
-
-def service_url(service: str) -> str:
-    """The WebSocket URL of an entry of ``push.services``: a preset's, or the entry itself."""
-    return PUSH_SERVICE_PRESETS.get(service, service)
 
 
 def reloaded(old: Config, new: Config) -> Config:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from meshd.ice_servers import DEFAULT_PORTS, parse_ice_server
+from meshd.ice_servers import parse_ice_server
 from meshd.ids import MAX_NAME_CHARS, is_name
+from meshd.push_services import parse_service
 
 # Policy
-PUSH_SERVICE_PRESETS: Mapping[str, str] = {"mozilla": "wss://push.services.mozilla.com/"}
 
 
 def check_name(text: str) -> str:
@@ -79,13 +77,11 @@ def _server_problem(text: str, *schemes: str) -> str:
 
 def check_service(text: str) -> str:
     """A push service to receive by."""
-    wanted = f"one of {', '.join(PUSH_SERVICE_PRESETS)}, or a URL that starts with wss:// or ws://"
-    if text in PUSH_SERVICE_PRESETS:
-        return ""
-    if "://" not in text:
-        near = difflib.get_close_matches(text, PUSH_SERVICE_PRESETS, 1)
-        return f"{wanted}; did you mean {near[0]!r}?" if near else wanted
-    return "" if _has_host(text, ("ws", "wss")) else wanted
+    try:
+        parse_service(text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def check_origin(text: str) -> str:
@@ -118,15 +114,3 @@ def origin_of(url: str) -> str:
     default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
     port = "" if parts.port in (None, default) else f":{parts.port}"
     return f"{parts.scheme}://{shown}{port}"
-
-
-def stun_beside(service: str) -> str:
-    """``host:port`` where a push service that is somebody's own answers STUN too; '' for a preset, which is not.
-
-    TLS is a proxy's business, and what stands beside a proxy has the port of its standard (RFC 8489 section 18.6).
-    """
-    if service in PUSH_SERVICE_PRESETS:
-        return ""
-    parts = urlsplit(service)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{(parts.port or 80) if parts.scheme == 'ws' else DEFAULT_PORTS['stun']}"

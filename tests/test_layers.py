@@ -21,6 +21,7 @@ RANKS = (
         "meshd.config_checks",
         "meshd.config_toml",
         "meshd.ice_servers",
+        "meshd.push_services",
         "meshd.rates",
         "meshd.special_addresses",
     ),

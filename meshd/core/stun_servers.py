@@ -7,13 +7,13 @@ from __future__ import annotations
 import hashlib
 
 from meshd.config import Config
-from meshd.config_checks import stun_beside
 from meshd.core.commands import UseStunServers
 from meshd.core.context import Context
 from meshd.core.events import AddressesChanged
 from meshd.core.membership import Membership
 from meshd.core.routing import Routing
 from meshd.ids import PeerId
+from meshd.push_services import parse_service
 from meshd.special_addresses import is_public
 from meshd.wire.introduction import MAX_STUN_SERVERS
 from meshd.wire.record import MAX_ANSWERING
@@ -88,4 +88,4 @@ def _share(asker: PeerId, answerer: PeerId) -> bytes:
 
 
 def _of_push_services(config: Config) -> tuple[str, ...]:
-    return tuple(server for service in config.push.services if (server := stun_beside(service)))
+    return tuple(server for service in config.push.services if (server := parse_service(service).stun_server))

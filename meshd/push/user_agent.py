@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from meshd.config import PushConfig, service_url
-from meshd.config_checks import PUSH_SERVICE_PRESETS
+from meshd.config import PushConfig
 from meshd.core.commands import AcknowledgePush, CloseUserAgent, OpenUserAgent, RegisterChannel, UnregisterChannel
 from meshd.core.events import (
     ChannelRefused,
@@ -29,6 +28,7 @@ from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.ids import ChannelId
 from meshd.push import autopush
 from meshd.push.websocket import ConnectionLost, ServiceUrl, WebSocket, open_stream, parse_service_url
+from meshd.push_services import parse_service
 
 # Policy
 MAX_SERVICES = 16
@@ -219,9 +219,12 @@ class _UserAgent:
                 failures += 1
 
     def _resolve(self) -> tuple[ServiceUrl | None, str]:
-        url = parse_service_url(service_url(self._service))
+        try:
+            url = parse_service_url(parse_service(self._service).url)
+        except ValueError as error:
+            return None, f"not a push service: write {error}"
         if url is None:
-            return None, f"not a push service: write one of {', '.join(PUSH_SERVICE_PRESETS)}, or a wss:// URL"
+            return None, "not a push service that is spoken over a WebSocket"
         if url.scheme == "ws" and url.http_origin not in self._config.trusted_origins:
             return None, f"ws:// is for trusted origins: add {url.http_origin} to push.trusted_origins, or use wss://"
         return url, ""

@@ -22,7 +22,7 @@ from meshd.ids import Now, RequestId, Ticket
 from meshd.sim.conditions import Conditions
 from meshd.sim.linkage import Linkage
 from meshd.sim.machine import Machine
-from meshd.sim.pushservice import PushService
+from meshd.sim.pushservice import SERVICE, PushService
 from meshd.sim.suite import KeyTable, SimSuite
 
 # Policy
@@ -264,7 +264,7 @@ class Network:
         """The receiver connects; while it cannot, it keeps trying: see ``set_push``."""
         delay = self.between(self.conditions.push_latency) / 4
         if self.push.down or machine.push_down:
-            self.schedule(delay, machine, ev.UserAgentDisconnected("sim", "refused"))
+            self.schedule(delay, machine, ev.UserAgentDisconnected(SERVICE, "refused"))
             return
         assert machine.user_agent is not None
         welcome, stored = self.push.hello(machine.index, machine.user_agent, EPOCH + self.now)
@@ -286,7 +286,7 @@ class Network:
     def _reconnect(self, machine: Machine) -> None:
         self.push.disconnect(machine.index)
         if not (self.push.down or machine.push_down):
-            self.schedule(0.0, machine, ev.UserAgentDisconnected("sim", "connection lost"))
+            self.schedule(0.0, machine, ev.UserAgentDisconnected(SERVICE, "connection lost"))
         self._hello(machine)
 
     def forget_user_agent(self, index: int) -> None:
@@ -352,5 +352,5 @@ def named(config: Config, name: str) -> Config:
     return replace(
         config,
         node=replace(config.node, name=name),
-        push=replace(config.push, services=("sim",)),
+        push=replace(config.push, services=(SERVICE,)),
     )

@@ -13,6 +13,7 @@ from meshd.sim.suite import KeyTable
 from meshd.wire.endpoint import join_endpoint
 
 # Policy
+SERVICE = "mozilla"  # one that answers no STUN, so that nobody asks it
 ORIGIN = "https://push.sim"
 MAX_STORED = 150  # as autopush: more, and the user agent is forgotten
 
@@ -53,11 +54,11 @@ class PushService:
         agent = self._agents[uaid]
         agent.owner = machine
         agent.stored = [message for message in agent.stored if message.expires > now]
-        return ev.UserAgentConnected("sim", uaid), [self._received(message) for message in agent.stored]
+        return ev.UserAgentConnected(SERVICE, uaid), [self._received(message) for message in agent.stored]
 
     @staticmethod
     def _received(message: _Message) -> ev.Event:
-        return ev.PushReceived("sim", message.channel, message.version, message.body)
+        return ev.PushReceived(SERVICE, message.channel, message.version, message.body)
 
     def forget(self, uaid: str) -> None:
         """As a real one does with a user agent that is away for months or flooded."""
