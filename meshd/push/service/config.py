@@ -32,6 +32,7 @@ class Limits:
     max_stored_per_user_agent: int = 150  # autopush's msg_limit: the next one resets an absent user agent
     max_database_size: int = 1 << 30
     max_pending_writes: int = 10_000  # waiting for the disk
+    commit_interval: float = 0.005  # between two transactions: what comes within it is written as one
     max_header_size: int = 16 << 10
     max_websocket_message_size: int = 64 << 10  # an acknowledgement of 150 messages has 15 KB
     max_outbox_size: int = 256 << 10  # waiting to be read by one user agent

@@ -1,7 +1,9 @@
 """What survives: user agents, channels and messages in SQLite, written in groups by one thread.
 
-Writes queue up while the disk is busy and go down together, in order, in one transaction. ``commit`` waits until
-everything queued before it is written; a 201 is sent after it only. ``synchronous=NORMAL`` with a write-ahead log:
+Writes queue up and go down together, in order, in one transaction: at once when nothing was written just now, else
+when ``commit_interval`` has passed since. ``commit`` waits until everything queued before it is written; a 201 is sent
+after it only. What nobody waits for (acknowledgements) goes with the next of these, or a little later by itself: a
+message whose acknowledgement is lost with the process comes once more. ``synchronous=NORMAL`` with a write-ahead log:
 what was committed survives any death of the process; a power cut can cost the last moments, never the database. Web
 Push may lose messages anyway, and syncing would cost every sender the latency of the disk.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import secrets
 import sqlite3
@@ -31,6 +34,7 @@ SCHEMA_VERSION = 1
 DATABASE_NAME = "push.sqlite3"
 _PAGE_SIZE = 4096
 _JOURNAL_SIZE = 16 << 20  # the log is cut back to this when it has been written into the database
+_LAZY_INTERVAL = 0.25  # seconds that a write may wait for others when nobody waits for it
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -79,8 +83,11 @@ class Store:
         self._thread = trio.CapacityLimiter(1)  # SQLite wants one at a time, and order is what makes commit mean it
         self._writes: list[_Write] = []
         self._waiters: list[_Waiter] = []
-        self._wake = trio.Event()
+        self._wake = trio.Event()  # something is queued
+        self._hurry = trio.Event()  # somebody waits for it
         self._failure = ""
+        self.transactions = 0
+        """How often something was written since the start."""
 
     @classmethod
     def open(cls, state_dir: Path, limits: Limits) -> Store:
@@ -136,10 +143,16 @@ class Store:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what is queued, for ever."""
         task_status.started()
+        written = -math.inf
         while True:
             await self._wake.wait()
-            self._wake = trio.Event()
+            with trio.move_on_after(_LAZY_INTERVAL):
+                await self._hurry.wait()
+            await trio.sleep_until(written + self._limits.commit_interval)
+            written = trio.current_time()
+            self._wake, self._hurry = trio.Event(), trio.Event()
             writes, waiters = self._take()
+            self.transactions += bool(writes)
             error = await trio.to_thread.run_sync(self._apply, writes, limiter=self._thread)
             for waiter in waiters:
                 waiter.error = error
@@ -150,6 +163,7 @@ class Store:
         waiter = _Waiter()
         self._waiters.append(waiter)
         self._wake.set()
+        self._hurry.set()
         await waiter.done.wait()
         if waiter.error is not None:
             raise StoreFailed(waiter.error)
