@@ -13,7 +13,7 @@ import h11
 import structlog
 import trio
 
-from meshd.daemon.exposition import CONTENT_TYPE
+from meshd.exposition import CONTENT_TYPE
 
 # Policy
 PATH = "/metrics"

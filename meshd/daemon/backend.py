@@ -18,11 +18,11 @@ from meshd.daemon import metrics, redaction
 from meshd.daemon.descriptors import Descriptors
 from meshd.daemon.driver import Driver, read_clocks
 from meshd.daemon.presentation import fields_to_json, params_from_json, to_json
-from meshd.daemon.process import read_usage
 from meshd.daemon.traffic import with_traffic
 from meshd.errors import Code, ControlError
 from meshd.ids import LinkId, Now, text_of
 from meshd.links.statistics import LinkStatistics
+from meshd.process import read_usage
 
 # Policy
 MAX_LISTED_SIZE = 1 << 20  # bytes of bodies in one messages.list; who wants the rest reads these first

@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from meshd import VERSION, systemd
+from meshd import VERSION, metrics_server, systemd
 from meshd.config import Config, changes_between, reloaded
 from meshd.control import listeners as control_listeners
 from meshd.control import server as control_server
@@ -31,7 +31,7 @@ from meshd.core.node import Node
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.state import TABLES
 from meshd.crypto.suite import RealSuite
-from meshd.daemon import keys, logs, metrics_server
+from meshd.daemon import keys, logs
 from meshd.daemon.backend import DaemonBackend
 from meshd.daemon.driver import LAST_WORDS_TIMEOUT, Driver
 from meshd.daemon.network_check import NetworkCheck

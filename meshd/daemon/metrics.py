@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from meshd import VERSION
-from meshd.daemon.exposition import Exposition, Family, Labels
-from meshd.daemon.process import ProcessUsage
+from meshd.exposition import Exposition, Family, Labels
+from meshd.process import ProcessUsage
 
 _LINK = ("peer", "id", "kind")
 

@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meshd import VERSION
 from meshd.core.neighbors import LOSS_REASONS
-from meshd.daemon.exposition import MAX_SAMPLES, Exposition, Family
 from meshd.daemon.metrics import FAMILIES, page
-from meshd.daemon.process import ProcessUsage, read_usage
 from meshd.daemon.traffic import with_traffic
+from meshd.exposition import MAX_SAMPLES, Exposition, Family
 from meshd.ids import LinkId
 from meshd.links.statistics import LinkStatistics
+from meshd.process import ProcessUsage, read_usage
 
 USAGE = ProcessUsage(1.25, 50_000_000, 900_000_000, 20, 65_536)
 STATUS: dict[str, Any] = {

@@ -9,9 +9,9 @@ import trio
 import trio.abc
 import trio.testing
 
-from meshd.daemon import metrics_server
-from meshd.daemon.exposition import CONTENT_TYPE
-from meshd.daemon.metrics_server import MAX_CONNECTIONS, MAX_REQUEST_SIZE, REQUEST_TIMEOUT
+from meshd import metrics_server
+from meshd.exposition import CONTENT_TYPE
+from meshd.metrics_server import MAX_CONNECTIONS, MAX_REQUEST_SIZE, REQUEST_TIMEOUT
 
 PAGE = "# HELP meshd_links Links.\n# TYPE meshd_links gauge\nmeshd_links 1\n"
 

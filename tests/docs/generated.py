@@ -60,7 +60,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.control.connection", "MAX_REQUESTS_IN_FLIGHT", "requests at a time on one control connection"),
     ("meshd.control.jsonrpc", "MAX_LINE_SIZE", "bytes of one control request"),
     ("meshd.control.watchers", "MAX_WATCHER_LINES", "lines a watcher may leave unread; then it is closed"),
-    ("meshd.daemon.metrics_server", "MAX_CONNECTIONS", "HTTP connections for metrics; then turned away"),
+    ("meshd.metrics_server", "MAX_CONNECTIONS", "HTTP connections for metrics; then turned away"),
     ("meshd.daemon.store", "MAX_STORE_SIZE", "bytes of the database"),
 )
 
