@@ -17,6 +17,7 @@ import trio
 import uvloop
 
 from meshd.errors import MeshError
+from meshd.links.guest_ticks import wait_on_the_loop
 
 # Policy
 FAREWELL_TIMEOUT = 2.0  # asyncio tasks left behind by trio's main get this long to end once they are cancelled
@@ -92,6 +93,7 @@ async def _host(async_fn: Callable[..., Awaitable[T]], args: tuple[object, ...])
     ended: asyncio.Future[outcome.Outcome[T]] = loop.create_future()
     # One empty context for all ticks: whoever woke trio, a callback of aiortc's say, must not lend it theirs.
     context = contextvars.Context()
+    wait_on_the_loop()
     trio.lowlevel.start_guest_run(
         async_fn,
         *args,

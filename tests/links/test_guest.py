@@ -190,3 +190,49 @@ def test_the_pulse_shows_both_loops_turning():
         return await both_loops_turn(5.0), await both_loops_turn(0.0)
 
     assert run(main) == (True, False)
+
+
+def test_waiting_takes_no_thread_and_leaves_nothing():
+    """Upstream waits in a thread of its own, which has to get the interpreter's lock before anything goes on."""
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def main() -> list[str]:
+        threads: list[str] = []
+        ours, theirs = trio.socket.socketpair()
+        woken = trio.Event()
+        with ours, theirs, trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(theirs.recv, 10)
+                await trio.sleep(0.002)
+                await ours.send(b"hello")
+            asyncio.get_running_loop().call_later(0.002, woken.set)
+            await woken.wait()
+            threads = [thread.name for thread in threading.enumerate()]
+        return threads
+
+    known = {thread.name for thread in threading.enumerate()}
+    assert set(run(main)) <= known
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_nearer_deadline_is_kept_and_a_later_one_not_before_its_time():
+    async def main() -> list[float]:
+        late: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            began = trio.current_time()
+            await trio.sleep(seconds)
+            late.append(trio.current_time() - began - seconds)
+
+        with trio.move_on_after(60), trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for seconds in (0.05, 0.0101, 0.02, 0.0004):
+                    nursery.start_soon(sleep, seconds)
+                await trio.sleep(0.005)
+                nursery.start_soon(sleep, 0.001)
+        return late
+
+    late = run(main)
+    assert len(late) == 5
+    assert min(late) >= 0
+    assert max(late) < 5
