@@ -84,7 +84,8 @@ async def test_it_stops_when_told_even_with_user_agents_connected(tmp_path: Path
 
 async def test_killed_it_loses_nothing_that_it_accepted(tmp_path: Path):
     accepted: list[bytes] = []
-    public = ("--public-url", "http://push.test")  # so that it may come back on another port
+    # a public name, so that it may come back on another port
+    public = ("--public-url", "http://push.test", "--limit", "max_stored_per_channel=150")
     async with sending() as sender:
         async with running(tmp_path, *public) as service:
             async with connected(service.websocket_url) as agent:

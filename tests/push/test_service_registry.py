@@ -225,6 +225,10 @@ def test_the_messages_of_the_protocol():
         ({"messageType": "unregister", "channelID": channel, "code": 201}, protocol.Unregister(raw, 201)),
         ({"messageType": "nack", "version": "v", "code": 301}, protocol.Nack("v", 301)),
         ({"messageType": "broadcast_subscribe", "broadcasts": {}}, protocol.BroadcastSubscribe()),
+        ({"messageType": "broadcast_subscribe", "broadcasts": {"a/b": "1"}}, protocol.BroadcastSubscribe(("a/b",))),
+        ({"messageType": "hello", "broadcasts": {"a/b": "1"}}, protocol.Hello(None, ("a/b",))),
+        ({"messageType": "hello", "uaid": "AB" * 16}, protocol.Hello(b"\xab" * 16)),
+        ({"messageType": "unregister", "channelID": raw.hex().upper()}, protocol.Unregister(raw, 200)),
         (
             {"messageType": "ack", "updates": [{"channelID": channel, "version": "v"}]},
             protocol.Ack((protocol.Acknowledged(raw, "v", 100),)),

@@ -157,11 +157,14 @@ async def test_batches_of_ten_each_after_all_of_the_last(service: PushService, c
         assert await agent.receive() == [b"direct"]
 
 
-async def test_more_than_150_waiting_resets_the_user_agent(service: PushService, clock: Clock):
+async def test_too_much_waiting_resets_the_user_agent(nursery: trio.Nursery, tmp_path: Path, clock: Clock):
+    assert Limits().max_stored_per_user_agent == 150  # autopush's; fewer here, it is quicker
+    service = await started(nursery, tmp_path, clock, max_stored_per_user_agent=12)
     async with connected(url(service)) as agent:
         flooded, innocent = await agent.register(), await agent.register()
-    await deliver(service, clock, flooded, *(b"%d" % number for number in range(150)))
-    assert await status(service, clock, flooded) == (410, 103)
+    await deliver(service, clock, flooded, *(b"%d" % number for number in range(11)))
+    await deliver(service, clock, innocent, b"one more")
+    assert await status(service, clock, flooded) == (410, 105)
     assert await status(service, clock, flooded) == (410, 106)
     assert await status(service, clock, innocent) == (410, 106)
     async with connected(url(service), agent.uaid) as again:
@@ -169,11 +172,27 @@ async def test_more_than_150_waiting_resets_the_user_agent(service: PushService,
         assert await nothing_waits(again)
 
 
-async def test_150_waiting_all_arrive(service: PushService, clock: Clock):
+async def test_one_sender_alone_resets_nobody(nursery: trio.Nursery, tmp_path: Path, clock: Clock):
+    service = await started(nursery, tmp_path, clock, max_stored_per_channel=3)
+    async with connected(url(service)) as agent:
+        flooded, innocent = await agent.register(), await agent.register()
+    await deliver(service, clock, flooded, b"1", b"2")
+    await deliver(service, clock, flooded, b"3", topic="t")
+    assert await status(service, clock, flooded) == (429, 201)
+    await deliver(service, clock, flooded, b"4", topic="t")  # what replaces takes no more room
+    await deliver(service, clock, innocent, b"5")
+    async with connected(url(service), agent.uaid) as agent:
+        assert await agent.receive(4) == [b"1", b"2", b"4", b"5"]
+        await agent.settled()
+    await deliver(service, clock, flooded, b"room again")
+
+
+async def test_as_much_as_may_wait_arrives(nursery: trio.Nursery, tmp_path: Path, clock: Clock):
+    service = await started(nursery, tmp_path, clock, max_stored_per_user_agent=32)
     uaid, endpoint = await registered(service)
-    await deliver(service, clock, endpoint, *(b"%d" % number for number in range(150)))
+    await deliver(service, clock, endpoint, *(b"%d" % number for number in range(32)))
     async with connected(url(service), uaid) as agent:
-        assert await agent.receive(150) == [b"%d" % number for number in range(150)]
+        assert await agent.receive(32) == [b"%d" % number for number in range(32)]
 
 
 async def test_a_connected_user_agent_that_acknowledges_nothing_is_not_reset(

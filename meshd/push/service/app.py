@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import trio
 
+from meshd import metrics_server
 from meshd.errors import ConfigError, StoreError
+from meshd.push.service import metrics
 from meshd.push.service.config import ServiceConfig, parse_listen, public_url_for
 from meshd.push.service.delivery import Delivery, log
 from meshd.push.service.endpoints import Endpoints
 from meshd.push.service.http import HttpConnection
+from meshd.push.service.proxies import TrustedProxies
 from meshd.push.service.registry import Registry
 from meshd.push.service.store import Store
 from meshd.push.service.stun import OFF, answer_stun, bind_stun
+from meshd.push.service.tls import ServerCertificate
 from meshd.push.service.user_agents import Conversation
-from meshd.push.service.websocket import Stream, WebSocket
+from meshd.push.service.websocket import CLOSE_TRY_LATER, Stream, WebSocket
+from meshd.rates import source_key
 from meshd.wire.stun_responder import StunResponder
 
 # Policy
@@ -30,7 +35,14 @@ _OVERLOADED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nContent-L
 class PushService:
     """A running push service. ``public_url`` is the origin of its endpoints, ``websocket_url`` for user agents."""
 
-    def __init__(self, config: ServiceConfig, delivery: Delivery, public_url: str, port: int) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        delivery: Delivery,
+        public_url: str,
+        port: int,
+        certificate: ServerCertificate | None = None,
+    ) -> None:
         self.public_url = public_url
         self.websocket_url = f"ws{public_url.removeprefix('http')}/"
         self.port = port
@@ -39,6 +51,8 @@ class PushService:
         self._limits = config.limits
         self._delivery = delivery
         self._endpoints = Endpoints(delivery, public_url)
+        self._proxies = TrustedProxies(config.trusted_proxies, config.proxy_header)
+        self._certificate = certificate
         self._connections = 0
         self._by_source: Counter[str] = Counter()
 
@@ -52,29 +66,65 @@ class PushService:
         _, channels, stored = self._delivery.registry.counts()
         return f"{self._delivery.connected} user agents connected, {channels} channels, {stored} messages waiting"
 
-    async def serve_stream(self, stream: Stream) -> None:
+    def metrics(self) -> str:
+        """The page for Prometheus."""
+        return metrics.page(self._delivery, self._connections)
+
+    def reload(self) -> None:
+        """Read the certificate again. Raises ConfigError, and goes on with the one it has."""
+        if self._certificate is not None:
+            self._certificate.reload()
+
+    async def serve_stream(self, tcp: trio.SocketStream) -> None:
         """One connection, within the limits on their number."""
-        source = _address_of(stream)
-        full = self._connections >= self._limits.max_connections
-        if full or self._by_source[source] >= self._limits.max_connections_per_source:
-            self.counters["refused_connections"] += 1
-            with trio.move_on_after(self._limits.close_timeout):
-                with contextlib.suppress(trio.BrokenResourceError):
-                    await stream.send_all(_OVERLOADED)
-            await trio.aclose_forcefully(stream)
+        peer = _address_of(tcp)
+        is_proxy = self._proxies.includes(peer)  # then it stands for many, and who they are comes with each request
+        if self._connections >= self._limits.max_connections or not (is_proxy or self._has_room_for(peer)):
+            await self._turn_away(tcp)
             return
         self._connections += 1
-        self._by_source[source] += 1
+        with contextlib.nullcontext() if is_proxy else self._counted(peer):
+            try:
+                stream = await self._with_tls(tcp)
+                handler = self._endpoints.handle
+                await HttpConnection(stream, peer, self._limits, self._proxies, handler, self._converse).run()
+            except (trio.BrokenResourceError, trio.TooSlowError):
+                self.counters["tls_failed"] += 1  # nothing else lets these through
+            except Exception as error:  # a bug of ours must cost one connection, not the service
+                self.counters["connection_crashed"] += 1
+                log.exception("connection_crashed", error=repr(error))
+            finally:
+                self._connections -= 1
+                await trio.aclose_forcefully(tcp)
+
+    async def _with_tls(self, tcp: trio.SocketStream) -> Stream:
+        if self._certificate is None:
+            return tcp
+        stream = trio.SSLStream(tcp, self._certificate.context, server_side=True, https_compatible=True)
+        with trio.fail_after(self._limits.request_timeout):
+            await stream.do_handshake()
+        return stream
+
+    async def _turn_away(self, tcp: trio.SocketStream) -> None:
+        self.counters["refused_connections"] += 1
+        if self._certificate is None:
+            with trio.move_on_after(self._limits.close_timeout), contextlib.suppress(trio.BrokenResourceError):
+                await tcp.send_all(_OVERLOADED)
+        await trio.aclose_forcefully(tcp)
+
+    def _has_room_for(self, source: str) -> bool:
+        return self._by_source[source_key(source)] < self._limits.max_connections_per_source
+
+    @contextlib.contextmanager
+    def _counted(self, source: str) -> Iterator[None]:
+        key = source_key(source)
+        self._by_source[key] += 1
         try:
-            await HttpConnection(stream, source, self._limits, self._endpoints.handle, self._converse).run()
-        except Exception as error:  # a bug of ours must cost one connection, not the service
-            self.counters["connection_crashed"] += 1
-            log.exception("connection_crashed", error=repr(error))
+            yield
         finally:
-            self._connections -= 1
-            self._by_source[source] -= 1
-            if not self._by_source[source]:
-                del self._by_source[source]
+            self._by_source[key] -= 1
+            if not self._by_source[key]:
+                del self._by_source[key]
 
     async def keep_house(self) -> None:
         """Forget what has expired, now and then."""
@@ -82,8 +132,16 @@ class PushService:
             self._delivery.keep_house()
             await trio.sleep(self._limits.housekeeping_interval)
 
-    async def _converse(self, websocket: WebSocket) -> None:
-        await Conversation(websocket, self._delivery, self._endpoints.endpoint_of).run()
+    async def _converse(self, websocket: WebSocket, peer: str) -> None:
+        conversation = Conversation(websocket, self._delivery, self._endpoints.endpoint_of)
+        if websocket.source == peer:
+            await conversation.run()
+        elif self._has_room_for(websocket.source):
+            with self._counted(websocket.source):
+                await conversation.run()
+        else:
+            self.counters["refused_connections"] += 1
+            websocket.close(CLOSE_TRY_LATER, "TooManyConnections")
 
 
 async def serve(
@@ -98,6 +156,8 @@ async def serve(
     ``listeners`` stand in for ``config.listen`` (socket activation). ``clock`` gives Unix seconds. Raises ConfigError,
     StoreError, and OSError when the address cannot be had.
     """
+    certificate = _certificate(config)
+    TrustedProxies(config.trusted_proxies, config.proxy_header)  # what is wrong with them is said before anything opens
     listeners = list(listeners) or await _listen(config.listen)
     udp: list[trio.socket.SocketType] = []
     try:
@@ -113,10 +173,12 @@ async def serve(
         registry.restore(snapshot.user_agents, snapshot.channels, snapshot.messages)
         delivery = Delivery(registry, store, config.limits, clock)
         host, port = _address_listened_on(listeners[0])
-        service = PushService(config, delivery, public_url_for(config, host, port), port)
+        service = PushService(config, delivery, public_url_for(config, host, port), port, certificate)
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
             nursery.start_soon(service.keep_house)
+            if config.metrics_port:
+                await nursery.start(metrics_server.serve_if_possible, config.metrics_port, service.metrics)
             for socket in udp:
                 service.stun_port = socket.getsockname()[1]
                 nursery.start_soon(answer_stun, socket, service.responder)
@@ -129,6 +191,15 @@ async def serve(
         for opened in (*(listener.socket for listener in listeners), *udp):
             opened.close()
         log.info("push_service_stopped")
+
+
+def _certificate(config: ServiceConfig) -> ServerCertificate | None:
+    chain, key = config.tls_certificate, config.tls_key
+    if chain is None and key is None:
+        return None
+    if chain is None or key is None:
+        raise ConfigError("tls_certificate and tls_key belong together: give both files, or neither")
+    return ServerCertificate(chain, key)
 
 
 async def _stun_sockets(config: ServiceConfig, host: str, port: int) -> list[trio.socket.SocketType]:
@@ -159,10 +230,9 @@ def _address_listened_on(listener: trio.SocketListener) -> tuple[str, int]:
     return (str(address[0]), int(address[1])) if isinstance(address, tuple) else ("", 0)
 
 
-def _address_of(stream: Stream) -> str:
-    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+def _address_of(stream: trio.SocketStream) -> str:
     try:
-        peer = transport.socket.getpeername()
+        peer = stream.socket.getpeername()
     except OSError:
         return ""
     return str(peer[0]) if isinstance(peer, tuple) else "unix"

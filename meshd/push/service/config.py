@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+from meshd.config import Setting
 from meshd.crypto.vapid import origin_of
 from meshd.errors import ConfigError, MalformedMessage
 
@@ -17,46 +20,79 @@ MAX_MESSAGE_SIZE = 4096  # RFC 8030 section 7.2: no push service may refuse less
 # Policy: where autopush has a number of its own, it is the same number here, so that its clients find what they know.
 DEFAULT_LISTEN = "127.0.0.1:8085"
 _DAY = 86400.0
+_MOST = 1e9  # of anything: a number beyond is a slip of the pen
+
+T = TypeVar("T", int, float)
+
+
+def _limit(default: T, doc: str, unit: str = "") -> T:
+    low = 1 if isinstance(default, int) else 1e-6
+    made: T = field(default=default, metadata={"setting": Setting(doc, unit, low=low, high=_MOST)})
+    return made
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, rates in requests per second. Each can be set: ``--limit NAME=NUMBER``."""
+    """What the service keeps within, each by its name; on the command line `--limit NAME=NUMBER`."""
 
-    max_connections: int = 4096  # ~25 KB each
-    max_connections_per_source: int = 1024  # one address; many user agents behind one NAT are normal
-    max_user_agents: int = 20_000  # with at least one channel; others are not kept
-    max_channels: int = 100_000  # of all user agents; ~600 bytes each in memory
-    max_channels_per_user_agent: int = 512  # a node has one for each holder and token
-    max_stored_messages: int = 100_000
-    max_stored_per_user_agent: int = 150  # autopush's msg_limit: the next one resets an absent user agent
-    max_database_size: int = 1 << 30
-    max_pending_writes: int = 10_000  # waiting for the disk
-    commit_interval: float = 0.005  # between two transactions: what comes within it is written as one
-    max_header_size: int = 16 << 10
-    max_websocket_message_size: int = 64 << 10  # an acknowledgement of 150 messages has 15 KB
-    max_outbox_size: int = 256 << 10  # waiting to be read by one user agent
-    max_batch_messages: int = 10  # stored messages on their way before all are acknowledged, as autopush
-    max_ttl: float = 30 * _DAY  # as autopush
-    max_absence: float = 60 * _DAY  # after it a user agent is forgotten, as autopush
-    hello_timeout: float = 5.0  # as autopush
-    request_timeout: float = 10.0  # for the whole of a request to arrive
-    keep_alive_timeout: float = 75.0  # between two requests
-    send_timeout: float = 10.0  # a reader that takes nothing for so long is gone
-    close_timeout: float = 1.0  # for the answer to our closing
-    ping_interval: float = 300.0  # of silence, then a WebSocket ping, as autopush
-    pong_timeout: float = 10.0
-    min_ping_interval: float = 45.0  # a user agent that pings oftener is closed, as autopush
-    endpoint_rate: float = 5.0
-    endpoint_burst: int = 200  # above max_stored_per_user_agent, so that a flood is met by that limit first
-    source_rate: float = 200.0
-    source_burst: int = 2000
-    newcomer_rate: float = 0.2  # user agents not known before, by source: the room for them is everybody's
-    newcomer_burst: int = 200
-    user_agent_rate: float = 50.0  # messages on one WebSocket; more are read later
-    user_agent_burst: int = 600
-    max_rate_entries: int = 20_000  # endpoints and sources whose rate is remembered
-    housekeeping_interval: float = 30.0  # between two looks for expired messages and absent user agents
+    max_connections: int = _limit(4096, "Connections at one time; further ones are answered 503. ~25 KB each.")
+    max_connections_per_source: int = _limit(
+        1024, "Of these from one address (IPv6: from 64 bits of one). Many user agents behind one router are normal."
+    )
+    max_user_agents: int = _limit(20_000, "User agents with at least one channel; others are not kept.")
+    max_channels: int = _limit(100_000, "Channels of all user agents. ~600 bytes each in memory.")
+    max_channels_per_user_agent: int = _limit(512, "Channels of one: a node has one for each holder and token.")
+    max_stored_messages: int = _limit(100_000, "Messages that wait, of all user agents; then senders are told 503.")
+    max_stored_per_user_agent: int = _limit(
+        150, "Messages that wait for one user agent. The next one resets it, if it is away (autopush's `msg_limit`)."
+    )
+    max_stored_per_channel: int = _limit(
+        50,
+        "Messages that wait in one channel; then its sender is told 429. Below the former: one holder resets nobody.",
+    )
+    max_database_size: int = _limit(1 << 30, "Of the database; then senders are told 503.", "bytes")
+    max_pending_writes: int = _limit(10_000, "Changes that wait for the disk; then senders are told 503.")
+    commit_interval: float = _limit(
+        0.005, "Between two transactions: what comes within it is written as one.", "seconds"
+    )
+    max_header_size: int = _limit(16 << 10, "Of a request without its body.", "bytes")
+    max_websocket_message_size: int = _limit(
+        64 << 10, "Of a message from a user agent: an acknowledgement of 150 messages has 15 KB.", "bytes"
+    )
+    max_outbox_size: int = _limit(
+        64 << 10, "What one user agent may leave unread; what is stored waits then, what is not is dropped.", "bytes"
+    )
+    max_batch_messages: int = _limit(10, "Stored messages on their way before all are acknowledged, as autopush.")
+    max_ttl: float = _limit(30 * _DAY, "The longest TTL; longer ones are cut, as autopush does.", "seconds")
+    max_absence: float = _limit(60 * _DAY, "After it a user agent is forgotten, as by autopush.", "seconds")
+    hello_timeout: float = _limit(5.0, "For the first message of a user agent, as autopush.", "seconds")
+    request_timeout: float = _limit(10.0, "For the whole of a request to arrive, and for a TLS handshake.", "seconds")
+    keep_alive_timeout: float = _limit(75.0, "Between two requests on one connection.", "seconds")
+    send_timeout: float = _limit(10.0, "A reader that takes nothing for so long is gone.", "seconds")
+    close_timeout: float = _limit(1.0, "For the answer to our closing.", "seconds")
+    ping_interval: float = _limit(300.0, "Of silence, then a WebSocket ping, as autopush.", "seconds")
+    pong_timeout: float = _limit(10.0, "For the answer to it.", "seconds")
+    min_ping_interval: float = _limit(45.0, "A user agent that pings oftener is closed, as by autopush.", "seconds")
+    endpoint_rate: float = _limit(5.0, "Pushes to one endpoint, a second.")
+    endpoint_burst: int = _limit(200, "Pushes to one endpoint at once.")
+    key_rate: float = _limit(50.0, "Pushes signed with one VAPID key, a second.")
+    key_burst: int = _limit(2_000, "Pushes signed with one VAPID key at once.")
+    origin_rate: float = _limit(50.0, "Pushes by pages of one origin (`Origin` header), a second.")
+    origin_burst: int = _limit(2_000, "Pushes by pages of one origin at once.")
+    source_rate: float = _limit(200.0, "Requests from one address, a second.")
+    source_burst: int = _limit(2000, "Requests from one address at once.")
+    newcomer_rate: float = _limit(
+        0.2, "User agents not known before, from one address, a second: the room for them is everybody's."
+    )
+    newcomer_burst: int = _limit(200, "User agents not known before, from one address at once.")
+    user_agent_rate: float = _limit(50.0, "Messages on one WebSocket, a second; more are read later.")
+    user_agent_burst: int = _limit(600, "Messages on one WebSocket at once.")
+    max_rate_entries: int = _limit(
+        20_000, "Endpoints, keys, origins, addresses whose rate is remembered, of each kind."
+    )
+    housekeeping_interval: float = _limit(
+        30.0, "Between two looks for expired messages and absent user agents.", "seconds"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +101,9 @@ class ServiceConfig:
 
     ``public_url`` (origin only) is how senders and user agents reach the service, where a proxy stands before it or
     ``listen`` names no address; without it the address listened on is used. ``stun`` is where STUN is answered, over
-    UDP: ``host:port``, ``off``, or None for where ``listen`` is.
+    UDP: ``host:port``, ``off``, or None for where ``listen`` is. With ``tls_certificate`` (a chain) and ``tls_key``,
+    both PEM files, it speaks TLS itself. What ``proxy_header`` says of addresses is believed from ``trusted_proxies``
+    (networks) alone. ``metrics_port`` on loopback is for Prometheus; 0: none.
     """
 
     state_dir: Path
@@ -73,6 +111,11 @@ class ServiceConfig:
     public_url: str | None = None
     stun: str | None = None
     limits: Limits = field(default_factory=Limits)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_header: str = "x-forwarded-for"
+    metrics_port: int = 0
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
@@ -93,10 +136,26 @@ def public_url_for(config: ServiceConfig, host: str, port: int) -> str:
         parts = urlsplit(config.public_url)
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ConfigError(f"public_url = {config.public_url!r}: write the origin only: {origin}")
+        if config.tls_certificate is not None and parts.scheme != "https":
+            raise ConfigError(f"public_url = {config.public_url!r}: with a certificate it begins with https://")
         return origin
     if host in ("", "0.0.0.0", "::"):
         raise ConfigError("listening on every address needs public_url: senders must know one of them")
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if config.tls_certificate is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def parse_networks(texts: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """``trusted_proxies`` as networks; an address is a network of one. Raises ConfigError."""
+    networks = []
+    for text in texts:
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise ConfigError(
+                f"trusted_proxies = {text!r}: {error}; write an address or a network, such as 127.0.0.1 or 10.0.0.0/8"
+            ) from None
+    return tuple(networks)
 
 
 def with_limits(limits: Limits, assignments: list[str]) -> Limits:

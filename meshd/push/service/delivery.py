@@ -161,6 +161,8 @@ class Delivery:
     def keep_house(self) -> None:
         """Drop expired messages and user agents that were away too long."""
         now = self.clock()
+        if not self.store.is_writable:
+            self.store.probe()  # whoever looks at /healthz may keep everybody away, and then nothing else is written
         for uaid in self._outlets:
             self.registry.seen(uaid, now)
         for version in self.registry.expire(now):

@@ -7,6 +7,7 @@ import hmac
 import json
 import math
 import re
+from collections.abc import Hashable
 
 import trio
 
@@ -29,6 +30,8 @@ ENDPOINT_PATH = "/wpush/v2/"  # as autopush: v2 means bound to a VAPID key
 _MESSAGE_PATH = "/m/"
 _VERSION = re.compile(r"[A-Za-z0-9_-]{22}\Z")
 _GONE_MAX_AGE = 86400  # as autopush
+_MAX_ORIGIN_CHARS = 256  # of it, what its rate is counted by
+_HEALTH_PATHS = frozenset({"/healthz", "/health", "/__heartbeat__", "/__lbheartbeat__"})  # the latter are autopush's
 _CORS = (
     # Pages push too; an endpoint is a secret and every request carries its own authorization, so any origin may.
     ("Access-Control-Allow-Origin", "*"),
@@ -54,6 +57,8 @@ class Endpoints:
         self._public_url = public_url
         self._endpoint_rate = RateLimiter(limits.endpoint_rate, limits.endpoint_burst, limits.max_rate_entries)
         self._source_rate = RateLimiter(limits.source_rate, limits.source_burst, limits.max_rate_entries)
+        self._key_rate = RateLimiter(limits.key_rate, limits.key_burst, limits.max_rate_entries)
+        self._origin_rate = RateLimiter(limits.origin_rate, limits.origin_burst, limits.max_rate_entries)
 
     def endpoint_of(self, channel: Channel) -> str:
         """The URL that senders POST to."""
@@ -69,11 +74,9 @@ class Endpoints:
         return Response(answer.status, answer.headers + _CORS, answer.body)
 
     async def _route(self, request: Request) -> Response:
-        if request.path == "/health" and request.method in ("GET", "HEAD"):
+        if request.path in _HEALTH_PATHS and request.method in ("GET", "HEAD"):
             return self._health()
-        wait = self._source_rate.take(source_key(request.source), trio.current_time())
-        if wait > 0:
-            raise Refused(Fault.TOO_MANY, "source_rate", retry_after=wait)
+        _take(self._source_rate, source_key(request.source), "source_rate")
         if request.path.startswith(ENDPOINT_PATH):
             return await self._endpoint(request, request.path.removeprefix(ENDPOINT_PATH))
         if request.path.startswith(_MESSAGE_PATH):
@@ -87,9 +90,12 @@ class Endpoints:
             raise Refused(Fault.METHOD)
         channel = self._delivery.registry.resolve(token)
         public = self._authorise(request, channel)
-        wait = self._endpoint_rate.take(channel.handle, trio.current_time())
-        if wait > 0:
-            raise Refused(Fault.TOO_MANY, "endpoint_rate", retry_after=wait)
+        # After the signature: nobody uses up what is another's. A page's origin comes last, since whoever is no browser
+        # can name any: what is another's costs its own first.
+        _take(self._endpoint_rate, channel.handle, "endpoint_rate")
+        _take(self._key_rate, channel.key_hash, "key_rate")
+        if origin := request.headers.get("origin"):
+            _take(self._origin_rate, origin[:_MAX_ORIGIN_CHARS], "origin_rate")
         push = self._push(request, public)
         version = await self._delivery.accept(channel, push)
         log.debug("push_accepted", user_agent=pseudonym(channel.uaid), size=len(push.body), ttl=push.ttl)
@@ -101,7 +107,7 @@ class Endpoints:
         if request.method != "DELETE":
             raise Refused(Fault.METHOD)
         if not _VERSION.match(version):
-            raise Refused(Fault.NOT_FOUND)
+            raise Refused(Fault.MESSAGE_ID)
         self._delivery.cancel(version)
         return Response(204)  # whether it was still waiting is nothing to tell, as autopush
 
@@ -148,12 +154,19 @@ class Endpoints:
     def _health(self) -> Response:
         user_agents, channels, stored = self._delivery.registry.counts()
         figures = {
-            "status": "ok",
+            "status": "ok" if self._delivery.store.is_writable else "the database cannot be written",
             "user_agents": {"connected": self._delivery.connected, "known": user_agents},
             "channels": channels,
             "messages": {"stored": stored},
         }
-        return Response(200, (("Content-Type", "application/json"),), json.dumps(figures).encode())
+        status = 200 if self._delivery.store.is_writable else 503
+        return Response(status, (("Content-Type", "application/json"),), json.dumps(figures).encode())
+
+
+def _take(limiter: RateLimiter, key: Hashable, counter: str) -> None:
+    wait = limiter.take(key, trio.current_time())
+    if wait > 0:
+        raise Refused(Fault.TOO_MANY, counter, retry_after=wait)
 
 
 def _refusal(refused: Refused) -> Response:

@@ -23,14 +23,18 @@ class Fault(Enum):
     TTL_MISSING = _Fault(400, 111, "The TTL header is missing or not a number of seconds.")
     TTL_NEGATIVE = _Fault(400, 114, "TTL must not be negative.")
     TOPIC = _Fault(400, 113, "Topic must be 1 to 32 characters of the base64url alphabet.")
+    MESSAGE_ID = _Fault(400, None, "That is not the Location of a message.")
     URGENCY = _Fault(400, None, "Urgency must be one of very-low, low, normal, high.")
     UNAUTHORIZED = _Fault(401, 109, "The request lacks a VAPID authorization that fits this endpoint.")
     NOT_FOUND = _Fault(404, 102, "There is no such endpoint.")
     METHOD = _Fault(405, None, "That method is not known here.")
     GONE = _Fault(410, 106, "The subscription has ended.")
-    RESET = _Fault(410, 103, "The user agent has been reset: too many messages waited for it.")
+    RESET = _Fault(410, 105, "The user agent has been reset: too many messages waited for it.")
     TOO_LARGE = _Fault(413, 104, "The message is larger than 4096 bytes.")
     TOO_MANY = _Fault(429, 201, "Too many requests; come back later.")
+    CHANNEL_FULL = _Fault(
+        429, 201, "Too many messages wait in this channel; use Topic to replace them, or come back later."
+    )
     UNAVAILABLE = _Fault(503, 201, "The service cannot store the message now; come back later.")
     BUSY = _Fault(503, 202, "The user agent has not yet acknowledged what it was sent; come back soon.")
 

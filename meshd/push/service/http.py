@@ -11,6 +11,7 @@ import trio
 
 from meshd.push.service.config import MAX_MESSAGE_SIZE, Limits
 from meshd.push.service.protocol import SUBPROTOCOL
+from meshd.push.service.proxies import TrustedProxies
 from meshd.push.service.websocket import CLOSE_GOING_AWAY, Stream, WebSocket
 
 # Policy
@@ -23,7 +24,8 @@ _LINGER_TIMEOUT = 2.0
 class Request:
     """A whole request. Header names are in lower case, repeated ones joined by ", ".
 
-    ``body`` is None when it was larger than a message may be. ``source`` is the address it came from.
+    ``body`` is None when it was larger than a message may be. ``source`` is the address it came from, before proxies
+    of ours.
     """
 
     method: str
@@ -43,18 +45,25 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
-Conversation = Callable[[WebSocket], Awaitable[None]]
+Conversation = Callable[[WebSocket, str], Awaitable[None]]  # with the address at the other end of the connection
 
 
 class HttpConnection:
     """Serves requests on ``stream`` one after the other until it ends. ``run`` never raises for what comes in."""
 
     def __init__(
-        self, stream: Stream, source: str, limits: Limits, handler: Handler, conversation: Conversation
+        self,
+        stream: Stream,
+        peer: str,
+        limits: Limits,
+        proxies: TrustedProxies,
+        handler: Handler,
+        conversation: Conversation,
     ) -> None:
         self._stream = stream
-        self._source = source
+        self._peer = peer
         self._limits = limits
+        self._proxies = proxies
         self._handler = handler
         self._conversation = conversation
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_header_size)
@@ -84,12 +93,13 @@ class HttpConnection:
             key, text = name.decode("ascii"), value.decode("latin-1")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
         path = event.target.decode("ascii").partition("?")[0]
+        source = self._proxies.client(self._peer, headers)
         if headers.get("upgrade", "").lower() == "websocket":
-            await self._upgrade(event, path)
+            await self._upgrade(event, path, source)
             return False
         with trio.fail_after(self._limits.request_timeout):
             body = await self._body(headers)
-        request = Request(event.method.decode("ascii"), path, headers, body, self._source)
+        request = Request(event.method.decode("ascii"), path, headers, body, source)
         response = await self._handler(request)
         await self._respond(response, close=body is None, with_body=request.method != "HEAD")
         if body is None:
@@ -157,8 +167,8 @@ class HttpConnection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
 
-    async def _upgrade(self, request: h11.Request, path: str) -> None:
-        websocket = WebSocket(self._stream, self._source, self._limits)
+    async def _upgrade(self, request: h11.Request, path: str, source: str) -> None:
+        websocket = WebSocket(self._stream, source, self._limits)
         if path != "/" or request.method != b"GET":
             await self._respond(Response(404), close=True)
             return
@@ -169,7 +179,7 @@ class HttpConnection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(websocket.write)
-                await self._conversation(websocket)
+                await self._conversation(websocket, self._peer)
                 await websocket.finish()
                 if websocket.is_aborted:
                     nursery.cancel_scope.cancel()

@@ -19,16 +19,22 @@ CONTENT_ENCODING = "aes128gcm"
 MAX_ACK_UPDATES = 600  # in one message; 150 can be outstanding
 MAX_KEY_CHARS = 128  # a VAPID key has 87
 MAX_VERSION_CHARS = 256
+MAX_BROADCASTS = 32  # names in one message that are answered; Firefox asks for one or two
+MAX_BROADCAST_CHARS = 128  # of a name
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_UAID = re.compile(r"[0-9a-f]{32}\Z")
+_ANY_UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}(\1[0-9a-fA-F]{4}){2}\1[0-9a-fA-F]{12}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """``uaid`` (16 bytes) is None when none was given, or one that this service can never have given out."""
+    """``uaid`` (16 bytes) is None when none was given, or one that this service can never have given out.
+
+    ``broadcasts``: names of those that the user agent wants.
+    """
 
     uaid: bytes | None
+    broadcasts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,8 @@ class Ping:
 class BroadcastSubscribe:
     """A wish for Mozilla's broadcasts, of which this service has none."""
 
+    broadcasts: tuple[str, ...] = ()
+
 
 ClientMessage = Hello | Register | Unregister | Ack | Nack | Ping | BroadcastSubscribe
 
@@ -96,12 +104,12 @@ def parse(text: str) -> ClientMessage:
         return Ping()
     match message.get("messageType"):
         case "hello":
-            return Hello(_uaid(message.get("uaid")))
+            return Hello(_uaid(message.get("uaid")), _broadcasts(message.get("broadcasts")))
         case "register":
             key = message.get("key")
             if key is not None and (not isinstance(key, str) or len(key) > MAX_KEY_CHARS):
                 raise MalformedMessage("key is not a short text")
-            return Register(_channel_id(message), key)
+            return Register(_channel_id(message, strict=True), key)
         case "unregister":
             return Unregister(_channel_id(message), _code(message, 200))
         case "ack":
@@ -111,14 +119,20 @@ def parse(text: str) -> ClientMessage:
         case "ping":
             return Ping()
         case "broadcast_subscribe":
-            return BroadcastSubscribe()
+            return BroadcastSubscribe(_broadcasts(message.get("broadcasts")))
         case _:
             raise MalformedMessage("unknown messageType")
 
 
-def hello_answer(uaid: bytes) -> str:
+def hello_answer(uaid: bytes, broadcasts: tuple[str, ...] = ()) -> str:
     """``use_webpush`` must be there and true, or Firefox takes no message with content."""
-    return _compose({"messageType": "hello", "uaid": uaid.hex(), "status": 200, "use_webpush": True, "broadcasts": {}})
+    members = {"messageType": "hello", "uaid": uaid.hex(), "status": 200, "use_webpush": True}
+    return _compose(members | {"broadcasts": _not_found(broadcasts)})
+
+
+def broadcast_answer(broadcasts: tuple[str, ...]) -> str:
+    """There is none of that name, in autopush's words."""
+    return _compose({"messageType": "broadcast", "broadcasts": _not_found(broadcasts)})
 
 
 def register_answer(channel_id: bytes, status: int, endpoint: str) -> str:
@@ -151,17 +165,26 @@ def _compose(members: dict[str, Any]) -> str:
 
 
 def _uaid(value: object) -> bytes | None:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _ANY_UUID.match(value):
         return None
-    text = value.replace("-", "") if _UUID.match(value) else value
-    return bytes.fromhex(text) if _UAID.match(text) else None
+    return bytes.fromhex(value.replace("-", ""))
 
 
-def _channel_id(message: dict[str, Any]) -> bytes:
+def _channel_id(message: dict[str, Any], *, strict: bool = False) -> bytes:
+    """``strict``: in one form only, as autopush asks in ``register`` and nowhere else."""
     value = message.get("channelID")
-    if not isinstance(value, str) or not _UUID.match(value):
+    if not isinstance(value, str) or not (_UUID if strict else _ANY_UUID).match(value):
         raise MalformedMessage("channelID is not a lower-case dashed UUID")
     return bytes.fromhex(value.replace("-", ""))
+
+
+def _broadcasts(value: object) -> tuple[str, ...]:
+    names = value if isinstance(value, dict) else {}
+    return tuple(name for name in names if len(name) <= MAX_BROADCAST_CHARS)[:MAX_BROADCASTS]
+
+
+def _not_found(broadcasts: tuple[str, ...]) -> dict[str, Any]:
+    return {"errors": dict.fromkeys(broadcasts, "Broadcast not found")} if broadcasts else {}
 
 
 def _code(message: dict[str, Any], default: int) -> int:

@@ -24,6 +24,7 @@ _TAG_SIZE = 16  # tells "never was" (404) from "is no more" (410) without a list
 _TOKEN_SIZE = _HANDLE_SIZE + _TAG_SIZE  # 54 characters in the endpoint; autopush's Fernet tokens have 160
 _RETRY_FULL = 120.0  # as autopush's Retry-After
 _RETRY_BUSY = 5.0  # a connected user agent that acknowledges at all does so sooner
+_RETRY_CHANNEL = 300.0  # its user agent is away, nobody knows for how long
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +172,15 @@ class Registry:
     ) -> tuple[Stored, Stored | None]:
         """Keep a message; gives it, and the one with the same Topic that it replaces. Raises Refused.
 
-        RESET: the user agent is away and too much waits for it; it has been dropped. BUSY: it is here and slow.
+        CHANNEL_FULL: too much waits in this channel. RESET: the user agent is away and too much waits for it; it has
+        been dropped. BUSY: it is here and slow.
         """
         user_agent = self._user_agents[channel.uaid]
         replaced = self._same_topic(user_agent, channel, topic)
         if replaced is not None:
             self.remove(replaced.version)
+        elif self._waiting_in(user_agent, channel) >= self._limits.max_stored_per_channel:
+            raise Refused(Fault.CHANNEL_FULL, retry_after=_RETRY_BUSY if connected else _RETRY_CHANNEL)
         elif len(user_agent.stored) >= self._limits.max_stored_per_user_agent:
             if connected:
                 raise Refused(Fault.BUSY, retry_after=_RETRY_BUSY)
@@ -236,6 +240,10 @@ class Registry:
 
     def _tag(self, handle: bytes) -> bytes:
         return hmac.digest(self._secret, b"tag" + handle, "sha256")[:_TAG_SIZE]
+
+    @staticmethod
+    def _waiting_in(user_agent: _UserAgent, channel: Channel) -> int:
+        return sum(message.channel_id == channel.channel_id for message in user_agent.stored.values())
 
     @staticmethod
     def _same_topic(user_agent: _UserAgent, channel: Channel, topic: str | None) -> Stored | None:

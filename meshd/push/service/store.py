@@ -136,6 +136,16 @@ class Store:
             raise StoreError(f"the database of the push service cannot be read: {error}") from None
 
     @property
+    def is_writable(self) -> bool:
+        """Whether what was written last could be."""
+        return not self._failure
+
+    @property
+    def pending(self) -> int:
+        """How many changes wait for the disk."""
+        return len(self._writes)
+
+    @property
     def congested(self) -> bool:
         """Whether so much waits for the disk that nothing should be added."""
         return len(self._writes) >= self._limits.max_pending_writes
@@ -183,6 +193,10 @@ class Store:
             waiter.done.set()
         self._database.close()
         os.close(self._lock)
+
+    def probe(self) -> None:
+        """Queue a write that changes nothing, to find out whether writing works again."""
+        self._queue("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", bytes(_PAGE_SIZE))
 
     def add_channel(self, channel: Channel, now: float) -> None:
         """Queue: a new channel, and its user agent if that is new too."""

@@ -11,7 +11,7 @@ from meshd.crypto.p256 import POINT_SIZE, uncompress_point
 from meshd.errors import MalformedMessage
 from meshd.push.service import protocol
 from meshd.push.service.delivery import Delivery, log, pseudonym
-from meshd.push.service.protocol import Ack, Hello, Nack, Ping, Register, Unregister
+from meshd.push.service.protocol import Ack, BroadcastSubscribe, Hello, Nack, Ping, Register, Unregister
 from meshd.push.service.registry import Channel, Stored
 from meshd.push.service.websocket import CLOSE_ERROR, WebSocket
 from meshd.rates import RateLimiter
@@ -47,7 +47,7 @@ class Conversation:
             return
         self._uaid = self._delivery.connect(hello.uaid, self)
         try:
-            self._websocket.send(protocol.hello_answer(self._uaid))
+            self._websocket.send(protocol.hello_answer(self._uaid, hello.broadcasts))
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._next_batch()
@@ -112,6 +112,9 @@ class Conversation:
                     self._acknowledged(message)
                 case Nack():
                     self._delivery.counters[f"nack_{message.code if 301 <= message.code <= 303 else 'other'}"] += 1
+                case BroadcastSubscribe():
+                    if message.broadcasts:
+                        self._websocket.send(protocol.broadcast_answer(message.broadcasts))
                 case Ping():
                     if now - self._last_ping < self._limits.min_ping_interval:
                         self._fault("excessive_ping", "ExcessivePing")
