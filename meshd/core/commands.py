@@ -108,7 +108,7 @@ class ConnectLink:
 class ProbePath:
     """Check all paths of a link at once: it has fallen silent, or our addresses have changed.
 
-    Whichever path answers carries on; the other side learns our new address by it.
+    Whichever path answers carries on; the other side learns our new address by it. If none does: ``ProbeFailed``.
     """
 
     link: LinkId

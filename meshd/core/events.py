@@ -95,6 +95,17 @@ class LinkResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """All paths of a link have been asked for ``elapsed`` seconds, and none has answered. Said again while that lasts.
+
+    The asking goes on: it may only be a slow path.
+    """
+
+    link: LinkId
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
 class LinkClosed:
     """That link is gone, or never came to be. ``reason`` is a counter's name: ``ice_failed``, ``closed_by_peer``, …"""
 
@@ -242,6 +253,7 @@ Event = (
     | LinkPrepared
     | LinkConnected
     | LinkResumed
+    | ProbeFailed
     | LinkClosed
     | AddressesChanged
     | MessageReceived

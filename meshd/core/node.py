@@ -35,6 +35,7 @@ from meshd.core.reconciliation import Reconciliation
 from meshd.core.relay import Relay
 from meshd.core.replay import ReplayMemory
 from meshd.core.requests import Requests
+from meshd.core.resuming import Resuming
 from meshd.core.routing import Routing
 from meshd.core.session import Purpose
 from meshd.core.signaling import Signaling
@@ -76,6 +77,7 @@ class Node:
             ctx, self.membership, self.neighbors, self.routing, self.post, self.pushing, self.channels
         )
         self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.pushing)
+        self.resuming = Resuming(ctx, self.neighbors, self.routing, self.signaling)
         self.outlook = Outlook(ctx)
         self.stun_servers = StunServers(ctx, self.membership, self.routing)
         self.introductions = Introductions(ctx, stored, self.membership, self.channels, self.outlook, self.stun_servers)
@@ -147,6 +149,8 @@ class Node:
                 self.neighbors.on_connected(event)
             case ev.LinkResumed():
                 self.neighbors.on_resumed(event)
+            case ev.ProbeFailed():
+                self.resuming.on_probe_failed(event)
             case ev.LinkClosed(link, reason):
                 self._on_link_closed(link, reason)
             case ev.AddressesChanged():
@@ -362,6 +366,7 @@ class Node:
             "resend": self.signaling.on_resend,
             "grant": self.signaling.on_grant_possible,
             "dial": self.topology.on_timer,
+            "resume": self.resuming.on_timer,
             "push": self.pushing.on_timer,
             "mint": self.introductions.on_mint_timeout,
             "accept": self.arrivals.on_grant_wait_over,

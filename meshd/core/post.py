@@ -53,10 +53,21 @@ class Post:
         envelope = self.envelope(peer, message, self._conversation)
         return envelope is not None and self._relay.send(peer, envelope, priority, ticket)
 
-    def send_in_session(self, peer: PeerId, message: Message, session: SessionId, ticket: Ticket | None = None) -> bool:
-        """The same for signaling: always in an envelope, also where there is a link; once ``ticket`` is durable."""
+    def send_in_session(
+        self,
+        peer: PeerId,
+        message: Message,
+        session: SessionId,
+        ticket: Ticket | None = None,
+        *,
+        around: bool = False,
+    ) -> bool:
+        """The same for signaling: always in an envelope, also where there is a link; once ``ticket`` is durable.
+
+        ``around``: it is about a new path for that link, so it should not go by the old one.
+        """
         envelope = self.envelope(peer, message, session)
-        return envelope is not None and self._relay.send(peer, envelope, Priority.CONTROL, ticket)
+        return envelope is not None and self._relay.send(peer, envelope, Priority.CONTROL, ticket, around=around)
 
     def push_in_session(
         self,

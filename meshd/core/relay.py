@@ -48,9 +48,22 @@ class Relay:
         self._buckets: dict[PeerId, _Bucket] = {}
         self._traces: dict[bytes, tuple[PeerId | None, PeerId]] = {}  # digest → previous hop (None: us), destination
 
-    def send(self, peer: PeerId, envelope: bytes, priority: Priority, ticket: Ticket | None = None) -> bool:
-        """Hand our own envelope to the next hop, once ``ticket`` is durable; False if there is no next hop."""
-        hop = self._routing.next_hop(peer)
+    def send(
+        self,
+        peer: PeerId,
+        envelope: bytes,
+        priority: Priority,
+        ticket: Ticket | None = None,
+        *,
+        around: bool = False,
+    ) -> bool:
+        """Hand our own envelope to the next hop, once ``ticket`` is durable; False if there is no next hop.
+
+        ``around``: not by our own link to that peer, if there is another way.
+        """
+        hop = self._routing.around(peer) if around else None
+        if hop is None:
+            hop = self._routing.next_hop(peer)
         link = None if hop is None else self._neighbors.current(hop)
         if link is None:
             return False

@@ -64,6 +64,17 @@ class Routing:
                 hop = None
         return hop if hop != but else None
 
+    def around(self, peer: PeerId) -> PeerId | None:
+        """The neighbor by which ``peer``, a neighbor itself, is reached without the link to it; None if by nobody."""
+        _, previous = self._search(without=peer)
+        hop = peer
+        while (before := previous.get(hop)) is not None and before != self._ctx.own_id:
+            hop = before
+        if hop == peer:
+            learned = self._learned.get(peer)
+            return learned if learned is not None and self._neighbors.current(learned) is not None else None
+        return hop
+
     def hops(self, peer: PeerId) -> int | None:
         """Links between us and ``peer``; None if there is no way."""
         if self._neighbors.current(peer) is not None:
@@ -90,14 +101,18 @@ class Routing:
                 self._next_hop[peer] = peer if before == self._ctx.own_id else self._next_hop[before]
             self._stale = False
 
-    def _search(self) -> tuple[dict[PeerId, int], dict[PeerId, PeerId]]:
-        """Breadth first from us: distances in their order, and whom each was reached from."""
+    def _search(self, without: PeerId | None = None) -> tuple[dict[PeerId, int], dict[PeerId, PeerId]]:
+        """Breadth first from us: distances in their order, and whom each was reached from.
+
+        Our link to ``without`` does not count.
+        """
         distance: dict[PeerId, int] = {}
         previous: dict[PeerId, PeerId] = {}
         queue: deque[PeerId] = deque()
         for peer in self._neighbors.peers():
-            distance[peer], previous[peer] = 1, self._ctx.own_id
-            queue.append(peer)
+            if peer != without:
+                distance[peer], previous[peer] = 1, self._ctx.own_id
+                queue.append(peer)
         now = self._ctx.now.unix
         while queue:
             at = queue.popleft()

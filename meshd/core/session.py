@@ -54,4 +54,5 @@ class Session:
     returned: int = 0  # how often what we said came back undeliverable
     resumes: LinkId | None = None  # the older link that is to go on over this one's path
     patience: float = 0.0  # seconds our answer may take to the peer, which connects only then
+    answered: tuple[bytes, int] | None = None  # the instance that answered our offer, and when by its clock
     by_push: bool = False  # the offer came by push, so the answer goes that way first: the peer may have no other

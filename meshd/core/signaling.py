@@ -135,8 +135,11 @@ class Signaling:
         self._ctx.timer("session", made.id, timeout)
         return made
 
-    def dial(self, peer: PeerId) -> bool:
-        """Offer a member a link. False if there is a session with it already, or no room for one."""
+    def dial(self, peer: PeerId, doubted: LinkId | None = None) -> bool:
+        """Offer a member a link, or a new path for the one that is silent or ``doubted``.
+
+        False if there is a session with it already, or no room for one.
+        """
         if self.with_peer(peer) is not None:
             return False
         by_push = self._routing.next_hop(peer) is None
@@ -147,7 +150,7 @@ class Signaling:
             Purpose.MEMBER,
             offerer=True,
             timeout=PUSH_SESSION_TIMEOUT if by_push else SESSION_TIMEOUT,
-            resumes=None if silent is None else silent.id,
+            resumes=doubted if silent is None else silent.id,
         )
         if session is None:
             return False
@@ -261,7 +264,8 @@ class Signaling:
         prefer_push = session.by_push or session.returned >= MAX_RETURNED
         if prefer_push and not session.pushed and self._push(session, message):
             return
-        if self._post.send_in_session(session.peer, message, session.id, session.ticket):
+        around = session.resumes is not None
+        if self._post.send_in_session(session.peer, message, session.id, session.ticket, around=around):
             session.pushed = False
             self._ctx.timer("resend", session.id, self._ctx.jitter(RESEND_INTERVAL))
         elif not session.pushed and not self._push(session, message):
@@ -341,6 +345,9 @@ class Signaling:
                         self._say(mine, mine.sent)
                     return
                 self._ctx.count("glare_lost")
+            elif mine.answered is not None and mine.answered[0] == offer.instance and letter.issued <= mine.answered[1]:
+                self._ctx.count("offers_stale")  # it crossed ours, and was given up for our own before it came
+                return
             self.drop(mine)
         session = None
         if known_links or self._takes_more():
@@ -354,7 +361,8 @@ class Signaling:
                 resumes=next((link.id for link in self._neighbors.proved(peer) if link.session == offer.resumes), None),
             )
         if session is None:
-            self._post.send_in_session(peer, OfferDeclined("busy"), session_id, ticket)
+            around = offer.resumes is not None
+            self._post.send_in_session(peer, OfferDeclined("busy"), session_id, ticket, around=around)
             return
         session.state, session.remote, session.by_push = SessionState.HAVE_REMOTE_OFFER, remote, by_push
         self._ctx.count("sessions_answered")
@@ -383,7 +391,9 @@ class Signaling:
             return
         if answer.resumes is None or answer.resumes != self._resumed(session):
             session.resumes = None
-        self.connect(session, decode(answer.description))
+        remote = decode(answer.description)
+        session.answered = (answer.instance, letter.issued)
+        self.connect(session, remote)
 
     def on_declined(self, peer: PeerId, session_id: SessionId, message: OfferDeclined) -> None:
         """The peer does not want a link now, or not any more the one that it has offered."""

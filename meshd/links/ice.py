@@ -42,7 +42,8 @@ class IceConnection(Checks):
 
     ``on_record(datagram)`` gets DTLS records, and says whether they were meant for this link; ``on_flush()`` is called
     when no more come for now, ``on_lost()`` when the peer has taken its consent back by silence, ``on_path(moved)``
-    when data goes another way from now on, or can go again. ``bases()`` gives the local addresses and relays that there
+    when data goes another way from now on, or can go again, ``on_unanswered(elapsed)`` now and then while no path
+    answers. ``bases()`` gives the local addresses and relays that there
     are now, each with its path's name; without it there are those that ``add_path`` was told.
     """
 
@@ -65,6 +66,7 @@ class IceConnection(Checks):
         self.on_flush: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self.on_path: Callable[[bool], None] = _ignore
+        self.on_unanswered: Callable[[float], None] = _ignore
         self.is_outside: Callable[[Address], bool] = _nowhere  # whether nothing may be sent to that address
         self._early = EarlyChecks(counters)
         self._key: CheckKey | None = None
@@ -168,7 +170,7 @@ class IceConnection(Checks):
 
     def retire(self) -> None:
         """Send nothing but answers any more; what comes is still taken."""
-        self.on_lost, self.on_path = _nothing, _ignore
+        self.on_lost, self.on_path, self.on_unanswered = _nothing, _ignore, _ignore
         for asking in (self._consent, self._mobility):
             if asking is not None:
                 asking.stop()
@@ -439,7 +441,7 @@ def _nothing() -> None:
     pass
 
 
-def _ignore(moved: bool) -> None:
+def _ignore(what: bool | float) -> None:
     pass
 
 

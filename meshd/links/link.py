@@ -14,6 +14,7 @@ from meshd.core.events import (
     LinkPrepared,
     LinkResumed,
     MessageReceived,
+    ProbeFailed,
     SendBufferHigh,
     SendBufferLow,
 )
@@ -33,6 +34,7 @@ from meshd.links.dtls import LinkDtls
 from meshd.links.gathering import gather
 from meshd.links.ice import IceConnection
 from meshd.links.outbox import Outbox
+from meshd.links.reasons import LinkFailed, reason_of_association
 from meshd.links.remote import add_addresses, add_names, dtls_role
 from meshd.links.resumption import FormerConnections
 from meshd.links.statistics import LinkStatistics, statistics_of
@@ -47,13 +49,6 @@ from meshd.wire.session_description import SessionDescription
 CANCEL_INTERVAL = 0.05
 ICE_TIMEOUT = 9.5  # seconds in which the offerer, who has both descriptions, finds out that there is no way
 LINGER_TIMEOUT = 2.0  # a link closed by us gets this long to send what is queued
-
-# What ended an association, as the reason of ``LinkClosed``; all others are ``closed_by_peer``
-_REASONS = {"timeout": "peer_silent", "handshake_timeout": "connect_timeout"}
-
-
-class _LinkFailed(Exception):
-    """The link cannot come to be; the argument is the reason for ``LinkClosed``."""
 
 
 class Link:
@@ -201,7 +196,7 @@ class Link:
                 await self._linger()
         except asyncio.CancelledError:
             pass  # this task is cancelled by _end() only, or because the loop is about to end
-        except _LinkFailed as failure:
+        except LinkFailed as failure:
             self._reason = self._reason or str(failure)
         except Exception as error:
             self._reason = "fault"
@@ -233,14 +228,14 @@ class Link:
             async with asyncio.timeout(self._around.config.connect_timeout + self._patience):
                 await self._connect(remote)
         except TimeoutError:
-            raise _LinkFailed("connect_timeout" if self._connection.selected else "ice_failed") from None
+            raise LinkFailed("connect_timeout" if self._connection.selected else "ice_failed") from None
         finally:
             self._around.book.release()
 
     async def _connect(self, remote: SessionDescription) -> None:
         role = dtls_role(self._offerer, remote.setup)
         if role is None:
-            raise _LinkFailed("bad_description")
+            raise LinkFailed("bad_description")
         self._connection.remote_username, self._connection.remote_password = remote.ufrag, remote.pwd
         names = add_addresses(self._connection, remote, self._around.config)
         if names:
@@ -255,7 +250,7 @@ class Link:
             async with asyncio.timeout(ICE_TIMEOUT if self._offerer else None):
                 await self._connection.connect()
         except ConnectionError:
-            raise _LinkFailed("ice_failed") from None
+            raise LinkFailed("ice_failed") from None
         if self._resume:
             self._end_resumption(remote.fingerprint)
             return
@@ -263,14 +258,14 @@ class Link:
         self._dtls.on("statechange", self._dtls_changed)
         await self._dtls.handshake(role, remote.fingerprint)
         if self._dtls.state != "connected":
-            raise _LinkFailed("dtls_failed")
+            raise LinkFailed("dtls_failed")
         await self._up.wait()
 
     def _begin_resumption(self, fingerprint: bytes) -> None:
         """The peer may have our path before we have it, and the old link's records come by it."""
         old = self._resumes
         if old is None or not old.is_resumable(fingerprint):
-            raise _LinkFailed("nothing_to_resume")
+            raise LinkFailed("nothing_to_resume")
         self._connection.is_handshaking = False
         self._connection.on_record = old._connection.receive_record
         self._connection.on_flush = old._connection.flush
@@ -278,7 +273,7 @@ class Link:
     def _end_resumption(self, fingerprint: bytes) -> None:
         old, ends = self._resumes, self._connection.ends
         if old is None or ends is None or not old.take_over(self._connection, fingerprint):
-            raise _LinkFailed("nothing_to_resume")
+            raise LinkFailed("nothing_to_resume")
         self._is_handed_over, self._resumes = True, None
         self._tell(LinkResumed(old._link, self._link, *ends))
         self._silent = True
@@ -361,6 +356,7 @@ class Link:
         self._connection.on_lost = self._dtls.end
         self._connection.on_flush = association.flush
         self._connection.on_path = association.path_works
+        self._connection.on_unanswered = lambda elapsed: self._tell(ProbeFailed(self._link, elapsed))
         association.on_stall = self._connection.probe
 
     def _happened(self, event: TransportEvent) -> None:
@@ -383,7 +379,7 @@ class Link:
         if event.reason == "peer_misbehaved":
             self._misbehaved(MalformedMessage(event.detail))
         else:
-            self._end(_REASONS.get(event.reason, "closed_by_peer"))
+            self._end(reason_of_association(event.reason))
 
     def _opened(self) -> None:
         ends = self._connection.ends

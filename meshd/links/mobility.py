@@ -27,7 +27,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from meshd.links.consent import RESPONSE, XOR_MAPPED_ADDRESS, CheckKey, attributes_of, is_authentic, unmasked_address
+from meshd.links.consent import (
+    RESPONSE,
+    TIMER_SLACK,
+    XOR_MAPPED_ADDRESS,
+    CheckKey,
+    attributes_of,
+    is_authentic,
+    unmasked_address,
+)
 from meshd.links.demux import STUN_HEADER_SIZE, Address, Awaiting
 
 # Policy
@@ -40,6 +48,7 @@ MAX_AWAITED = 256  # checks that may still be answered; paths of 4 s at that rat
 MAX_HEARD = 16  # addresses that the peer, or somebody with old checks of the peer, was heard from in one round
 MAX_SEEN = 64  # remote addresses of which a path remembers what it looks like there
 MIN_GRACE, MAX_GRACE = 0.05, 0.5  # seconds the pair in use gets to answer when another has
+UNANSWERED_TIME = 0.7  # seconds into a full round, three times asked: from then on it is said that nobody answers
 RELAY_GRACE = 1.2  # seconds into a round that direct pairs get, as in meshd.links.checks
 
 
@@ -86,6 +95,9 @@ class Moving(Protocol[P]):
 
     def answered(self) -> None:
         """The pair in use works."""
+
+    def on_unanswered(self, elapsed: float) -> None:
+        """No pair has answered for that long (seconds)."""
 
 
 @dataclass(slots=True)
@@ -210,7 +222,7 @@ class Mobility(Awaiting, Generic[P]):
         if self._round is not current:
             return
         due = self._due(current)
-        if now >= due - 0.002:
+        if now >= due - TIMER_SLACK:
             if current.is_full:
                 fresh = self._all_pairs()  # addresses come and go while we look
                 current.pairs = {**fresh, **{p: None for p in current.pairs if p not in fresh and self._is_there(p)}}
@@ -224,6 +236,12 @@ class Mobility(Awaiting, Generic[P]):
                 if pair not in current.valid:
                     self._ask(pair, now)
         self._arm(self._due(current))
+        if current.is_full and not current.valid:
+            elapsed = now - current.began
+            if elapsed < UNANSWERED_TIME - TIMER_SLACK:
+                self._arm(current.began + UNANSWERED_TIME)
+            else:
+                self._owner.on_unanswered(elapsed)
 
     def _due(self, current: _Round[P]) -> float:
         """When everything is asked again."""
@@ -291,11 +309,11 @@ class Mobility(Awaiting, Generic[P]):
                 chosen = in_use
         elif direct is not None:
             at = current.direct_at
-            if at is None or now >= at - 0.002 or in_use[0].is_relay or not self._is_there(in_use):
+            if at is None or now >= at - TIMER_SLACK or in_use[0].is_relay or not self._is_there(in_use):
                 chosen = direct
         else:
             at = current.began + RELAY_GRACE
-            if now >= at - 0.002 or all(path.is_relay for path, _ in current.pairs):
+            if now >= at - TIMER_SLACK or all(path.is_relay for path, _ in current.pairs):
                 chosen = next(iter(current.valid))
         if chosen is None:
             if at is not None:

@@ -75,6 +75,7 @@ LIMITS: dict[str, Limit] = {
     "Neighbors._current": _links,
     "Neighbors._links": _links,
     "Reconciliation._hashes": _members,
+    "Resuming._doubted": _members,
     "Routing._distance": _members,
     "Routing._learned": _fixed(routing.MAX_LEARNED),
     "Routing._next_hop": _members,

@@ -14,6 +14,9 @@ from meshd.wire.session_description import Candidate, SessionDescription
 if TYPE_CHECKING:
     from meshd.sim.network import Network
 
+# Policy
+PROBED_TIME = 0.7  # seconds that a path is asked in vain until that is said, as ``meshd.links`` has it
+
 _FORWARD = encode_message(Forward(1, b"x"))[:2]  # how every relayed envelope begins on a link
 
 
@@ -105,6 +108,17 @@ class Linkage:
         a, b = end.machine, other.machine
         return mutual and not self._severed(a, b) and not self._network.unconnectable(a, b)
 
+    def _passes(self, end: End) -> bool:
+        other = end.other
+        assert other is not None
+        return not (end.path_lost or other.path_lost or (self._side and self._severed(end.machine, other.machine)))
+
+    def probe(self, machine: Machine, link: LinkId) -> None:
+        """See ``ProbePath``. Here no link finds another path by itself."""
+        end = machine.ends.get(link)
+        if end is not None and end.other is not None and not self._passes(end):
+            self._network.schedule(PROBED_TIME, machine, ev.ProbeFailed(link, PROBED_TIME))
+
     def arrives(self, machine: Machine, event: ev.Event) -> ev.Event | None:
         """What becomes of an event about a link when its time has come."""
         if isinstance(event, ConnectTimeout | HangUp):
@@ -116,6 +130,9 @@ class Linkage:
             return ev.LinkClosed(event.link, event.reason)
         if isinstance(event, ev.LinkResumed):
             return self._resumed(machine, event)
+        if isinstance(event, ev.ProbeFailed):
+            end = machine.ends.get(event.link)
+            return None if end is None or end.other is None or self._passes(end) else event
         about_link = isinstance(event, ev.MessageReceived | ev.LinkPrepared | ev.LinkConnected)
         return None if about_link and event.link not in machine.ends else event  # type: ignore[union-attr]
 
@@ -138,7 +155,7 @@ class Linkage:
         end = machine.ends.get(link)
         if end is None or end.other is None or not end.other.open:
             return
-        if end.path_lost or end.other.path_lost or (self._side and self._severed(end.machine, end.other.machine)):
+        if not self._passes(end):
             if reliable:
                 end.held.append(data)
             return

@@ -224,6 +224,8 @@ class Network:
                 self.links.prepare(machine, link, offerer, resumes)
             case cm.ConnectLink(link, remote, resume, patience):
                 self.links.connect(machine, link, remote, resume, patience)
+            case cm.ProbePath(link):
+                self.links.probe(machine, link)
             case cm.CloseLink(link):
                 self.links.close(machine, link)
             case cm.OpenStream(link, stream):

@@ -51,6 +51,7 @@ class End:
     remote: SessionDescription | None = None
     other: End | None = None
     open: bool = True
+    resumes: LinkId | None = None
 
 
 @dataclass(eq=False)
@@ -319,13 +320,15 @@ class Stage:
                     then(ev.PersistFailed(command.ticket, "No space left on device"))
                 else:
                     player.held.append(command)
-            case cm.PrepareLink(link, offerer):
-                end = End(player, link, self.description(player, "actpass" if offerer else "active"))
+            case cm.PrepareLink(link, offerer, resumes):
+                end = End(player, link, self.description(player, "actpass" if offerer else "active"), resumes=resumes)
                 player.ends[link] = end
                 self.ends[end.description.ufrag, end.description.pwd] = end
                 then(ev.LinkPrepared(link, end.description))
-            case cm.ConnectLink(link, remote):
+            case cm.ConnectLink(link, remote, resume):
                 player.ends[link].remote = remote
+                if not resume:
+                    player.ends[link].resumes = None
                 self.connect(player.ends[link])
             case cm.SendMessage(link, data):
                 end_or_none = player.ends.get(link)
@@ -389,6 +392,10 @@ class Stage:
             return
         end.other, other.other = other, end
         for side, far in ((end, other), (other, end)):
+            if side.resumes is not None:
+                del side.owner.ends[side.link]
+                self.queue.append((side.owner, side.owner.boot, ev.LinkResumed(side.resumes, side.link)))
+                continue
             ours, theirs = side.description.fingerprint, far.description.fingerprint
             self.queue.append((side.owner, side.owner.boot, ev.LinkConnected(side.link, ours, theirs)))
 

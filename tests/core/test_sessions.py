@@ -97,6 +97,34 @@ def test_of_crossing_offers_that_of_the_smaller_id_stands() -> None:
     assert one.counters.get("glare_lost", 0) == 0
 
 
+def test_a_crossing_offer_that_comes_after_the_answer_is_too_late() -> None:
+    """By push one may overtake the other. Whoever has answered has given up its own offer."""
+    stage, one, other, _ = quiet()
+    late: list[tuple[Player, Player, bytes]] = []
+
+    def tap(sender: Player, receiver: Player, data: bytes) -> bytes | None:
+        if sender is other and isinstance(decode_message(data, LINK_MESSAGES), Forward) and not late:
+            late.append((sender, receiver, data))
+            return None
+        return data
+
+    stage.tap = tap
+    dial(other, one)
+    assert late
+    cut = stage.cut
+    stage.cut = {frozenset((one.name, other.name))}  # so that connecting takes its time
+    dial(one, other)
+    sender, relay, data = late[0]
+    relay.hear(sender, data)
+    assert one.counters.get("offers_stale", 0) == 1
+    stage.cut = cut
+    for player in (one, other):
+        for end in list(player.ends.values()):
+            if end.remote is not None and end.other is None:
+                stage.connect(end)
+    ends_with_one_link(stage, one, other)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_glare_with_lost_envelopes(seed: int) -> None:
     """Every third, fourth or fifth envelope is lost: it takes longer, and ends the same."""

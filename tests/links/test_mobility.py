@@ -15,7 +15,7 @@ from link_ends import LOOPBACK, PATIENCE, End, run_clean, settle, streaming, two
 from nat import Nat
 
 from meshd.core.commands import Priority, ProbePath
-from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
+from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared, ProbeFailed
 from meshd.ids import LinkId
 from meshd.links import consent, mobility
 from meshd.links.socket import LinkSockets
@@ -111,6 +111,29 @@ def test_an_address_that_goes_is_replaced_by_another(offerer_behind):
             await exchange(roamer.inner, roamer.outer, 20)
             assert roamer.inner.link()._connection.in_use[0].name in set(BOTH.addresses) - {used}
             assert roamer.moved() == [1, 1]
+
+    run_clean(main)
+
+
+@roles
+def test_that_no_path_answers_is_said_within_a_second_and_again_while_it_lasts(offerer_behind):
+    async def main() -> None:
+        async with roaming(offerer_behind=offerer_behind) as roamer:
+            await exchange(roamer.inner, roamer.outer)
+            roamer.probe(roamer.inner)
+            await settle(lambda: roamer.inner.port.counters["path_probed"] > 0)
+            await settle(lambda: not roamer.inner.link()._connection._mobility.is_searching)
+            assert roamer.inner.of(ProbeFailed) == []
+            roamer.nat.is_down = True
+            began = trio.current_time()
+            roamer.probe(roamer.inner)
+            first = await roamer.inner.wait(ProbeFailed)
+            assert mobility.UNANSWERED_TIME - 0.01 <= first.elapsed <= trio.current_time() - began + 0.01
+            assert first.elapsed < mobility.SCHEDULE[3]
+            again = await roamer.inner.wait(ProbeFailed, count=3)
+            assert again.elapsed > mobility.SCHEDULE[3]
+            roamer.nat.is_down = False
+            await exchange(roamer.inner, roamer.outer, 20)
 
     run_clean(main)
 
