@@ -9,6 +9,7 @@ import difflib
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 from meshd.config import SECTIONS, Config, LinksConfig, Setting, settings_of
@@ -26,6 +27,24 @@ def parse(text: str, file: str = "configuration") -> Config:
 
     Raises ConfigError, one line for each thing that is wrong.
     """
+    sections, problems = read_sections(text, file, SECTIONS)
+    config = Config(**sections)
+    if config.mesh.link_timeout < 2 * config.mesh.heartbeat_interval:
+        problems.append(
+            f"{file}: [mesh] link_timeout = {config.mesh.link_timeout:g} is less than two heartbeats of "
+            f"{config.mesh.heartbeat_interval:g} s: links would die for no reason; "
+            f"write link_timeout = {4 * config.mesh.heartbeat_interval:g}"
+        )
+    problems += [f"{file}: [links] {line}" for line in _check_ice(config.links)]
+    raise_if_any(problems, file)
+    return config
+
+
+def read_sections(text: str, file: str, known: Mapping[str, type[Any]]) -> tuple[dict[str, Any], list[str]]:
+    """An object of its class for each section of ``known`` that stands in ``text``, and a line for each thing wrong.
+
+    Raises ConfigError for what is no TOML.
+    """
     if len(text) > MAX_CONFIG_SIZE:
         raise ConfigError(f"{file}: larger than {MAX_CONFIG_SIZE:,} characters; is this the right file?")
     try:
@@ -35,26 +54,22 @@ def parse(text: str, file: str = "configuration") -> Config:
     problems: list[str] = []
     sections: dict[str, Any] = {}
     for name, table in document.items():
-        if name not in SECTIONS:
-            problems.append(f"{file}: {_unknown_top(name, table)}")
+        if name not in known:
+            problems.append(f"{file}: {_unknown_top(name, table, known)}")
         elif not isinstance(table, dict):
             problems.append(f"{file}: {name} = … stands outside a section; write [{name}] and its keys below")
         else:
-            values, wrong = _read_section(name, table)
+            values, wrong = _read_section(name, known[name], table)
             problems += [f"{file}: {line}" for line in wrong]
-            sections[name] = SECTIONS[name](**values)
-    config = Config(**sections)
-    if config.mesh.link_timeout < 2 * config.mesh.heartbeat_interval:
-        problems.append(
-            f"{file}: [mesh] link_timeout = {config.mesh.link_timeout:g} is less than two heartbeats of "
-            f"{config.mesh.heartbeat_interval:g} s: links would die for no reason; "
-            f"write link_timeout = {4 * config.mesh.heartbeat_interval:g}"
-        )
-    problems += [f"{file}: [links] {line}" for line in _check_ice(config.links)]
+            sections[name] = known[name](**values)
+    return sections, problems
+
+
+def raise_if_any(problems: list[str], file: str) -> None:
+    """Raises ConfigError with the first of them, if there are any."""
     if problems:
         more = [f"{file}: … and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
         raise ConfigError("\n".join(problems[:MAX_PROBLEMS] + more))
-    return config
 
 
 def _check_ice(links: LinksConfig) -> list[str]:
@@ -75,12 +90,12 @@ def _check_ice(links: LinksConfig) -> list[str]:
     return problems
 
 
-def _unknown_top(name: str, table: object) -> str:
+def _unknown_top(name: str, table: object, sections: Mapping[str, type[Any]]) -> str:
     if not isinstance(table, dict):
-        home = [section for section, kind in SECTIONS.items() if name in settings_of(kind)]
+        home = [section for section, kind in sections.items() if name in settings_of(kind)]
         hint = f"put it below [{home[0]}]" if home else "every key belongs below a [section]"
         return f"{name!r} stands outside a section; {hint}"
-    return f"there is no section [{name}]; {_suggest(name, list(SECTIONS), '[{}]')}"
+    return f"there is no section [{name}]; {_suggest(name, list(sections), '[{}]')}"
 
 
 def _suggest(name: str, known: list[str], form: str) -> str:
@@ -88,9 +103,9 @@ def _suggest(name: str, known: list[str], form: str) -> str:
     return f"did you mean {form.format(near[0])}?" if near else f"there are: {', '.join(known)}"
 
 
-def _read_section(section: str, table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _read_section(section: str, kind_of: type[Any], table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The usable values of a section, and a sentence for each unusable one."""
-    known = settings_of(SECTIONS[section])
+    known = settings_of(kind_of)
     values: dict[str, Any] = {}
     wrong: list[str] = []
     for key, value in table.items():

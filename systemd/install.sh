@@ -9,7 +9,7 @@ unset PYTHONDONTWRITEBYTECODE # without compiled bytecode every start of meshctl
 
 PREFIX=${PREFIX:-/opt/meshd} DESTDIR=${DESTDIR:-} PYTHON=${PYTHON:-/usr/bin/python3} PIP_ARGS=${PIP_ARGS:-}
 source_root=$(cd "$(dirname "$0")/.." && pwd)
-units=(meshd.service meshd.socket meshd@.service meshd@.socket meshd-push.service)
+units=(meshd.service meshd.socket meshd@.service meshd@.socket meshd-push.service meshd-push.socket)
 unit_dir=$DESTDIR/usr/local/lib/systemd/system # /etc/systemd/system is the administrator's
 sysusers_dir=$DESTDIR/usr/local/lib/sysusers.d
 bash_completion=$DESTDIR/usr/local/share/bash-completion/completions/meshctl
@@ -42,7 +42,9 @@ install_all() {
         sed "s|/opt/meshd/|$PREFIX/|g" "$source_root/systemd/$unit" >"$unit_dir/$unit"
     done
     install -m 644 "$source_root/systemd/sysusers.d/meshd.conf" "$sysusers_dir/meshd.conf"
-    [ -e "$DESTDIR/etc/meshd/meshd.toml" ] || install -m 644 "$source_root/systemd/meshd.toml" "$DESTDIR/etc/meshd/"
+    for file in meshd.toml push.toml; do
+        [ -e "$DESTDIR/etc/meshd/$file" ] || install -m 644 "$source_root/systemd/$file" "$DESTDIR/etc/meshd/"
+    done
     for command in "${commands[@]}"; do
         ln -sfn "$PREFIX/venv/bin/$command" "$bin_dir/$command"
     done
@@ -76,7 +78,7 @@ TEXT
 uninstall_all() {
     if systemd_runs; then
         # shellcheck disable=SC2046
-        systemctl --quiet disable --now meshd.service meshd.socket meshd-push.service $(instances) 2>/dev/null || true
+        systemctl --quiet disable --now meshd.service meshd.socket meshd-push.service meshd-push.socket $(instances) 2>/dev/null || true
     fi
     for unit in "${units[@]}"; do rm -f "$unit_dir/$unit"; done
     rm -f "$sysusers_dir/meshd.conf" "${commands[@]/#/$bin_dir/}" "$bash_completion" "$zsh_completion" "$fish_completion"

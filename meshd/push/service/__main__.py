@@ -8,15 +8,17 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import structlog
 import trio
 
 from meshd import VERSION, systemd
 from meshd.errors import ConfigError, StoreError
+from meshd.push.service import configuration
 from meshd.push.service.app import PushService, serve
-from meshd.push.service.config import DEFAULT_LISTEN, Limits, ServiceConfig, with_limits
+from meshd.push.service.config import DEFAULT_LISTEN, ServiceConfig
+from meshd.push.service.configuration import DEFAULT_FILE, LOG_FORMS
+from meshd.push.service.delivery import log
 
 # Policy
 _STATUS_INTERVAL = 15.0  # seconds between two STATUS lines for systemd
@@ -26,33 +28,45 @@ _EXIT_USAGE = 2
 
 def main() -> None:
     """Parse the command line, run until SIGTERM or SIGINT, exit 0; 1 when it cannot run, 2 for a wrong command line."""
-    arguments = _parser().parse_args()
-    _set_up_logs(arguments.log, arguments.verbose)
-    state = arguments.state or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    given = _parser().parse_args()
+    state = given.state or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    where = ""
     try:
+        file = configuration.find_file(given.config, os.environ)
+        settings = configuration.read(
+            file,
+            state,
+            {
+                "listen": given.listen,
+                "public_url": given.public_url,
+                "stun": given.stun,
+                "log": given.log,
+                "verbose": given.verbose or None,
+            },
+            given.limit,
+        )
+        config = settings.config
+        where = " or ".join(filter(None, (config.listen, config.stun)))
+        if given.check_config:
+            configuration.check(config)
+            sys.stdout.write(f"{file}: good\n" if file else "no configuration file: the defaults are in force\n")
+            return
         if not state:
             raise ConfigError("no state directory: give --state DIR")
-        config = ServiceConfig(
-            state_dir=Path(state),
-            listen=arguments.listen,
-            public_url=arguments.public_url,
-            stun=arguments.stun,
-            limits=with_limits(Limits(), arguments.limit),
-        )
+        _set_up_logs(settings.log, settings.verbose)
         trio.run(_run, config)
     except ConfigError as error:
         _fail(str(error), _EXIT_USAGE)
     except StoreError as error:
         _fail(str(error), _EXIT_REFUSED)
     except OSError as error:
-        where = " or ".join(filter(None, (arguments.listen, arguments.stun)))
         _fail(f"cannot listen on {where}: {error.strerror or error}", _EXIT_REFUSED)
 
 
 async def _run(config: ServiceConfig) -> None:
     listeners = systemd.as_listeners(systemd.take_sockets(os.environ, (socket.AF_INET, socket.AF_INET6)))
     notifier = systemd.Notifier(os.environ)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         try:
             async with trio.open_nursery() as nursery:
 
@@ -65,8 +79,10 @@ async def _run(config: ServiceConfig) -> None:
                 sys.stdout.flush()
                 notifier.ready(service.status())
                 nursery.start_soon(_report, service, notifier)
-                async for _ in signals:
-                    break
+                async for received in signals:
+                    if received != signal.SIGHUP:
+                        break
+                    _reload(service, notifier)
                 notifier.stopping("stopping")
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -74,6 +90,17 @@ async def _run(config: ServiceConfig) -> None:
             if ours is None or others is not None:
                 raise
             raise _first(ours) from None
+
+
+def _reload(service: PushService, notifier: systemd.Notifier) -> None:
+    notifier.reloading()
+    try:
+        service.reload()
+        notifier.ready(service.status())
+        log.info("reloaded")
+    except ConfigError as error:
+        log.error("reload_failed", reason=str(error))
+        notifier.ready(f"the certificate was not renewed: {error}")
 
 
 async def _report(service: PushService, notifier: systemd.Notifier) -> None:
@@ -94,15 +121,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meshd-push",
         description="A Web Push service: RFC 8030, 8291 and 8292 for senders, autopush's WebSocket for user agents.",
-        epilog="example: meshd-push --listen 0.0.0.0:8085 --public-url https://push.example.net --state /var/lib/push",
+        epilog="example: meshd-push --listen 0.0.0.0:8085 --public-url https://push.example.net --state /var/lib/push. "
+        "What the command line says goes before the file; docs/push.md has every key.",
     )
-    parser.add_argument("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="default %(default)s")
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"default: $CONFIGURATION_DIRECTORY/push.toml, {DEFAULT_FILE}, if it is there"
+    )
+    parser.add_argument("--check-config", action="store_true", help="say whether the configuration is good, and exit")
+    parser.add_argument("--listen", metavar="HOST:PORT", help=f"default {DEFAULT_LISTEN}")
     parser.add_argument("--state", metavar="DIR", help="where it keeps its database; default $STATE_DIRECTORY")
     parser.add_argument("--public-url", metavar="URL", help="the origin that others reach it at; default http://LISTEN")
     parser.add_argument(
         "--stun", metavar="HOST:PORT", help='where STUN is answered (UDP), or "off"; default: the port of --listen'
     )
-    parser.add_argument("--log", choices=("json", "console"), default="console", help="form of the log, on stderr")
+    parser.add_argument("--log", choices=LOG_FORMS, help="form of the log, on stderr; default console")
     parser.add_argument("--verbose", action="store_true", help="log every accepted push")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=NUMBER", help="change a limit")
     parser.add_argument("--version", action="version", version=f"meshd-push {VERSION}")

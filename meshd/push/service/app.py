@@ -14,6 +14,7 @@ from meshd import metrics_server
 from meshd.errors import ConfigError, StoreError
 from meshd.push.service import metrics
 from meshd.push.service.config import ServiceConfig, parse_listen, public_url_for
+from meshd.push.service.configuration import certificate_of
 from meshd.push.service.delivery import Delivery, log
 from meshd.push.service.endpoints import Endpoints
 from meshd.push.service.http import HttpConnection
@@ -156,7 +157,7 @@ async def serve(
     ``listeners`` stand in for ``config.listen`` (socket activation). ``clock`` gives Unix seconds. Raises ConfigError,
     StoreError, and OSError when the address cannot be had.
     """
-    certificate = _certificate(config)
+    certificate = certificate_of(config)
     TrustedProxies(config.trusted_proxies, config.proxy_header)  # what is wrong with them is said before anything opens
     listeners = list(listeners) or await _listen(config.listen)
     udp: list[trio.socket.SocketType] = []
@@ -191,15 +192,6 @@ async def serve(
         for opened in (*(listener.socket for listener in listeners), *udp):
             opened.close()
         log.info("push_service_stopped")
-
-
-def _certificate(config: ServiceConfig) -> ServerCertificate | None:
-    chain, key = config.tls_certificate, config.tls_key
-    if chain is None and key is None:
-        return None
-    if chain is None or key is None:
-        raise ConfigError("tls_certificate and tls_key belong together: give both files, or neither")
-    return ServerCertificate(chain, key)
 
 
 async def _stun_sockets(config: ServiceConfig, host: str, port: int) -> list[trio.socket.SocketType]:
