@@ -169,8 +169,8 @@ class Arrivals:
 
     def _take_grant(self, joiner: PeerId, request: JoinRequest) -> None:
         """Whoever joins begins anew: what it granted in an earlier life, under a higher generation, does not count."""
-        self._pushing.forget(joiner)
-        self._pushing.on_grant(joiner, request.grant)
+        self._pushing.grants.forget(joiner)
+        self._pushing.grants.on_grant(joiner, request.grant)
 
     def _blame_clock(self, identifier: IntroductionId, row: IntroductionRow, letter: Letter) -> None:
         """A request from another time: its clock is wrong, or ours. The answer shows it which, and uses nothing up.
@@ -214,7 +214,7 @@ class Arrivals:
         if envelope is not None:
             self._pushing.send(session, envelope, peer=joiner, lifetime=300.0, ticket=ticket)
         if not self._membership.is_member(joiner):
-            self._pushing.forget(joiner)
+            self._pushing.grants.forget(joiner)
 
     def _admit(
         self,

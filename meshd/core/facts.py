@@ -88,11 +88,32 @@ class ChannelReady:
 
 @dataclass(frozen=True, slots=True)
 class PushOutcome:
-    """What became of a push, by the name its sender gave it: ``accepted``, ``gone``, ``failed``."""
+    """What became of a push, by the name its sender gave it: ``accepted``, ``gone``, ``failed``, ``withheld``.
+
+    ``withheld``: it was not sent, for the peer's budget is used up or its services want to be left alone.
+    """
 
     name: bytes
     outcome: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantStored:
+    """What that peer has given us is durable: of which generation, and to when (Unix seconds, or 0) it serves."""
+
+    peer: PeerId
+    generation: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionGone:
+    """A push service says that this subscription of a peer's is no more. ``endpoint_hash`` as in the message."""
+
+    peer: PeerId
+    generation: int
+    endpoint_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +149,8 @@ Fact = (
     | SessionFailed
     | ChannelReady
     | PushOutcome
+    | GrantStored
+    | SubscriptionGone
     | PathFailed
     | NotDurable
     | MessageDurable

@@ -215,7 +215,7 @@ class Joining:
             return False
         if outcome == "gone":
             self._fail(Code.TOKEN_REVOKED, "Its push subscription is gone.")
-        elif outcome == "failed":
+        elif outcome != "accepted":
             join.trouble = detail
             join.tries.give_up(this)  # a later one, with what the retry timer gathers, may fare better
         return True
@@ -294,7 +294,7 @@ class Joining:
             self._membership.enter(join.introduction.mesh, mesh_name, chain)
             self._membership.accept(message.record, letter.sender)
             if message.grant is not None:
-                self._pushing.on_grant(letter.sender, message.grant)
+                self._pushing.grants.on_grant(letter.sender, message.grant)
             self._ctx.notify("joined", mesh=join.introduction.mesh, name=chain[-1].name, introducer=letter.sender)
         self._signaling.depend(session, self._membership.own_ticket)  # also the answer to another try
         self._signaling.connect(session, remote)
@@ -384,6 +384,7 @@ class Joining:
             self._stun_servers.join_ended()
             self._channels.deactivate()
             self._pushing.forget_all()
+            self._pushing.grants.forget_all()
 
     def _stop_timers(self) -> None:
         for name in ("join", "join_push", "join_retry"):

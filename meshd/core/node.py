@@ -19,6 +19,8 @@ from meshd.core.channels import Channels
 from meshd.core.commands import Command
 from meshd.core.context import Context
 from meshd.core.delivery import Delivery
+from meshd.core.grant_answers import GrantAnswers
+from meshd.core.grants import Grants
 from meshd.core.introductions import Introductions
 from meshd.core.joining import Joining
 from meshd.core.liveness import Liveness
@@ -70,9 +72,11 @@ class Node:
         self.routing = Routing(ctx, self.membership, self.neighbors)
         self.relay = Relay(ctx, self.membership, self.neighbors, self.routing)
         self.channels = Channels(ctx, stored)
-        self.pushing = Pushing(ctx, stored)
+        self.grants = Grants(ctx, stored)
+        self.pushing = Pushing(ctx, self.grants)
         self.replay = ReplayMemory(ctx, stored)
         self.post = Post(ctx, self.membership, self.neighbors, self.relay, self.pushing, self.replay)
+        self.grant_answers = GrantAnswers(ctx, self.post)
         self.signaling = Signaling(
             ctx, self.membership, self.neighbors, self.routing, self.post, self.pushing, self.channels
         )
@@ -255,6 +259,10 @@ class Node:
             case fa.PushOutcome(name, outcome, detail):
                 if not self.joining.on_push_outcome(name, outcome, detail) and outcome != "accepted":
                     self.signaling.on_push_failed(name, detail)
+            case fa.GrantStored(peer, generation, until):
+                self.grant_answers.on_stored(peer, generation, until)
+            case fa.SubscriptionGone(peer, generation, endpoint):
+                self.grant_answers.on_gone(peer, generation, endpoint)
             case fa.PathFailed(peer, _):
                 self.routing.unlearn(peer)
                 self.signaling.on_path_failed(peer)
@@ -281,6 +289,7 @@ class Node:
         self.channels.ensure(peer)
         self.grant(peer)
         self.delivery.again(peer)
+        self.grant_answers.flush()
         self._flush_waiting()
 
     def _flush_waiting(self) -> None:
@@ -316,7 +325,8 @@ class Node:
             self.neighbors.close(link, "departed")
         self.signaling.forget(peer)
         self.topology.forget(peer)
-        self.pushing.forget(peer)
+        self.grants.forget(peer)
+        self.grant_answers.forget(peer)
         self.channels.release(peer)
 
     def _on_description(self, session_id: SessionId) -> None:
@@ -401,6 +411,7 @@ class Node:
     def _on_routes(self) -> None:
         """Records have changed the graph: members that were out of reach may be in it now."""
         self.topology.on_routes()
+        self.grant_answers.flush()
         self.stun_servers.update()
         self._flush_waiting()
 

@@ -46,6 +46,11 @@ NOTIFICATIONS: dict[str, Notification] = {
     "subscriptions_lost": Notification(("service",), "warning", "A push service has forgotten us; all is made anew."),
     "channel_refused": Notification(("channel", "status"), "warning", "A push service refused a subscription."),
     "push_failed": Notification(("peer", "reason"), "warning", "A push could not be sent."),
+    "push_unauthorized": Notification(
+        ("peer", "service", "status"),
+        "warning",
+        "A capability that should serve was refused: a clock may be wrong.",
+    ),
     "push_dropped": Notification(("channel", "reason"), "warning", "A push came that means nothing to us."),
     "record_rejected": Notification(("peer", "reason"), "warning", "A neighbor brought a record that does not hold."),
     "envelope_rejected": Notification(("peer", "reason"), "warning", "An envelope came that does not hold."),

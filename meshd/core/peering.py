@@ -102,7 +102,7 @@ class Peering:
             case ms.MessageRefused():
                 node.delivery.on_refused(peer, message)
             case ms.Grant():
-                node.pushing.on_grant(peer, message)
+                node.grants.on_grant(peer, message)
             case ms.Ping():
                 node.pinging.on_ping(peer, message)
             case ms.PingAnswer():

@@ -1,38 +1,51 @@
-"""Sending pushes: which capability to use, and what each answer of a push service means.
+"""Sending pushes: each is offered to one subscription after another, in the peer's order of preference.
 
-The grants that peers have given us live here too: what does not verify is never stored.
+What an answer means is in ``push_statuses``, who has to be left alone in ``push_standing``, how often a peer may be
+pushed to in ``push_budget``, and what lets us push at all in ``grants``.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from meshd.core.capabilities import is_usable, usable_until
-from meshd.core.commands import Delete, Put, SendPush
+from meshd.core.commands import SendPush
 from meshd.core.context import Context
 from meshd.core.events import PushAnswered
 from meshd.core.facts import PushOutcome
-from meshd.core.state import Stored, rows
+from meshd.core.grants import Destination, Grants, destination_of
+from meshd.core.push_budget import PushBudget
+from meshd.core.push_standing import Standings
+from meshd.core.push_statuses import Verdict, verdict_of
 from meshd.crypto import vapid
 from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.ids import PeerId, PushId, Ticket
-from meshd.wire.codec import encode
-from meshd.wire.endpoint import join_endpoint
-from meshd.wire.parts import MAX_CAPABILITIES, CapabilityPart, Grant, SubscriptionPart
+from meshd.wire.parts import CapabilityPart, SubscriptionPart
 
 # Specification (ours: docs/protocol.md)
 _TOPIC_CONTEXT = b"meshd topic 1\0"
 
 # Policy
-FIRST_RETRY_DELAY = 0.5  # seconds; doubles with each try, give or take a quarter
-MAX_RETRY_DELAY = 30.0
 MAX_TRIES = 10  # of one push
 MAX_PUSHES = 256  # under way at once
-MAX_RETRY_AFTER = 3600.0  # seconds; a service that wants longer is treated as failing
-URGENCY = "high"  # RFC 8030 section 5.3: somebody waits for each of our pushes
+URGENT = "high"  # RFC 8030 section 5.3: somebody waits for it
+NOT_URGENT = "low"  # it may wait until a phone wakes by itself
 TOPIC_CHARS = 32  # RFC 8030 section 5.4
+CLOCK_WARNING_INTERVAL = 3600.0  # seconds between two warnings that a clock may be wrong
+
+
+@dataclass(slots=True)
+class _Try:
+    """What is on its way to a push service."""
+
+    id: PushId
+    part: SubscriptionPart = field(repr=False)
+    to: Destination = field(repr=False)
+    capability: CapabilityPart = field(repr=False)
+    size: int  # of the body
 
 
 @dataclass(slots=True)
@@ -41,93 +54,43 @@ class _Push:
 
     name: bytes
     peer: PeerId | None
+    account: bytes
     plaintext: bytes = field(repr=False)
-    subscriptions: list[SubscriptionPart] = field(repr=False)
+    places: list[tuple[SubscriptionPart, Destination]] = field(repr=False)  # those that may still take it
     topic: bytes
+    urgency: str
     give_up: float
     tries: int = 0
-    tried: SubscriptionPart | None = field(default=None, repr=False)
-    waiting: list[tuple[float, SubscriptionPart]] = field(default_factory=list, repr=False)  # from when on, monotonic
-    refused: list[bytes] = field(default_factory=list, repr=False)  # signatures of capabilities that got 401 or 403
-    id: PushId | None = None
+    shrunk: bool = False  # it has been too large once
+    alive: int = 0  # subscriptions that no service has called dead
+    why: str = "no usable capability left"
+    current: _Try | None = field(default=None, repr=False)
 
 
 class Pushing:
     """All pushes that this node sends."""
 
-    __slots__ = ("_by_name", "_ctx", "_grants", "_in_flight")
+    __slots__ = ("_budget", "_by_name", "_clock_warned", "_ctx", "_in_flight", "_standings", "grants")
 
-    def __init__(self, ctx: Context, stored: Stored) -> None:
+    def __init__(self, ctx: Context, grants: Grants) -> None:
         self._ctx = ctx
-        self._grants = {PeerId(key): grant for key, grant in rows(stored, "grants", Grant).items()}
+        self.grants = grants
+        self._standings = Standings(ctx)
+        self._budget = PushBudget(ctx)
         self._by_name: dict[bytes, _Push] = {}
         self._in_flight: dict[PushId, _Push] = {}
+        self._clock_warned: float | None = None  # when (monotonic) a service refused what should serve, at last
 
-    # -- grants -------------------------------------------------------------------------------------------------------
-
-    def on_grant(self, peer: PeerId, grant: Grant) -> None:
-        """A peer has given us capabilities. The verified part replaces or extends what we hold."""
-        known = self._grants.get(peer)
-        if known is not None and grant.generation < known.generation:
-            self._ctx.count("grants_old")
-            return
-        verified = tuple(part for part in map(self._verified, grant.subscriptions) if part is not None)
-        if len(verified) != len(grant.subscriptions):
-            self._ctx.count("grants_unverified")
-        if verified:
-            self._grants[peer] = Grant(grant.generation, verified)
-            self._ctx.persist(Put("grants", peer, encode(self._grants[peer])))
-
-    def _verified(self, part: SubscriptionPart) -> SubscriptionPart | None:
-        try:
-            audience = vapid.origin_of(join_endpoint(part.prefix, part.tail))
-            good = tuple(c for c in part.capabilities[:MAX_CAPABILITIES] if self._verifies(part.vapid_key, audience, c))
-        except MalformedMessage:
-            return None
-        if not good:
-            return None
-        return SubscriptionPart(part.prefix, part.tail, part.p256dh, part.auth, part.vapid_key, good)
-
-    def _verifies(self, key: bytes, audience: str, capability: CapabilityPart) -> bool:
-        subject = capability.subject or vapid.DEFAULT_SUBJECT
-        return self._ctx.suite.verify_capability(key, audience, capability.exp, subject, capability.signature)
-
-    def forget(self, peer: PeerId) -> None:
-        """That peer is no member any more."""
-        if self._grants.pop(peer, None) is not None:
-            self._ctx.persist(Delete("grants", peer))
+    @property
+    def clock_doubted(self) -> bool:
+        """Whether a service has lately refused a capability that should serve by our clock."""
+        warned = self._clock_warned
+        return warned is not None and self._ctx.now.mono < warned + CLOCK_WARNING_INTERVAL
 
     def forget_all(self) -> None:
         """We are no member any more."""
-        for peer in list(self._grants):
-            self.forget(peer)
         for name in list(self._by_name):
             self.cancel(name)
-
-    def can_push(self, peer: PeerId) -> bool:
-        """Whether we hold a capability of that peer that is usable now."""
-        grant = self._grants.get(peer)
-        return grant is not None and any(self._usable(part, []) for part in grant.subscriptions)
-
-    def push_until(self, peer: PeerId) -> float | None:
-        """To when we can push to that peer (Unix seconds); None if not even now."""
-        grant = self._grants.get(peer)
-        if grant is None:
-            return None
-        now = self._ctx.now.unix
-        until = max(
-            (usable_until([c.exp for c in part.capabilities], now) for part in grant.subscriptions), default=now
-        )
-        return until if until > now else None
-
-    def _usable(self, part: SubscriptionPart, refused: list[bytes]) -> CapabilityPart | None:
-        now = self._ctx.now.unix
-        for capability in part.capabilities:
-            if capability.signature not in refused and is_usable(capability.exp, now):
-                return capability
-        return None
-
-    # -- sending ------------------------------------------------------------------------------------------------------
 
     def send(
         self,
@@ -138,6 +101,7 @@ class Pushing:
         subscriptions: tuple[SubscriptionPart, ...] = (),
         topic: bytes = b"",
         lifetime: float,
+        urgency: str = URGENT,
         ticket: Ticket | None = None,
     ) -> bool:
         """Push to a peer that has granted it, or to these subscriptions. ``PushOutcome(name, …)`` follows, if True.
@@ -145,18 +109,20 @@ class Pushing:
         ``lifetime`` (seconds) is how long it may take, retries included, and the TTL. ``topic`` says
         what the push is about: a newer one about the same takes the place of an undelivered older one.
         """
-        if not subscriptions:
-            grant = None if peer is None else self._grants.get(peer)
-            subscriptions = () if grant is None else grant.subscriptions
-        if not any(self._usable(part, []) for part in subscriptions):
+        if not subscriptions and peer is not None:
+            subscriptions = self.grants.subscriptions(peer)
+        places = list(_places(subscriptions))
+        if not any(self.grants.usable(part) for part, _ in places):
             return False
         if len(self._by_name) >= MAX_PUSHES and name not in self._by_name:
             self._ctx.count("pushes_limit")
             return False
         self.cancel(name)
-        push = _Push(name, peer, plaintext, list(subscriptions), topic, self._ctx.now.mono + lifetime)
+        account = hashlib.sha256(subscriptions[0].p256dh).digest() if peer is None else peer
+        give_up = self._ctx.now.mono + lifetime
+        push = _Push(name, peer, account, plaintext, places, topic, urgency, give_up, alive=len(places))
         self._by_name[name] = push
-        self._try(push, ticket)
+        self._go_on(push, ticket)
         return True
 
     def cancel(self, name: bytes) -> None:
@@ -164,111 +130,137 @@ class Pushing:
         push = self._by_name.pop(name, None)
         if push is not None:
             self._ctx.cancel_timer("push", name)
-            if push.id is not None:
-                self._in_flight.pop(push.id, None)
-
-    def _try(self, push: _Push, ticket: Ticket | None = None) -> None:
-        remaining = push.give_up - self._ctx.now.mono
-        for part in push.subscriptions:
-            capability = self._usable(part, push.refused)
-            if capability is None or remaining <= 0:
-                continue
-            subject = capability.subject or vapid.DEFAULT_SUBJECT
-            try:  # it may be out of a token, or from a stranger
-                endpoint = join_endpoint(part.prefix, part.tail)
-                audience = vapid.origin_of(endpoint)
-                authorization = self._ctx.suite.authorization(
-                    part.vapid_key, audience, capability.exp, subject, capability.signature
-                )
-                body = self._ctx.suite.encrypt_push(part.p256dh, part.auth, push.plaintext)
-            except (LocalMisuse, MalformedMessage):
-                self._ctx.count("pushes_unencryptable")
-                continue
-            push.tries += 1
-            push.tried = part
-            push.id = self._ctx.next_push()
-            self._in_flight[push.id] = push
-            self._ctx.count("pushes_sent" if push.tries == 1 else "pushes_retried")
-            self._ctx.after(
-                ticket,
-                SendPush(push.id, endpoint, authorization, body, max(1, int(remaining)), URGENCY, _topic(push, part)),
-            )
-            return
-        push.subscriptions = []
-        self._next(push, "no usable capability left" if remaining > 0 else "time is up")
-
-    def on_answer(self, event: PushAnswered) -> None:
-        """The table of statuses (RFC 8030 sections 5 and 7, RFC 8292 section 4, autopush's own ways)."""
-        push = self._in_flight.pop(event.push, None)
-        if push is None:
-            return
-        push.id = None
-        status = event.status
-        if status in (200, 201, 202):  # UnifiedPush answers 200
-            self._finish(push, "accepted", "")
-        elif status in (401, 403):
-            self._ctx.count("pushes_unauthorized")
-            capability = None if push.tried is None else self._usable(push.tried, push.refused)
-            if capability is not None:
-                push.refused.append(capability.signature)
-            self._next(push, f"the push service refuses our capability ({status})")
-        elif status in (404, 410):
-            self._ctx.count("pushes_gone")
-            self._drop_subscription(push)
-            self._next(push, "gone")
-        elif status in (400, 413) or 300 <= status < 400:
-            self._ctx.count("pushes_refused")
-            self._set_aside(push)
-            self._next(push, f"the push service answered {status}")
-        else:
-            self._ctx.count("pushes_failed")
-            self._later(push, event)
-
-    def _next(self, push: _Push, why: str) -> None:
-        """Another subscription now, or one that is to be tried again later; else it has failed."""
-        push.subscriptions = [part for part in push.subscriptions if self._usable(part, push.refused)]
-        if push.subscriptions and push.tries < MAX_TRIES:
-            self._try(push)
-        elif push.waiting and push.tries < MAX_TRIES:
-            self._ctx.timers.set(("push", push.name), min(since for since, _ in push.waiting))
-        else:
-            self._finish(push, "gone" if why == "gone" else "failed", why)
-
-    def _later(self, push: _Push, event: PushAnswered) -> None:
-        """429, 5xx, no answer at all: the same one in a while, and meanwhile another."""
-        tried = self._set_aside(push)
-        wanted = event.retry_after or 0.0
-        delay = self._ctx.jitter(min(FIRST_RETRY_DELAY * 2 ** (push.tries - 1), MAX_RETRY_DELAY))
-        since = self._ctx.now.mono + max(delay, wanted)
-        if tried is not None and wanted <= MAX_RETRY_AFTER and since <= push.give_up:
-            push.waiting.append((since, tried))
-        self._next(push, event.detail or f"the push service answered {event.status}")
+            if push.current is not None:
+                self._in_flight.pop(push.current.id, None)
 
     def on_timer(self, name: bytes) -> None:
         """Time for another try."""
         push = self._by_name.get(name)
-        if push is not None and push.id is None:
-            now = self._ctx.now.mono
-            push.subscriptions += [part for since, part in push.waiting if since <= now]
-            push.waiting = [(since, part) for since, part in push.waiting if since > now]
-            self._try(push)
+        if push is not None and push.current is None:
+            self._go_on(push)
+
+    # -- the next try -------------------------------------------------------------------------------------------------
+
+    def _go_on(self, push: _Push, ticket: Ticket | None = None) -> None:
+        """Try the best subscription now, or as soon as one may be tried; else the push has come to its end."""
+        now = self._ctx.now.mono
+        if push.tries >= MAX_TRIES or now >= push.give_up:
+            self._finish(push, "failed", push.why if push.tries else "its time is up")
+            return
+        when, best = self._best(push)
+        if best is None:
+            self._finish(push, "failed" if push.alive else "gone", push.why)
+            return
+        if when <= now:
+            if (wait := self._budget.charge(push.account)) == 0.0:
+                self._try(push, *best, ticket)
+                return
+            when = now + wait
+            push.why = "the budget of pushes to this peer is used up"
+            self._ctx.count("pushes_over_budget")
+        if when < push.give_up:
+            self._ctx.count("pushes_waited")
+            self._ctx.timers.set(("push", push.name), when)
+        else:
+            self._finish(push, "withheld" if not push.tries else "failed", push.why)
+
+    def _best(self, push: _Push) -> tuple[float, tuple[SubscriptionPart, Destination, CapabilityPart] | None]:
+        """What to try next, and from when on (monotonic seconds). Services that have failed lately come last."""
+        now = self._ctx.now.mono
+        found: tuple[float, bool, int] | None = None
+        best: tuple[SubscriptionPart, Destination, CapabilityPart] | None = None
+        spaced = self._budget.spaced_at(push.account)
+        for place, (part, to) in enumerate(push.places):
+            capability = self.grants.usable(part)
+            if capability is None:
+                continue
+            when = max(self._standings.free_at(to.endpoint), spaced, now)
+            rank = (when, self._standings.is_in_trouble(to.origin), place)
+            if found is None or rank < found:
+                found, best = rank, (part, to, capability)
+        if found is None:
+            return 0.0, None
+        if found[0] > now:
+            push.why = "the push service wants to be left alone" if not push.tries else push.why
+        return found[0], best
+
+    def _try(
+        self, push: _Push, part: SubscriptionPart, to: Destination, capability: CapabilityPart, ticket: Ticket | None
+    ) -> None:
+        suite, subject = self._ctx.suite, capability.subject or vapid.DEFAULT_SUBJECT
+        try:  # it may be out of a token, or from a stranger
+            authorization = suite.authorization(
+                part.vapid_key, to.origin, capability.exp, subject, capability.signature
+            )
+            body = suite.encrypt_push(part.p256dh, part.auth, push.plaintext, self._standings.max_body(to.endpoint))
+        except (LocalMisuse, MalformedMessage):
+            self._ctx.count("pushes_unencryptable")
+            self._budget.not_taken(push.account)
+            self._set_aside(push, part, "it does not fit into a push")
+            self._go_on(push, ticket)
+            return
+        push.tries += 1
+        push.current = _Try(self._ctx.next_push(), part, to, capability, len(body))
+        self._in_flight[push.current.id] = push
+        self._ctx.count("pushes_sent" if push.tries == 1 else "pushes_retried")
+        ttl = max(1, int(push.give_up - self._ctx.now.mono))
+        topic = _topic(push.topic, part)
+        command = SendPush(push.current.id, to.endpoint, authorization, body, ttl, push.urgency, topic)
+        self._ctx.after(ticket, command)
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def on_answer(self, event: PushAnswered) -> None:
+        """Do what the table of statuses says."""
+        push = self._in_flight.pop(event.push, None)
+        if push is None or push.current is None:
+            return
+        tried, push.current = push.current, None
+        verdict = verdict_of(event.status, event.detail)
+        if verdict is Verdict.ACCEPTED:
+            self._standings.on_accepted(tried.to.endpoint, tried.to.origin)
+            self._finish(push, "accepted", "")
+            return
+        self._budget.not_taken(push.account)
+        why = event.detail if not event.status else f"the push service answered {event.status}"
+        push.why = why
+        match verdict:
+            case Verdict.UNAUTHORIZED:
+                self._on_unauthorized(push, tried, event.status)
+            case Verdict.GONE:
+                self._ctx.count("pushes_gone")
+                push.alive -= 1
+                self._set_aside(push, tried.part, why)
+                if push.peer is not None:
+                    self.grants.drop(push.peer, tried.part)
+            case Verdict.TOO_LARGE:
+                self._ctx.count("pushes_too_large")
+                self._standings.lower(tried.to.endpoint, tried.size)
+                if push.shrunk:
+                    self._set_aside(push, tried.part, why)
+                push.shrunk = True
+            case Verdict.REFUSED:
+                self._ctx.count("pushes_refused")
+                self._set_aside(push, tried.part, why)
+            case Verdict.LATER | Verdict.TROUBLE:
+                self._ctx.count("pushes_failed")
+                self._standings.on_failed(tried.to.endpoint, event.retry_after)
+                if verdict is Verdict.TROUBLE:
+                    self._standings.on_trouble(tried.to.origin)
+        self._go_on(push)
+
+    def _on_unauthorized(self, push: _Push, tried: _Try, status: int) -> None:
+        """A JWT that verifies and is in its time: if it is not taken, a clock is wrong, the service's or ours."""
+        self._ctx.count("pushes_unauthorized")
+        self.grants.refuse(tried.capability)
+        if not self.clock_doubted:
+            self._clock_warned = self._ctx.now.mono
+            self._ctx.notify("push_unauthorized", peer=push.peer or b"", service=tried.to.origin, status=status)
 
     @staticmethod
-    def _set_aside(push: _Push) -> SubscriptionPart | None:
-        tried, push.tried = push.tried, None
-        push.subscriptions = [part for part in push.subscriptions if part is not tried]
-        return tried
-
-    def _drop_subscription(self, push: _Push) -> None:
-        dead = self._set_aside(push)
-        grant = None if push.peer is None else self._grants.get(push.peer)
-        if dead is not None and push.peer is not None and grant is not None:
-            left = tuple(part for part in grant.subscriptions if part.tail != dead.tail or part.prefix != dead.prefix)
-            if left:
-                self._grants[push.peer] = Grant(grant.generation, left)
-                self._ctx.persist(Put("grants", push.peer, encode(self._grants[push.peer])))
-            else:
-                self.forget(push.peer)
+    def _set_aside(push: _Push, part: SubscriptionPart, why: str) -> None:
+        push.why = why
+        push.places = [place for place in push.places if place[0] is not part]
 
     def _finish(self, push: _Push, outcome: str, detail: str) -> None:
         self._by_name.pop(push.name, None)
@@ -278,9 +270,19 @@ class Pushing:
         self._ctx.state(PushOutcome(push.name, outcome, detail))
 
 
-def _topic(push: _Push, part: SubscriptionPart) -> str:
+def _places(subscriptions: tuple[SubscriptionPart, ...]) -> Iterator[tuple[SubscriptionPart, Destination]]:
+    """Those whose endpoint is one: out of a token, or from a stranger, it need not be."""
+    for part in subscriptions:
+        try:
+            to = destination_of(part)
+        except MalformedMessage:
+            continue
+        yield part, to
+
+
+def _topic(topic: bytes, part: SubscriptionPart) -> str:
     """A word that means nothing to the service: keyed, so that it cannot be matched with an id it may know."""
-    if not push.topic:
+    if not topic:
         return ""
-    digest = hmac.digest(part.auth, _TOPIC_CONTEXT + push.topic, "sha256")
+    digest = hmac.digest(part.auth, _TOPIC_CONTEXT + topic, "sha256")
     return base64.urlsafe_b64encode(digest[: TOPIC_CHARS * 3 // 4]).decode()

@@ -155,6 +155,7 @@ class Requests:
         node.introductions.forget_all(ticket)
         node.arrivals.forget_all()
         node.pushing.forget_all()
+        node.grants.forget_all()
         node.channels.deactivate(ticket)
         node.delivery.forget_outbox()
         self._ctx.notify("left", mesh=mesh)

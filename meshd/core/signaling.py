@@ -325,7 +325,7 @@ class Signaling:
         if self._boots.is_stale(peer, offer.instance, letter.issued):
             return
         if offer.grant is not None:
-            self._pushing.on_grant(peer, offer.grant)
+            self._pushing.grants.on_grant(peer, offer.grant)
         known = self._sessions.get(session_id)
         if known is not None:
             if known.peer == peer and known.sent is not None and not known.offerer:

@@ -12,8 +12,9 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 from meshd.errors import MalformedMessage
 from meshd.ids import PEER_ID_SIZE
-from meshd.wire.codec import Blob, Kind, Many, Text, Uint, decode, fixed
+from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, decode, fixed
 from meshd.wire.messages import MAX_BODY_SIZE
+from meshd.wire.parts import MAX_SUBSCRIPTIONS, SubscriptionPart
 
 TABLES: tuple[str, ...] = (
     "mesh",  # one row: the mesh we belong to and our place in it
@@ -21,7 +22,7 @@ TABLES: tuple[str, ...] = (
     "admitted",  # peer id → whom we have admitted and not yet heard from
     "introductions",  # introduction id → a token of ours
     "channels",  # channel id → a push channel of ours
-    "grants",  # peer id → what lets us push to it, as it travels
+    "grants",  # peer id → what lets us push to it
     "user_agents",  # push service → what it calls us
     "seen",  # sender, session, sequence → when the envelope stops being replayable
     "inbox",  # message id → a message nobody has read yet
@@ -93,6 +94,16 @@ class ChannelRow:
     endpoint: str = field(repr=False)
     granted_until: int
     WIRE: ClassVar[Layout] = (Text(256), fixed(32), Blob(8, PEER_ID_SIZE), Text(1000), Uint(40))
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """What a peer has given us. ``issued``: when (Unix seconds) it made the last copy that friends kept for us."""
+
+    generation: int
+    subscriptions: tuple[SubscriptionPart, ...]
+    issued: int = 0
+    WIRE: ClassVar[Layout] = (Uint(40), Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS), Uint(40))
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Topology:
         if self._signaling.with_peer(peer) is not None:
             return  # its end will call ``on_failed`` or ``on_up``
         self._out_of_reach.pop(peer, None)
-        if self._routing.next_hop(peer) is not None or (self._pushing.can_push(peer) and self._may_push()):
+        if self._routing.next_hop(peer) is not None or (self._pushing.grants.can_push(peer) and self._may_push()):
             if not self._signaling.dial(peer):
                 self._ctx.timer("dial", peer, FIRST_RETRY_DELAY)
         else:

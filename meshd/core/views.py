@@ -75,6 +75,8 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
         warnings.extend(node.outlook.warnings)
         if not node.channels.receiving:
             warnings.append("No push service is connected: nobody can join through this node, or call it back.")
+    if node.pushing.clock_doubted:
+        warnings.append("A push service refuses capabilities that should serve now: is this machine's clock right?")
     if ctx.store_failing:
         warnings.append("The state directory cannot be written; free some space.")
     return {
@@ -127,7 +129,7 @@ def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
         "loss": link.pulse.loss(ctx.now.mono) if link is not None else None,
         "since": link.up_since if link is not None else None,
         "seen": ctx.now.unix - (ctx.now.mono - link.pulse.heard) if link is not None else None,
-        "push_until": node.pushing.push_until(peer),
+        "push_until": node.grants.push_until(peer),
         "version": link.agent if link is not None else None,
         "last_error": trouble.reason if trouble is not None else None,
         "last_error_detail": (trouble.why or None) if trouble is not None else None,

@@ -81,8 +81,11 @@ class Suite(Protocol):
         """The Authorization header (RFC 8292 section 3)."""
         ...
 
-    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes) -> bytes:
-        """Encrypt for a user agent (RFC 8291), padded to a fixed size. Raises LocalMisuse when too long."""
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = 4096) -> bytes:
+        """Encrypt for a user agent (RFC 8291), padded to a fixed size, in at most ``max_body`` bytes.
+
+        Raises LocalMisuse when it does not fit.
+        """
         ...
 
     def decrypt_push(self, seed: bytes, body: bytes) -> bytes:
@@ -156,7 +159,7 @@ class RealSuite:
         capability = vapid.Capability(exp, signature, subject)
         return vapid.authorization(capability, audience, p256.uncompress_point(key))
 
-    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes) -> bytes:
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = 4096) -> bytes:
         """See ``Suite``."""
         return webpush.encrypt(
             plaintext,
@@ -164,7 +167,7 @@ class RealSuite:
             auth,
             ephemeral_seed=os.urandom(32),
             salt=os.urandom(16),
-            padded_size=webpush.padded_size_for(len(plaintext)),
+            padded_size=webpush.padded_size_for(len(plaintext), max_body),
         )
 
     def decrypt_push(self, seed: bytes, body: bytes) -> bytes:

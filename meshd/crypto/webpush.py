@@ -60,12 +60,15 @@ def derive_user_agent_keys(seed: bytes) -> UserAgentKeys:
     )
 
 
-def padded_size_for(size: int) -> int:
-    """The smallest of ``PADDED_SIZES`` that holds ``size`` bytes. Raises LocalMisuse above ``MAX_PLAINTEXT_SIZE``."""
-    for padded_size in PADDED_SIZES:
-        if size <= padded_size:
-            return padded_size
-    raise LocalMisuse(f"{size} bytes do not fit one push; the most is {MAX_PLAINTEXT_SIZE}")
+def padded_size_for(size: int, max_body: int = MAX_BODY_SIZE) -> int:
+    """The smallest of ``PADDED_SIZES`` that holds ``size`` bytes and makes a body of at most ``max_body``.
+
+    Where none does, the most that the body takes. Raises LocalMisuse when ``size`` bytes do not fit.
+    """
+    most = min(max_body, MAX_BODY_SIZE) - OVERHEAD_SIZE
+    if size > most:
+        raise LocalMisuse(f"{size} bytes do not fit one push; the most is {most}")
+    return next((padded for padded in PADDED_SIZES if size <= padded <= most), most)
 
 
 def encrypt(

@@ -17,7 +17,7 @@ from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import IntroductionId, MeshId, PeerId, SessionId
 from meshd.sim.machine import Machine
 from meshd.sim.network import Network
-from meshd.sim.suite import PUSH_OVERHEAD_SIZE, SimSuite
+from meshd.sim.suite import SimSuite, pushed_plaintext
 from meshd.wire import messages as ms
 from meshd.wire.envelope import HEADER_SIZE, Letter, open_envelope
 
@@ -120,7 +120,7 @@ class History:
                 elif letter is not None:
                     passed_on.append((letter.sender, there))
             elif isinstance(command, cm.SendPush):
-                envelope = command.body[PUSH_OVERHEAD_SIZE:]
+                envelope = pushed_plaintext(command.body)
                 letter = self.open(envelope)
                 if letter is not None:
                     said.append(self._letter(letter, PeerId(envelope[10:42]), "push"))

@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 
 from meshd.crypto.suite import ChannelKeys
-from meshd.errors import LocalMisuse, MalformedMessage, Rejected
+from meshd.crypto.webpush import padded_size_for
+from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import PeerId
 
 # Policy
 SUITE_NUMBER = 255  # never on a real wire
-MAX_PLAINTEXT_SIZE = 3993  # as the real one (RFC 8291)
 _TAG_SIZE = 16
-_PUSH_OVERHEAD = b"\0" * 87  # so that sizes are as in reality: 103 bytes with the tag
-PUSH_OVERHEAD_SIZE = _TAG_SIZE + len(_PUSH_OVERHEAD)
+_PUSH_HEADER = b"\0" * 86  # so that sizes are as in reality: 103 bytes with the tag and the delimiter
+_DELIMITER = b"\2"
 
 
 def _hash(*parts: bytes, size: int = 32) -> bytes:
@@ -40,6 +40,11 @@ class KeyTable:
     def seed(self, public: bytes) -> bytes | None:
         """The seed of a public key that was made here."""
         return self._seeds.get(public)
+
+
+def pushed_plaintext(body: bytes) -> bytes:
+    """What is in a push, for whoever looks on: nothing hides it here."""
+    return body[_TAG_SIZE + len(_PUSH_HEADER) :].rstrip(b"\0")[:-1]
 
 
 class SimSuite:
@@ -117,16 +122,15 @@ class SimSuite:
         """See ``Suite``; the simulated push service reads it back."""
         return f"{key.hex()} {exp} {signature.hex()} {subject}"
 
-    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes) -> bytes:
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = 4096) -> bytes:
         """See ``Suite``."""
-        if len(plaintext) > MAX_PLAINTEXT_SIZE:
-            raise LocalMisuse(f"{len(plaintext)} bytes do not fit into a push")
-        return _hash(b"push", p256dh[1:], auth, plaintext, size=_TAG_SIZE) + _PUSH_OVERHEAD + plaintext
+        record = (plaintext + _DELIMITER).ljust(padded_size_for(len(plaintext), max_body) + 1, b"\0")
+        return _hash(b"push", p256dh[1:], auth, record, size=_TAG_SIZE) + _PUSH_HEADER + record
 
     def decrypt_push(self, seed: bytes, body: bytes) -> bytes:
         """See ``Suite``."""
         keys = self.channel_keys(seed)
-        plaintext = body[_TAG_SIZE + len(_PUSH_OVERHEAD) :]
-        if body[:_TAG_SIZE] != _hash(b"push", keys.p256dh[1:], keys.auth, plaintext, size=_TAG_SIZE):
+        record = body[_TAG_SIZE + len(_PUSH_HEADER) :]
+        if body[:_TAG_SIZE] != _hash(b"push", keys.p256dh[1:], keys.auth, record, size=_TAG_SIZE):
             raise MalformedMessage("a push that was not encrypted for this channel")
-        return plaintext
+        return pushed_plaintext(body)

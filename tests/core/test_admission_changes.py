@@ -266,7 +266,7 @@ def test_who_leaves_is_gone_everywhere() -> None:
     bert.restart()
     assert bert.node.view().status["state"] == "no_mesh"
     assert anna.refusal("messages.send", peer="bert", body=b"x") is Code.PEER_UNKNOWN
-    assert not anna.node.pushing.can_push(bert.id)
+    assert not anna.node.grants.can_push(bert.id)
 
 
 def test_who_leaves_says_so_before_it_closes() -> None:

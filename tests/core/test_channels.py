@@ -26,7 +26,7 @@ def test_every_neighbor_has_a_channel_and_a_grant() -> None:
     _, anna, bert, carl = three()
     for player, others in ((anna, (bert, carl)), (bert, (anna, carl)), (carl, (anna, bert))):
         assert {other.id for other in others} <= set(player.node.channels.holders())
-        assert all(other.node.pushing.can_push(player.id) for other in others)
+        assert all(other.node.grants.can_push(player.id) for other in others)
 
 
 def test_no_two_holders_share_a_channel_or_a_key() -> None:
@@ -58,7 +58,7 @@ def test_a_service_that_has_forgotten_us_gets_new_channels_and_neighbors_new_gra
     assert not new & old
     assert anna.notices("subscriptions_lost") == [{"service": "mozilla"}]
     for other in (bert, carl):
-        held = other.node.pushing._grants[anna.id]
+        held = other.node.grants._rows[anna.id]
         assert held.generation == generation + 1
         known = other.node.membership.record(anna.id)
         assert known is not None
@@ -77,7 +77,7 @@ def test_coming_back_as_who_we_were_changes_nothing() -> None:
     assert len(anna.sent(Grant)) == grants
     assert not anna.notices("subscriptions_lost")
     assert not any("No push service" in warning for warning in anna.node.view().status["warnings"])
-    assert bert.node.pushing.can_push(anna.id)
+    assert bert.node.grants.can_push(anna.id)
 
 
 def test_the_uaid_outlives_a_restart() -> None:
@@ -93,7 +93,7 @@ def test_grants_are_topped_up_long_before_they_end() -> None:
     for _ in range(int(GRANT_SPAN / 3600) + 10):
         stage.skip(3600)
         stage.advance(1)
-        until = bert.node.pushing.push_until(anna.id)
+        until = bert.node.grants.push_until(anna.id)
         assert until is not None
         assert until - stage.unix > TOP_UP_SPAN - 2 * 3600
 
@@ -158,12 +158,12 @@ def test_a_channel_at_each_service() -> None:
     config = replace(Config(), push=PushConfig(services=("mozilla", "wss://push.example/")))
     stage = Stage("anna", "bert", config=config)
     anna, bert = stage.mesh()
-    assert len(bert.node.pushing._grants[anna.id].subscriptions) == 2
+    assert len(bert.node.grants._rows[anna.id].subscriptions) == 2
     assert [service["state"] for service in anna.node.view().status["push"]] == ["connected", "connected"]
     # one forgets us: the other goes on serving, and soon there are two again
     anna.give(ev.UserAgentConnected("mozilla", "another uaid"))
     stage.advance(5)
-    held = bert.node.pushing._grants[anna.id]
+    held = bert.node.grants._rows[anna.id]
     assert len(held.subscriptions) == 2
     assert held.generation == 1
 

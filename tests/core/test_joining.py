@@ -48,8 +48,8 @@ def test_a_third_is_linked_to_all_without_another_push() -> None:
 def test_both_sides_can_push_to_each_other_afterwards() -> None:
     stage, anna, bert = founder_and_newcomer()
     stage.join("bert", "anna")
-    assert anna.node.pushing.can_push(bert.id)
-    assert bert.node.pushing.can_push(anna.id)
+    assert anna.node.grants.can_push(bert.id)
+    assert bert.node.grants.can_push(anna.id)
 
 
 def test_a_name_that_is_taken_gets_a_number() -> None:

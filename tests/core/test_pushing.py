@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from playbook import Player, Stage
+from push_desk import SERVICES, Desk
 
-from meshd.config import Config, PushConfig
 from meshd.core import commands as cm
 from meshd.core import events as ev
-from meshd.core.facts import PushOutcome
+from meshd.core.push_budget import MIN_PUSH_INTERVAL
 from meshd.core.pushing import MAX_PUSHES, MAX_TRIES
-from meshd.ids import Now, PushId
-from meshd.wire.parts import Grant, SubscriptionPart
-
-SERVICES = ("mozilla", "wss://push.example/")
-
-
-class Desk:
-    """Anna's sender, on its own: she holds a grant of Bert's, and each answer is the test's."""
-
-    def __init__(self, services: tuple[str, ...] = ("mozilla",)) -> None:
-        self.stage = Stage("anna", "bert", config=replace(Config(), push=PushConfig(services=services)))
-        self.stage.mesh(60.0)
-        self.anna: Player = self.stage["anna"]
-        self.bert: Player = self.stage["bert"]
-        self.pushing = self.anna.node.pushing
-        self.ctx = self.anna.node._ctx
-        self.ctx.take_commands()
-        self.ctx.now = self.anna.now
-        self.outcomes: list[PushOutcome] = []
-
-    def send(self, name: bytes = b"push", lifetime: float = 120.0, **more: Any) -> bool:
-        more.setdefault("peer", self.bert.id)
-        return self.pushing.send(name, b"plaintext", lifetime=lifetime, **more)
-
-    def asked(self) -> list[cm.SendPush]:
-        """What is to be sent since last time."""
-        facts = [self.ctx.facts.popleft() for _ in range(len(self.ctx.facts))]
-        self.outcomes += [fact for fact in facts if isinstance(fact, PushOutcome)]
-        return [command for command in self.ctx.take_commands() if isinstance(command, cm.SendPush)]
-
-    def answer(self, push: cm.SendPush, status: int, retry_after: float | None = None, detail: str = "") -> None:
-        self.pushing.on_answer(ev.PushAnswered(push.push, status, detail, retry_after))
-
-    def wait(self, seconds: float) -> list[cm.SendPush]:
-        """Let time pass; gives what is sent meanwhile."""
-        target = self.ctx.now.mono + seconds
-        sent = self.asked()
-        while (due := self.ctx.timers.pop_due(target)) is not None:
-            (name, about), deadline = due
-            if name == "push":
-                self.ctx.now = Now(max(deadline, self.ctx.now.mono), self.ctx.now.unix)
-                self.pushing.on_timer(about)
-                sent += self.asked()
-        self.ctx.now = Now(target, self.ctx.now.unix)
-        return sent
-
-    def result(self) -> str | None:
-        self.asked()
-        return self.outcomes[-1].outcome if self.outcomes else None
+from meshd.ids import PushId
 
 
 def one() -> tuple[Desk, cm.SendPush]:
@@ -96,7 +45,7 @@ def test_topics_are_short_base64url() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_capability_is_not_used_again_for_that_push(status: int) -> None:
+def test_a_refused_capability_is_put_away_and_the_clock_doubted(status: int) -> None:
     desk, push = one()
     desk.answer(push, status)
     sent = desk.asked()
@@ -104,7 +53,26 @@ def test_a_refused_capability_is_not_used_again_for_that_push(status: int) -> No
     for again in sent:
         desk.answer(again, status)
     assert desk.result() == "failed"
-    assert desk.pushing.can_push(desk.bert.id)  # it may be the service's clock; the next push tries again
+    assert not desk.grants.can_push(desk.bert.id)
+    assert not desk.send(b"next")
+    (notice,) = desk.notices("push_unauthorized")
+    assert (notice["peer"], notice["service"], notice["status"]) == (desk.bert.id, "https://mozilla.example", status)
+    assert any("clock" in warning for warning in desk.anna.node.view().status["warnings"])
+
+
+def test_what_was_refused_for_a_wrong_clock_serves_again_later() -> None:
+    desk, push = one()
+    desk.answer(push, 401)
+    while sent := desk.asked():
+        desk.answer(sent[0], 401)
+    desk.anna.restart()
+    assert desk.anna.node.grants.can_push(desk.bert.id)
+    desk.let_in(3601.0)
+    assert desk.send(b"next")
+    (again,) = desk.asked()
+    desk.answer(again, 201)
+    assert desk.result() == "accepted"
+    assert not desk.pushing.clock_doubted
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -112,20 +80,73 @@ def test_a_dead_endpoint_is_forgotten(status: int) -> None:
     desk, push = one()
     desk.answer(push, status)
     assert desk.result() == "gone"
-    assert not desk.pushing.can_push(desk.bert.id)
+    assert not desk.grants.can_push(desk.bert.id)
     assert not desk.send()
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 413])
+@pytest.mark.parametrize("status", [204, 206, 301, 307, 308, 400, 402, 405, 418, 451])
 def test_what_will_not_get_better_is_not_tried_again(status: int) -> None:
     desk, push = one()
     desk.answer(push, status)
     assert desk.result() == "failed"
     assert desk.wait(200) == []
-    assert desk.pushing.can_push(desk.bert.id)
+    assert desk.grants.can_push(desk.bert.id)
 
 
-@pytest.mark.parametrize("status", [0, 408, 429, 500, 502, 503, 599])
+def test_a_redirect_is_not_followed() -> None:
+    desk, push = both()
+    desk.answer(push, 307)
+    (other,) = desk.asked()
+    assert other.endpoint != push.endpoint
+    desk.answer(other, 201)
+    assert desk.result() == "accepted"
+
+
+def test_too_large_is_tried_once_more_in_a_smaller_size() -> None:
+    desk = Desk()
+    desk.pushing.send(b"push", bytes(1500), peer=desk.bert.id, lifetime=60.0)
+    (push,) = desk.asked()
+    desk.answer(push, 413)
+    (again,) = desk.asked()
+    assert len(push.body) == 2743
+    assert len(again.body) == 2048
+    desk.answer(again, 413)
+    assert desk.asked() == []
+    assert desk.result() == "failed"
+
+
+def test_what_does_not_fit_the_smaller_size_is_not_sent() -> None:
+    desk = Desk()
+    desk.pushing.send(b"push", bytes(3000), peer=desk.bert.id, lifetime=60.0)
+    (push,) = desk.asked()
+    assert len(push.body) == 4096
+    desk.answer(push, 413)
+    assert desk.asked() == []
+    assert desk.result() == "failed"
+    assert "fit" in desk.outcomes[-1].detail
+
+
+def test_what_an_endpoint_does_not_take_is_remembered() -> None:
+    desk = Desk()
+    desk.pushing.send(b"push", bytes(3000), peer=desk.bert.id, lifetime=60.0)
+    (push,) = desk.asked()
+    desk.answer(push, 413)
+    desk.asked()
+    assert desk.pushing.send(b"next", bytes(3000), peer=desk.bert.id, lifetime=60.0)
+    assert desk.asked() == []
+    assert desk.send(b"small")
+    assert len(desk.asked()) == 1
+
+
+@pytest.mark.parametrize("detail", ["endpoint_refused: private_address", "malformed_request"])
+def test_what_we_would_not_send_is_not_tried_again(detail: str) -> None:
+    desk, push = one()
+    desk.answer(push, 0, detail=detail)
+    assert desk.result() == "failed"
+    assert desk.wait(200) == []
+
+
+@pytest.mark.parametrize("status", [0, 408, 425, 429, 500, 502, 503, 507, 599])
 def test_what_may_get_better_is_tried_again_later(status: int) -> None:
     desk, push = one()
     desk.answer(push, status)
@@ -149,6 +170,44 @@ def test_a_retry_after_that_is_too_long_is_a_failure(retry_after: float) -> None
     desk, push = one()
     desk.answer(push, 503, retry_after=retry_after)
     assert desk.result() == "failed"
+
+
+def test_retry_after_holds_for_the_next_push_as_well() -> None:
+    desk, push = one()
+    desk.answer(push, 429, retry_after=300.0)
+    assert desk.result() == "failed"
+    assert desk.send(b"next")
+    assert desk.asked() == []
+    assert desk.result() == "withheld"
+    assert "alone" in desk.outcomes[-1].detail
+    desk.wait(250.0)
+    assert desk.send(b"later")
+    assert desk.wait(45.0) == []
+    assert len(desk.wait(10.0)) == 1
+
+
+def test_no_service_silences_us_for_more_than_a_day() -> None:
+    desk, push = one()
+    desk.answer(push, 503, retry_after=1e9)
+    desk.result()
+    desk.let_in(86_401.0)
+    assert desk.send(b"next")
+    assert len(desk.asked()) == 1
+
+
+def test_a_good_answer_ends_the_backoff() -> None:
+    desk, push = one()
+    for _ in range(4):
+        desk.answer(push, 503)
+        while not (sent := desk.wait(1.0)):
+            pass
+        (push,) = sent
+    desk.answer(push, 201)
+    desk.wait(MIN_PUSH_INTERVAL)
+    desk.send(b"next")
+    (push,) = desk.asked()
+    desk.answer(push, 503)
+    assert len(desk.wait(1.0)) == 1
 
 
 def test_tries_grow_apart_and_end() -> None:
@@ -189,9 +248,9 @@ def test_it_gives_up_when_its_time_is_over() -> None:
 def test_the_same_name_replaces() -> None:
     desk, push = one()
     assert desk.send(b"push")
-    (newer,) = desk.asked()
+    (newer,) = desk.wait(MIN_PUSH_INTERVAL)
     desk.answer(push, 410)  # the answer to the older does not matter any more
-    assert desk.pushing.can_push(desk.bert.id)
+    assert desk.grants.can_push(desk.bert.id)
     desk.answer(newer, 201)
     assert desk.result() == "accepted"
 
@@ -207,7 +266,7 @@ def test_a_cancelled_push_has_no_outcome() -> None:
 def test_answers_to_what_was_never_sent() -> None:
     desk, _ = one()
     desk.pushing.on_answer(ev.PushAnswered(PushId(999_999), 410))
-    assert desk.pushing.can_push(desk.bert.id)
+    assert desk.grants.can_push(desk.bert.id)
 
 
 def test_pushes_are_bounded() -> None:
@@ -216,7 +275,6 @@ def test_pushes_are_bounded() -> None:
         assert desk.send(b"%d" % number)
     assert not desk.send(b"one more")
     assert desk.send(b"0")  # that one is there already
-    assert len(desk.asked()) == MAX_PUSHES + 1
 
 
 def test_too_much_does_not_fit() -> None:
@@ -279,65 +337,91 @@ def test_one_dead_endpoint_leaves_the_other() -> None:
     desk.answer(other, 201)
     assert desk.result() == "accepted"
     assert desk.send(b"next")
-    (after,) = desk.asked()
+    (after,) = desk.wait(MIN_PUSH_INTERVAL)
     assert after.endpoint == other.endpoint
 
 
-# -- grants -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("status", [0, 500, 503])
+def test_a_service_that_failed_lately_is_not_the_first_choice(status: int) -> None:
+    desk, push = both()
+    desk.answer(push, status)
+    (other,) = desk.asked()
+    desk.answer(other, 201)
+    desk.wait(MIN_PUSH_INTERVAL)
+    desk.send(b"next")
+    (after,) = desk.asked()
+    assert after.endpoint == other.endpoint
+    desk.answer(after, 201)
+    desk.wait(60.0)
+    desk.send(b"later")
+    (later,) = desk.asked()
+    assert later.endpoint == push.endpoint
 
 
-def grant_of(desk: Desk) -> Grant:
-    held: Grant = desk.pushing._grants[desk.bert.id]
-    return held
+def test_one_crowded_endpoint_does_not_speak_against_its_service() -> None:
+    desk, push = both()
+    desk.answer(push, 429, retry_after=2.0)
+    (other,) = desk.asked()
+    desk.answer(other, 201)
+    desk.wait(MIN_PUSH_INTERVAL)
+    desk.send(b"next")
+    (after,) = desk.asked()
+    assert after.endpoint == push.endpoint
 
 
-def test_a_grant_of_a_lower_generation_changes_nothing() -> None:
+# -- the budget -------------------------------------------------------------------------------------------------------
+
+
+def test_two_pushes_to_one_peer_are_some_seconds_apart() -> None:
+    desk, push = one()
+    desk.answer(push, 201)
+    assert desk.send(b"next")
+    assert desk.wait(MIN_PUSH_INTERVAL - 0.1) == []
+    assert len(desk.wait(0.2)) == 1
+    assert desk.counters["pushes_waited"] == 1
+
+
+def test_what_no_service_took_does_not_hold_up_the_next() -> None:
+    desk, push = one()
+    desk.answer(push, 400)
+    assert desk.send(b"next")
+    assert len(desk.asked()) == 1
+
+
+def pushed_in(desk: Desk, seconds: float, status: int = 201) -> list[float]:
+    """When pushes leave for somebody who is called again and again."""
+    times, end = [], desk.ctx.now.mono + seconds
+    while desk.ctx.now.mono < end:
+        desk.send(b"again", lifetime=60.0)
+        for push in desk.wait(10.0):
+            times.append(desk.ctx.now.mono)
+            desk.answer(push, status)
+        desk.let_in(20.0)
+    return times
+
+
+@pytest.mark.parametrize("status", [201, 503])
+def test_so_many_pushes_in_a_day_and_no_more(status: int) -> None:
     desk = Desk()
-    held = grant_of(desk)
-    desk.pushing.on_grant(desk.bert.id, Grant(held.generation + 1, held.subscriptions))
-    desk.pushing.on_grant(desk.bert.id, held)
-    assert grant_of(desk).generation == held.generation + 1
+    times = pushed_in(desk, 86_400.0, status)
+    assert 14 < len(times) <= 50
+    assert sum(1 for when in times if when < times[0] + 600.0) <= 14
+    assert desk.counters["pushes_over_budget"] > 0
+    assert desk.result() == "withheld"
+    assert "budget" in desk.outcomes[-1].detail
 
 
-@pytest.mark.parametrize("spoil", ["signature", "endpoint", "key", "exp", "long", "scheme"])
-def test_a_grant_that_does_not_verify_is_not_stored(spoil: str) -> None:
+def test_what_is_over_the_budget_waits_if_there_will_be_room() -> None:
     desk = Desk()
-    (part,) = grant_of(desk).subscriptions
-    capability = part.capabilities[0]
-    changed: dict[str, SubscriptionPart] = {
-        "signature": replace(part, capabilities=(replace(capability, signature=bytes(64)),)),
-        "endpoint": replace(part, prefix="https://elsewhere.example/"),
-        "key": replace(part, vapid_key=b"\2" + bytes(32)),
-        "exp": replace(part, capabilities=(replace(capability, exp=capability.exp + 86_400),)),
-        "long": replace(part, prefix="https://" + "x" * 990),
-        "scheme": replace(part, prefix="file:///etc/"),
-    }
-    desk.pushing.forget(desk.bert.id)
-    desk.pushing.on_grant(desk.bert.id, Grant(1, (changed[spoil],)))
-    assert not desk.pushing.can_push(desk.bert.id)
-    assert desk.ctx.counters["grants_unverified"] == 1
+    pushed_in(desk, 3600.0)
+    assert desk.send(b"patient", lifetime=7200.0)
+    assert desk.asked() == []
+    assert len(desk.wait(3600.0)) == 1
 
 
-def test_of_a_grant_the_part_that_verifies_is_kept() -> None:
-    desk = Desk(SERVICES)
-    good, bad = grant_of(desk).subscriptions
-    desk.pushing.forget(desk.bert.id)
-    desk.pushing.on_grant(desk.bert.id, Grant(1, (replace(bad, prefix="https://elsewhere.example/"), good)))
-    assert grant_of(desk).subscriptions == (good,)
-
-
-def test_a_grant_lasts_for_two_days() -> None:
+def test_one_peer_does_not_use_up_the_budget_of_another() -> None:
     desk = Desk()
-    until = desk.pushing.push_until(desk.bert.id)
-    assert until is not None
-    assert 47 * 3600 < until - desk.ctx.now.unix <= 48 * 3600 + 1
-    desk.ctx.now = Now(desk.ctx.now.mono, until + 10)
-    assert not desk.pushing.can_push(desk.bert.id)
-    assert desk.pushing.push_until(desk.bert.id) is None
-    assert not desk.send()
-
-
-def test_grants_outlive_a_restart() -> None:
-    desk = Desk()
-    desk.anna.restart()
-    assert desk.anna.node.pushing.can_push(desk.bert.id)
+    pushed_in(desk, 3600.0)
+    part = desk.grants.subscriptions(desk.bert.id)
+    assert desk.pushing.send(b"stranger", b"x", subscriptions=part, lifetime=60.0)
+    assert len(desk.asked()) == 1

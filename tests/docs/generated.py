@@ -31,6 +31,13 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.core.channels", "MAX_CHANNELS", "push channels of this node; then no new holder gets one"),
     ("meshd.core.pushing", "MAX_PUSHES", "pushes under way; then none is begun"),
     ("meshd.core.pushing", "MAX_TRIES", "tries of one push"),
+    ("meshd.core.push_budget", "MIN_PUSH_INTERVAL", "seconds between two pushes to one peer; the later one waits"),
+    (
+        "meshd.core.push_budget",
+        "MAX_DAILY_PUSHES",
+        "pushes to one peer a day, with all tries; then they wait or fail",
+    ),
+    ("meshd.core.push_budget", "MAX_BURST", "of these at once, where none were needed before"),
     ("meshd.push.sender", "MAX_OUTBOX", "pushes handed to the sender; then they are answered `busy` and tried again"),
     ("meshd.core.pasting", "MAX_OPEN", "pasted offers and answers that are open; then `busy`"),
     (

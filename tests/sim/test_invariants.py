@@ -199,6 +199,7 @@ def test_joins_take_two_pushes(broken: Break) -> None:
         return bool(genuine(name, envelope, **how))
 
     broken(node_of(stage, 0).pushing, "send", doubly)
+    broken(node_of(stage, 0).pushing._budget, "spaced_at", lambda _genuine, _account: 0.0)
     stage.join_all((1, 2))
     assert stage.rest()
     assert blamed(stage) == {"joins_take_two_pushes"}

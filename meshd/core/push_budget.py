@@ -1,0 +1,45 @@
+"""How often one peer may be pushed to: no push service is to take us for a sender of spam, no phone to wake all day.
+
+Two limits: a span between two pushes, and so many in a day. What the first forbids waits; what the second forbids
+waits too if there will be room before its time is over, and fails otherwise.
+"""
+
+from __future__ import annotations
+
+from meshd.core.context import Context
+from meshd.rates import RateLimiter
+
+# Policy
+MIN_PUSH_INTERVAL = 5.0  # seconds between two pushes to one peer; one that no service took does not count
+MAX_DAILY_PUSHES = 36  # to one peer, tries included; a member that is off all day is called some 15 times
+MAX_BURST = 14  # on top of that: what was not used before. So at most 50 in any day
+MAX_ACCOUNTS = 4096  # peers, tokens and strangers whose pushes are counted
+
+
+class PushBudget:
+    """One account for each peer (or token) that we push to."""
+
+    __slots__ = ("_ctx", "_daily", "_last")
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._daily = RateLimiter(MAX_DAILY_PUSHES / 86400.0, MAX_BURST, MAX_ACCOUNTS)
+        self._last: dict[bytes, float] = {}
+
+    def spaced_at(self, account: bytes) -> float:
+        """From when on (monotonic seconds) the span since the last push is long enough."""
+        return self._last.get(account, -MIN_PUSH_INTERVAL) + MIN_PUSH_INTERVAL
+
+    def charge(self, account: bytes) -> float:
+        """Take one from the account: 0.0 if it was there, else after how many seconds it will be."""
+        wait = self._daily.take(account, self._ctx.now.mono)
+        if wait == 0.0:
+            self._last.pop(account, None)
+            self._last[account] = self._ctx.now.mono
+            if len(self._last) > MAX_ACCOUNTS:
+                del self._last[next(iter(self._last))]
+        return wait
+
+    def not_taken(self, account: bytes) -> None:
+        """No service has taken that push: the peer has not been bothered, and the next try need not wait."""
+        self._last.pop(account, None)
