@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playbook import Player, Refused, Stage
+from playbook import Player, Refused, Stage, outcome
 
 from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.pasting import MAX_OPEN
 from meshd.core.session import PASTE_TIMEOUT
 from meshd.errors import Code
-from meshd.ids import text_of
+from meshd.ids import RequestId, text_of
 from meshd.wire.paste import PREFIXES
 
 
@@ -228,6 +228,65 @@ def test_two_links_that_come_up_crossing_do_not_end_each_other(first: int) -> No
     assert anna.neighbors() == {"bert"}
     assert bert.neighbors() == {"anna"}
     assert across[anna.link_to(bert)] == bert.link_to(anna)
+
+
+# -- nobody waits for ever --------------------------------------------------------------------------------------------
+
+
+def ask_while_gathering(player: Player, method: str, **params: Any) -> int:
+    """Ask for a text while gathering takes its time."""
+    number = next(player.stage.numbers)
+    for command in player.handle(ev.Requested(RequestId(number), method, params)):
+        if not isinstance(command, cm.PrepareLink):
+            player.stage.do(player, command)
+    player.stage.run()
+    assert number not in player.answers
+    return number
+
+
+def two_and_a_way() -> tuple[Stage, Player, Player]:
+    """Two members whose link has broken, and a third."""
+    stage = Stage("anna", "bert", "carl")
+    stage.mesh()
+    stage.separate("anna", "bert")
+    return stage, stage["anna"], stage["bert"]
+
+
+def test_who_waits_for_an_offer_is_told_that_there_is_a_link_by_now() -> None:
+    stage, anna, _ = two_and_a_way()
+    number = ask_while_gathering(anna, "links.offer", peer="bert")
+    stage.cut.clear()
+    stage.advance(120)
+    assert "bert" in anna.neighbors()
+    assert outcome(anna, number) is Code.LINK_FAILED
+
+
+def test_offers_for_a_member_that_departs_are_over() -> None:
+    stage, anna, bert = two_and_a_way()
+    offer(anna, "bert")
+    number = ask_while_gathering(anna, "links.answer", text=offer(bert, "anna"))
+    bert.ask("mesh.leave")
+    stage.advance(5)
+    assert anna.node.membership.name_of(bert.id) is None
+    assert not [session for session in anna.node.signaling.sessions() if session.peer == bert.id]
+    assert outcome(anna, number) is Code.LINK_FAILED
+
+
+@pytest.mark.parametrize("end", ["time", "leaving", "another"])
+def test_who_carries_a_newcomers_offer_is_answered_however_it_ends(end: str) -> None:
+    stage, anna = lonely()
+    bert = stage["bert"]
+    token = anna.ask("introductions.mint", by_hand=True)["token"]
+    text = bert.ask("links.offer", token=token, name="bert")["text"]
+    number = ask_while_gathering(anna, "links.answer", text=text)
+    if end == "time":
+        stage.advance(PASTE_TIMEOUT + 1)
+    elif end == "leaving":
+        anna.ask("mesh.leave")
+    else:
+        bert.restart()
+        answer(anna, bert.ask("links.offer", token=token, name="bert")["text"])
+    assert outcome(anna, number) is Code.LINK_FAILED
 
 
 # -- SDP --------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import hashlib
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 
 import pytest
@@ -17,7 +17,7 @@ from nat import Nat
 from meshd.core.commands import Priority, ProbePath
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared, ProbeFailed
 from meshd.ids import LinkId
-from meshd.links import consent, mobility
+from meshd.links import consent, ice, mobility
 from meshd.links.socket import LinkSockets
 
 BOTH = replace(LOOPBACK, addresses=("127.0.0.1", "127.0.0.2"))
@@ -96,6 +96,34 @@ def test_a_router_that_forgets_costs_nothing(offerer_behind, asks):
             assert trio.current_time() - began < 3.0
             assert roamer.moved() == [0, 1]
             assert roamer.peer_port() in roamer.nat.ports
+
+    run_clean(main)
+
+
+@roles
+def test_addresses_that_a_link_has_left_are_not_kept(offerer_behind, monkeypatch):
+    """Not even where checks have come from so many others that the one in use was not among the last ones heard."""
+    monkeypatch.setattr(ice, "MAX_LEARNT", 3)
+
+    async def main() -> None:
+        async with roaming(offerer_behind=offerer_behind, patience=40.0) as roamer:
+            demux = roamer.outer.port.sockets.demux
+            roamer.probe(roamer.inner)
+            for number in range(1, 4):
+                await settle(lambda: any(data[:2] == b"\0\1" for data in roamer.nat.seen))
+                check = next(data for data in roamer.nat.seen if data[:2] == b"\0\1")
+                with ExitStack() as stack:
+                    for _ in range(4):
+                        thief = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                        thief.bind(("127.0.0.1", 0))
+                        thief.sendto(check, roamer.nat._outside)
+                        await settle(lambda thief=thief: thief.getsockname() in demux._claims)
+                roamer.nat.forget()
+                roamer.probe(roamer.inner)
+                await settle(lambda n=number: roamer.moved()[1] == n)
+            first, learnt = 1, 3
+            assert len(demux._claims) <= first + learnt
+            await exchange(roamer.inner, roamer.outer)
 
     run_clean(main)
 

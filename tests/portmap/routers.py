@@ -62,6 +62,7 @@ class Upnp:
     entries: dict[int, tuple[str, str, str]] = field(default_factory=dict)  # by port outside: client, port, lease
     asked: list[str] = field(default_factory=list)
     port: int = 0
+    on_action: Callable[[str], None] = lambda action: None
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
@@ -96,6 +97,7 @@ class Upnp:
             return _http(200, f"<root><device><serviceList>{service}</serviceList></device></root>")
         action = body.partition("<u:")[2].partition(" ")[0]
         self.asked.append(action)
+        self.on_action(action)
         if self.faults.get(action):
             return _fault(self.faults[action].pop(0))
         named = {name: body.partition(f"<{name}>")[2].partition("<")[0] for name in ("NewExternalPort", *_ENTRY)}

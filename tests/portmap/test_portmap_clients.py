@@ -121,6 +121,17 @@ async def test_upnp_maps_checks_renews_and_takes_back() -> None:
         assert router.entries == {}
 
 
+async def test_upnp_may_be_looked_for_anew_under_a_request() -> None:
+    """A router announces itself while it is asked: what has been found out counts until the request is over."""
+    router = Upnp()
+    async with upnp(router) as client, trio.open_nursery() as nursery:
+        assert await client.probe() == Found(OUTSIDE)
+        router.on_action = lambda action: (
+            nursery.start_soon(client.probe) if action == "GetExternalIPAddress" and len(router.asked) == 2 else None
+        )
+        assert await client.request(4_242, None, 600) == Grant(4_242, (OUTSIDE, 4_242), 600.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "faults", "lifetime", "tries"),
     [

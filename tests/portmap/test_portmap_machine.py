@@ -12,6 +12,7 @@ from meshd.portmap.machine import (
     LEASE_LIFETIME,
     MAX_GATEWAYS,
     MAX_RETRY_INTERVAL,
+    MIN_LIFETIME,
     Check,
     Probe,
     Release,
@@ -119,6 +120,21 @@ def test_a_lease_is_checked_often_and_renewed_at_half_life():
     assert action.wanted == OUTSIDE, "the same address outside again, please"
     machine.requested(ROUTER, "pcp", 4_242, Grant(4_242, OUTSIDE, LEASE_LIFETIME, 100 + int(now)), now)
     assert machine.next_deadline() == now + CHECK_INTERVAL
+
+
+@pytest.mark.parametrize(("lifetime", "until"), [(0.0, MIN_LIFETIME), (None, LEASE_LIFETIME)])
+def test_a_lease_of_no_time_is_short_and_one_without_end_is_renewed_as_any(lifetime, until):
+    machine = started()
+    answer(machine, pcp=Found(epoch=100))
+    machine.requested(ROUTER, "pcp", 4_242, Grant(4_242, OUTSIDE, lifetime, 100), 0.0)
+    machine.take_actions()
+    now, actions = 0.0, []
+    while not any(isinstance(action, Request) for action in actions):
+        now, actions = due(machine)
+        for action in actions:
+            if isinstance(action, Check):
+                machine.checked(ROUTER, action.grant, Found(epoch=100 + int(now)), now)
+    assert now == until / 2
 
 
 def test_a_renewal_without_an_answer_is_tried_until_the_lease_is_over():

@@ -16,7 +16,7 @@ from meshd.transport.association import Association
 from meshd.transport.channels import decode_open
 from meshd.transport.chunks import FIRST, LAST, UNORDERED
 from meshd.transport.config import AssociationConfig
-from meshd.transport.events import Message
+from meshd.transport.events import ChannelOpened, Message
 from meshd.transport.handshake import decode_init
 from meshd.transport.path_mtu import PathMtu
 from meshd.transport.stream_reset import StreamResets
@@ -349,6 +349,21 @@ def test_a_thousand_streams() -> None:
             break
     assert stream == 16
     assert attacker.reason() == "a stream that we do not have"
+
+
+def test_a_channel_opened_and_reset_behind_a_shut_window_is_acknowledged_once() -> None:
+    """Each acknowledgement would wait in the queue for as long as the peer likes, and so would the reset."""
+    attacker = Attacker()
+    attacker.send(chunks.encode_sack(0xFFFFFFEF, 0, [], []))
+    attacker.victim.send(0, BINARY, bytes(2_000), attacker.world.now)
+    held = attacker.victim.unsent_size()
+    opening = bytes([3]) + bytes(7) + (4).to_bytes(2) + bytes(2) + b"chat"
+    for sequence in range(500):
+        assert attacker.send(attacker.data(FIRST | LAST, opening, stream=3, word=50))
+        body = (TSN_OF_A + sequence).to_bytes(4) + bytes(4) + (attacker.tsn - 1).to_bytes(4) + (3).to_bytes(2)
+        assert attacker.send(chunks.encode_chunk(chunks.RE_CONFIG, chunks.encode_parameter(13, body)))
+    assert attacker.world.ends[1].events.count(ChannelOpened(3, "chat")) == 1
+    assert attacker.victim.unsent_size() <= held + 1
 
 
 def test_absurd_requests_to_reset() -> None:
