@@ -86,7 +86,7 @@ def run(config: AssociationConfig, size: int) -> tuple[float, float, int, float]
     while received < size:
         begin = time.thread_time()
         while sent < size and bench.a.unsent_size() < 262_144:
-            bench.a.send(1, BINARY, message, bench.now(), priority=2)
+            bench.a.send(1, BINARY, message, priority=2)
             sent += MESSAGE_SIZE
         bench.sending += time.thread_time() - begin
         bench.turn()

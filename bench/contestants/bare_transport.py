@@ -57,7 +57,7 @@ class End:
         self._flush()
 
     def _send(self, message: bytes, urgent: bool) -> None:
-        self._association.send(0 if urgent else 1, BINARY, message, time.monotonic(), priority=1 if urgent else 2)
+        self._association.send(0 if urgent else 1, BINARY, message, priority=1 if urgent else 2)
         if not self._flush_comes:
             self._flush_comes = True
             self._loop.call_soon(self._soon)

@@ -172,7 +172,7 @@ class LinkAssociation:
             self._ended = True
             if not self._association.is_closed:
                 now = time.monotonic()
-                self._association.abort(now)
+                self._association.abort()
                 self._send(self._association.transmit(now))
         if self._timer is not None:
             self._timer.cancel()
@@ -214,11 +214,10 @@ class LinkAssociation:
             kind = frame[0]
             priority = (kind & PRIORITY_MASK) >> PRIORITY_SHIFT
             stream = BULK_STREAM if priority == BULK_PRIORITY else CONTROL_STREAM
-            now = time.monotonic()
             if kind & TYPE_MASK == FrameType.DATAGRAM:
-                association.send(stream, BINARY_PPID, frame, now, priority=priority, ordered=False, max_retransmits=0)
+                association.send(stream, BINARY_PPID, frame, priority=priority, ordered=False, max_retransmits=0)
             else:
-                association.send(stream, BINARY_PPID, frame, now, priority=priority)
+                association.send(stream, BINARY_PPID, frame, priority=priority)
         return True
 
     def _arm(self, now: float) -> None:

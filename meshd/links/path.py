@@ -51,10 +51,6 @@ class LinkPath(aioice_ice.StunProtocol):
         """Send a STUN message. Nothing here can fail: retransmissions come due after the end, too."""
         self.shared.send(bytes(message), addr, self.address[0])
 
-    async def send_data(self, data: bytes, addr: Address) -> None:
-        """Send one datagram."""
-        self.shared.send(data, addr, self.address[0])
-
     def send(self, datagram: bytes, remote: Address) -> bool:
         """Send one datagram. False: there is no way there."""
         return self.shared.send(datagram, remote, self.address[0])

@@ -174,7 +174,6 @@ class Association:
         stream: int,
         ppid: int,
         data: bytes,
-        now: float,
         *,
         priority: int = 0,
         ordered: bool = True,
@@ -210,17 +209,17 @@ class Association:
         if queue.size >= self._config.low_water_size:
             self._is_above_low_water = True
 
-    def reset_stream(self, stream: int, now: float) -> None:
+    def reset_stream(self, stream: int) -> None:
         """Close our side of a stream once everything queued on it has left (RFC 6525, RFC 8831 section 6.7)."""
         if self._session is not None and not self._is_closed:
             self._session.reset_stream(stream)
 
-    def set_unread_size(self, size: int, now: float) -> None:
+    def set_unread_size(self, size: int) -> None:
         """Say how many delivered bytes the owner still holds: they narrow the receive window until they are read."""
         if self._session is not None and not self._is_closed:
             self._session.receiver.set_unread_size(size)
 
-    def shutdown(self, now: float) -> None:
+    def shutdown(self) -> None:
         """End in good order (RFC 9260 section 9.2): what is queued is delivered, then ``Closed("shutdown")``."""
         if self._is_closed or self._is_ending:
             return
@@ -230,7 +229,7 @@ class Association:
         elif self._setup.stage is Stage.LISTENING:
             self._close(Closed("shutdown", "before it began"))
 
-    def abort(self, now: float, reason: str = "") -> None:
+    def abort(self, reason: str = "") -> None:
         """End at once with an ABORT that carries ``reason``; ``transmit`` once more sends it."""
         if not self._is_closed:
             self._end("aborted", reason, CAUSE_USER_ABORT)
@@ -367,16 +366,6 @@ class Association:
         """Whether ``Closed`` has been told."""
         return self._is_closed
 
-    @property
-    def srtt(self) -> float | None:
-        """Smoothed round trip in seconds, None before the first sample."""
-        return None if self._session is None else self._session.sender.recovery.round_trip.srtt
-
-    @property
-    def min_rtt(self) -> float | None:
-        """Least round trip of the last minute or so in seconds."""
-        return None if self._session is None else self._session.sender.recovery.round_trip.min_rtt
-
     def statistics(self) -> AssociationStatistics | None:
         """One reading of all figures; None before the association is established."""
         session = self._session
@@ -406,5 +395,5 @@ class Association:
             timeouts=sender.timeouts,
             tail_probes=sender.tail_probes,
             duplicates_received=receiver.duplicates,
-            messages_abandoned=sender.abandoned,
+            messages_abandoned=sender.abandoning.count,
         )

@@ -44,7 +44,7 @@ MAX_UNRECOGNIZED = 8  # parameters reported back
 MAX_UNRECOGNIZED_SIZE = 64  # bytes of each: with them all an INIT ACK has to fit a packet still
 
 _INIT = Struct(">LLHHL")
-_COOKIE = Struct(">dLLLHHB")
+_COOKIE = Struct(">dLLLHB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,6 @@ class PeerParameters:
 
     tag: int
     window: int
-    outbound_streams: int
     inbound_streams: int
     initial_tsn: int
     partial_reliability: bool = False
@@ -93,9 +92,7 @@ class Handshake:
             )
             if is_set
         )
-        state = _COOKIE.pack(
-            now, peer.tag, peer.window, peer.initial_tsn, peer.outbound_streams, peer.inbound_streams, flags
-        )
+        state = _COOKIE.pack(now, peer.tag, peer.window, peer.initial_tsn, peer.inbound_streams, flags)
         cookie = encode_parameter(STATE_COOKIE, state + self._mac(state))
         unknown = b"".join(encode_parameter(UNRECOGNIZED_PARAMETER, parameter) for parameter in peer.unrecognized)
         return encode_chunk(INIT_ACK, self._fixed() + cookie + self._extensions() + unknown)
@@ -128,11 +125,10 @@ class Handshake:
         state, mac = cookie[: _COOKIE.size], cookie[_COOKIE.size :]
         if len(state) != _COOKIE.size or not hmac.compare_digest(mac, self._mac(state)):
             raise MalformedMessage("a cookie that is not ours")
-        made, tag, window, initial_tsn, outbound, inbound, flags = _COOKIE.unpack(state)
+        made, tag, window, initial_tsn, inbound, flags = _COOKIE.unpack(state)
         peer = PeerParameters(
             tag,
             window,
-            outbound,
             inbound,
             initial_tsn,
             partial_reliability=bool(flags & 1),
@@ -173,7 +169,6 @@ def decode_init(body: bytes) -> PeerParameters:
     return PeerParameters(
         tag,
         window,
-        outbound,
         inbound,
         initial_tsn,
         partial_reliability=partial_reliability or FORWARD_TSN in extensions,

@@ -58,7 +58,6 @@ class Reassembly:
 
     __slots__ = (
         "_ends",
-        "_interleaving",
         "_max_message_size",
         "_modulus",
         "_starts",
@@ -72,7 +71,6 @@ class Reassembly:
     def __init__(self, streams: int, interleaving: bool, max_message_size: int) -> None:
         self.stream_count = streams
         self._streams: dict[int, InboundStream] = {}
-        self._interleaving = interleaving
         self._modulus = 0xFFFFFFFF if interleaving else 0xFFFF
         self._max_message_size = max_message_size
         self._starts: dict[int, Run] = {}
@@ -247,7 +245,10 @@ class Reassembly:
             self.held_count -= len(partial.parts) + len(partial.later)
 
     def reset(self, stream: int) -> None:
-        """The peer counts from zero again on this stream (RFC 6525 section 5.2.2); what it left unfinished is void."""
+        """The peer counts from zero again on this stream (RFC 6525 section 5.2.2); what waits for a number is void.
+
+        Fragments of DATA wait for TSNs, not for numbers, and all of these have come before a stream is reset.
+        """
         inbound = self._streams.pop(stream, None)
         if inbound is None:
             return

@@ -24,7 +24,7 @@ from meshd.transport.outstanding import SentChunk
 
 # Policy
 PRIORITIES = 8
-MAX_MESSAGES = 65_536  # in a queue: empty ones have weight, too
+MAX_MESSAGES = 65_536  # in a queue: small ones have weight, too
 MIN_FRAGMENT_SIZE = 256  # bytes; what is left of a packet is not worth a fragment below this
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import deque
 
 from meshd.errors import MalformedMessage
-from meshd.transport.chunks import COMMON_SIZE, IMMEDIATE, encode_forward_tsn
+from meshd.transport.abandoning import Abandoning
+from meshd.transport.chunks import COMMON_SIZE, IMMEDIATE
 from meshd.transport.config import AssociationConfig
 from meshd.transport.congestion.controller import Packet, make_controller
 from meshd.transport.congestion.pacer import Pacer
 from meshd.transport.loss_recovery import LossRecovery
-from meshd.transport.outstanding import ABANDONED, ACKNOWLEDGED, IN_FLIGHT, LOST, Outstanding, SentChunk
+from meshd.transport.outstanding import ACKNOWLEDGED, IN_FLIGHT, LOST, Outstanding, SentChunk
 from meshd.transport.round_trip import MAX_WAIT
-from meshd.transport.send_queue import Outgoing, SendQueue
+from meshd.transport.send_queue import SendQueue
 
 # Specification
 HALF = 1 << 31  # serial number arithmetic, RFC 9260 section 1.6
 PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")  # section 3.2, by what the size leaves modulo four
-EMPTY = memoryview(b"")
 
 MAX_TSN_SPAN = 65_535  # section 3.3.4: gap blocks cannot name more, so a receiver would have to drop it
 
@@ -32,19 +32,16 @@ class Sender:
     """Sizes are of chunks with their headers: what counts for the window, for pacing and for the peer's buffer."""
 
     __slots__ = (
-        "_advanced",
         "_base_capacity",
         "_blocked_by_pacer",
         "_capacity",
         "_eased",
-        "_forward_due",
-        "_forward_sent",
         "_has_heard",
         "_lost",
         "_number",
         "_pacer",
         "_probes_due",
-        "abandoned",
+        "abandoning",
         "controller",
         "data_packets",
         "in_flight",
@@ -79,11 +76,9 @@ class Sender:
         self._blocked_by_pacer = False
         self._has_heard = False
         self._eased = now
-        self._advanced = initial_tsn - 1
-        self._forward_due = False
-        self._forward_sent = 0.0
+        self.abandoning = Abandoning(queue, self.outstanding)
         self.data_packets = self.retransmitted = self.lost_chunks = self.spurious = 0
-        self.timeouts = self.timeouts_in_row = self.tail_probes = self.abandoned = 0
+        self.timeouts = self.timeouts_in_row = self.tail_probes = 0
 
     @property
     def can_send(self) -> bool:
@@ -106,7 +101,7 @@ class Sender:
     def transmit(self, now: float, prefix: bytes, header: bytes) -> list[bytes]:
         """Packets that may leave, each behind ``header``; the control chunks in ``prefix`` go into the first."""
         self._blocked_by_pacer = False
-        if self._forward_due:
+        if self.abandoning.is_due:
             prefix += self._forward_tsn(now)
         queue = self.queue
         lost = self._lost
@@ -125,8 +120,6 @@ class Sender:
         in_flight = self.in_flight
         while True:
             if not queue.size and not lost:
-                if in_flight < window and budget > 0:
-                    controller.on_app_limited(in_flight)
                 break
             if (in_flight >= window or budget <= 0) and not self._probes_due:
                 self._blocked_by_pacer = in_flight < window
@@ -148,9 +141,7 @@ class Sender:
                         space -= chunk.size
             if not chunks:
                 if not prefix or not lost:
-                    if in_flight < window:
-                        controller.on_app_limited(in_flight)  # it is the peer's buffer that has no room
-                    break
+                    break  # it is the peer's buffer that has no room
                 packets.append(header + prefix)  # the lost chunk needs a packet of its own
                 prefix = b""
                 continue
@@ -186,7 +177,7 @@ class Sender:
         if budget != allowance:
             self._pacer.on_sent(now, allowance - budget)
         if in_flight < window and not self._blocked_by_pacer:
-            controller.on_app_limited(in_flight)  # also where it is the peer's window that is shut
+            controller.on_app_limited(in_flight)
         if prefix:
             packets.append(header + prefix)
         return packets
@@ -201,7 +192,7 @@ class Sender:
                 continue
             if chunk.message is not None and chunk.message.is_abandoned:
                 lost.popleft()
-                self._give_up(chunk)
+                self.abandoning.give_up(chunk)
                 continue
             if self.peer_window == 0 and (in_flight or chunks):
                 break  # one probe of a closed window is enough
@@ -241,11 +232,8 @@ class Sender:
         lost = recovery.detect(now)
         if lost:
             self._on_lost(lost, now)
-        # RFC 3758 section 3.5 C3: what is new at once, what was said before at most once a round trip.
-        if self._is_gap_abandoned() and (
-            cumulative >= self._advanced or now - self._forward_sent >= recovery.round_trip.interval
-        ):
-            self._forward_due = True
+        if self.abandoning.count:
+            self.abandoning.on_sack(cumulative, recovery.round_trip.interval, now)
         if not outstanding.chunks:
             recovery.stop_timer()
 
@@ -298,58 +286,22 @@ class Sender:
         message = chunk.message
         if message is not None and (message.is_abandoned or chunk.sends > (message.max_retransmits or 0)):
             if not message.is_abandoned:
-                self._abandon(message)
-            self._give_up(chunk)
+                self.abandoning.abandon(message)
+            self.abandoning.give_up(chunk)
         else:
             self._lost.append(chunk)
 
-    # -- messages given up (RFC 3758) ----------------------------------------------------------------------------------
-
-    def _abandon(self, message: Outgoing) -> None:
-        self.abandoned += 1
-        if self.queue.abandon(message):
-            # What was called lost may have arrived, and then no FORWARD-TSN would ever name this message. A TSN that
-            # is never sent makes sure of one; it stands for the fragments that are not sent either.
-            placeholder = SentChunk(self.outstanding.next_tsn, b"", EMPTY, message)
-            placeholder.state = ABANDONED
-            self.outstanding.add(placeholder)
-
-    def _is_gap_abandoned(self) -> bool:
-        """Whether what the peer waits for first will never come."""
-        if not self.abandoned:
-            return False
-        chunk = self.outstanding.chunks.get(self.outstanding.cumulative + 1)
-        return chunk is not None and chunk.message is not None and chunk.message.is_abandoned
-
-    def _give_up(self, chunk: SentChunk) -> None:
-        chunk.state = ABANDONED
-        self._forward_due = True
-
     def _forward_tsn(self, now: float) -> bytes:
-        """Tell the peer to stop waiting for what was given up, as far as that is contiguous (section 3.5 C1 to C4)."""
-        self._forward_due = False
-        outstanding = self.outstanding
-        skipped: dict[tuple[int, bool], int] = {}
-        at = outstanding.cumulative
-        while (chunk := outstanding.chunks.get(at + 1)) is not None:
-            message = chunk.message
-            if message is None or not message.is_abandoned:
-                break
-            at += 1
-            skipped[message.stream, not message.ordered] = message.number
-        self._advanced = at
-        if at == outstanding.cumulative:
-            return b""
-        self._forward_sent = now
-        self.recovery.start_timer(now)
-        streams = [(stream, unordered, number) for (stream, unordered), number in skipped.items()]
-        return encode_forward_tsn(at, streams, self.queue.interleaving)
+        chunk = self.abandoning.take_forward_tsn(now)
+        if chunk:
+            self.recovery.start_timer(now)
+        return chunk
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """When ``handle_timer`` or, for the pacer, ``transmit`` is due."""
-        if self._forward_due:
+        if self.abandoning.is_due:
             return 0.0  # at once
         due = self.recovery.deadline(self.in_flight)
         if self._blocked_by_pacer:
@@ -404,8 +356,8 @@ class Sender:
             self.timeouts_in_row += 1
         self._has_heard = False
         self._probes_due = 1
-        if self._is_gap_abandoned():
-            self._forward_due = True
+        if self.abandoning.is_awaited():
+            self.abandoning.is_due = True
 
     def _probe_tail(self) -> None:
         """Send one packet whatever the window says: new data, or what left last (RFC 8985 section 7.3)."""

@@ -1,4 +1,4 @@
-"""An association between handshake and end: chunks in, bodies of packets out.
+"""An association between handshake and end: the chunks of packets in, packets out.
 
 The loop in ``receive`` runs for every packet. DATA and I-DATA are read where they lie; what comes once in a while goes
 through a table.
@@ -72,7 +72,6 @@ class Session:
         "_interleaving",
         "_our_resets",
         "_peer",
-        "_peer_resets",
         "_queue",
         "closing",
         "ending",
@@ -108,7 +107,6 @@ class Session:
         self._channels: set[int] = set()
         """Streams on which the peer has opened a channel in band."""
         self._our_resets: set[int] = set()
-        self._peer_resets: set[int] = set()
         self._control: list[bytes] = []
         self._control_size = 0
         self._handlers: dict[int, Callable[[bytes, float], None]] = {
@@ -247,13 +245,10 @@ class Session:
             self.receiver.reassembly.reset(stream)
             self._channels.discard(stream)
             self.events.append(StreamReset(stream))
-            self._peer_resets.add(stream)
             self.reset_stream(stream)  # RFC 8831 section 6.7: the other direction follows
+            self._our_resets.discard(stream)  # both are over: it may be closed anew
         for stream in ours:
             self._queue.restart_stream(stream)
-        whole = self._our_resets & self._peer_resets
-        self._our_resets -= whole
-        self._peer_resets -= whole
 
     def reset_stream(self, stream: int) -> None:
         """Close our side of a stream once everything queued on it has left."""

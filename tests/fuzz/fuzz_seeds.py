@@ -32,11 +32,11 @@ def packets_of_a_conversation() -> list[bytes]:
     now = 0.0
     for turn in range(8):
         if turn == 3:
-            ends[0].send(0, 53, bytes(300), now)
-            ends[0].send(1, 50, struct.pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x", now)
-            ends[0].reset_stream(1, now)
+            ends[0].send(0, 53, bytes(300))
+            ends[0].send(1, 50, struct.pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x")
+            ends[0].reset_stream(1)
         if turn == 6:
-            ends[0].shutdown(now)
+            ends[0].shutdown()
         for index, (one, other) in enumerate((ends, ends[::-1])):
             for packet in one.transmit(now):
                 if index == 0:

@@ -111,11 +111,11 @@ def sctp_sequence(data: bytes) -> None:
             asked += len(packet)
         elif choice < 190:
             with contextlib.suppress(MeshError):
-                victim.send(choice & 3, 53, bytes(1 + 8 * cuts.byte()), now, max_retransmits=choice & 1 or None)
+                victim.send(choice & 3, 53, bytes(1 + 8 * cuts.byte()), max_retransmits=choice & 1 or None)
         elif choice < 200:
-            victim.reset_stream(choice & 7, now)
+            victim.reset_stream(choice & 7)
         elif choice < 205:
-            victim.shutdown(now)
+            victim.shutdown()
         else:
             now += cuts.byte() / 16
             victim.handle_timer(now)

@@ -78,7 +78,7 @@ class Bottleneck:
         now, path, end = self.now, self.path, pair.ends[side]
         if side == 0 and pair.is_full and end.is_established:
             while end.unsent_size() < AHEAD:
-                end.send(1, 53, MESSAGE, now, priority=2)
+                end.send(1, 53, MESSAGE, priority=2)
         for packet in end.transmit(now):
             size = len(packet) + OVERHEAD
             when = now

@@ -31,13 +31,13 @@ def test_a_lost_message_without_retransmissions_is_skipped(interleaving: bool, o
     config = AssociationConfig(offer_interleaving=interleaving)
     world = World(configs=(config, config)).connect()
     world.ends[0].keep = True
-    world.a.send(0, BINARY, b"before", world.now, ordered=ordered, max_retransmits=0)
+    world.a.send(0, BINARY, b"before", ordered=ordered, max_retransmits=0)
     world.flush(0)
     world.paths[0].is_down = True
-    world.a.send(0, BINARY, bytes(size), world.now, ordered=ordered, max_retransmits=0)
+    world.a.send(0, BINARY, bytes(size), ordered=ordered, max_retransmits=0)
     world.flush(0)
     world.paths[0].is_down = False
-    world.a.send(0, BINARY, b"after", world.now, ordered=ordered, max_retransmits=0)
+    world.a.send(0, BINARY, b"after", ordered=ordered, max_retransmits=0)
     assert world.run(5, lambda: len(world.ends[1].messages) == 2)
     assert [message.data for message in world.ends[1].messages] == [b"before", b"after"]
     assert world.run(5, lambda: world.a.unacknowledged_size == 0)
@@ -45,7 +45,7 @@ def test_a_lost_message_without_retransmissions_is_skipped(interleaving: bool, o
     assert (chunks.I_FORWARD_TSN if interleaving else chunks.FORWARD_TSN) in kinds_sent(world, 0)
     assert world.a.statistics().messages_abandoned == 1
     for number in range(5):
-        world.a.send(0, BINARY, bytes([number]), world.now, ordered=ordered)
+        world.a.send(0, BINARY, bytes([number]), ordered=ordered)
     assert world.run(5, lambda: len(world.ends[1].messages) == 7), "the stream goes on"
 
 
@@ -61,7 +61,7 @@ def test_under_loss_what_is_given_up_never_holds_up_the_rest(seed, interleaving,
         size = rng.choice([4, 100, 3000])
         data = number.to_bytes(4) * (size // 4)
         retransmits = None if reliable else limit
-        world.a.send(number % 2, BINARY, data, world.now, ordered=ordered, max_retransmits=retransmits)
+        world.a.send(number % 2, BINARY, data, ordered=ordered, max_retransmits=retransmits)
 
     def is_over() -> bool:
         return not world.a.unsent_size() and world.ends[0].events[-1:] == [Drained()]
@@ -86,15 +86,15 @@ def test_a_stream_is_reset_both_ways_and_used_again(interleaving: bool, loss: fl
     config = AssociationConfig(offer_interleaving=interleaving, max_timeouts=60)
     world = World(seed=3, path=Path(loss=loss), configs=(config, config)).connect()
     for number in range(3):
-        world.a.send(4, BINARY, bytes([number]) * 5000, world.now)
-        world.b.send(4, BINARY, bytes([number]), world.now)
-    world.a.reset_stream(4, world.now)
+        world.a.send(4, BINARY, bytes([number]) * 5000)
+        world.b.send(4, BINARY, bytes([number]))
+    world.a.reset_stream(4)
     assert world.run(120, lambda: all(StreamReset(4) in end.events for end in world.ends))
     assert len(world.ends[1].messages) == 3, "everything sent on it came before"
     assert world.ends[1].events.index(StreamReset(4)) > world.ends[1].events.index(world.ends[1].messages[-1])
     world.run(5)
     for number in range(3):
-        world.a.send(4, BINARY, bytes([number]), world.now)
+        world.a.send(4, BINARY, bytes([number]))
     assert world.run(120, lambda: len(world.ends[1].messages) == 6), "numbers start from zero on both ends"
     assert world.ends[0].closed is None
     assert sum(isinstance(event, StreamReset) for event in world.ends[1].events) == 1
@@ -122,8 +122,8 @@ def open_message(label: bytes) -> bytes:
 
 def test_channels_opened_in_band_are_acknowledged_up_to_a_limit() -> None:
     world = World().connect()
-    world.a.send(2, 50, open_message(b"chat"), world.now)
-    world.a.send(9, 50, open_message(b"too many"), world.now)
+    world.a.send(2, 50, open_message(b"chat"))
+    world.a.send(9, 50, open_message(b"too many"))
     assert world.run(5, lambda: StreamReset(9) in world.ends[0].events)
     assert [(m.stream, m.ppid, m.data) for m in world.ends[0].messages] == []
     assert ChannelOpened(2, "chat") in world.ends[1].events
@@ -151,16 +151,16 @@ def test_heartbeats_are_answered_with_what_they_carry() -> None:
 def test_packets_grow_to_what_the_path_carries(mtu: int, ceiling: int, expected: int) -> None:
     config = AssociationConfig(max_packet_size=ceiling)
     world = World(path=Path(mtu=mtu), configs=(config, config)).connect()
-    world.a.send(1, BINARY, b"too little to be worth a search", world.now)
+    world.a.send(1, BINARY, b"too little to be worth a search")
     world.run(2)
     assert world.a.statistics().packet_size <= 1191
-    world.a.send(1, BINARY, bytes(30_000), world.now)
+    world.a.send(1, BINARY, bytes(30_000))
     world.run(15)
     world.ends[1].messages.clear()
     assert expected <= world.a.statistics().packet_size <= mtu
     world.ends[0].keep = True
     for _ in range(8):
-        world.a.send(1, BINARY, bytes(16_384), world.now)
+        world.a.send(1, BINARY, bytes(16_384))
     assert world.run(10, lambda: len(world.ends[1].messages) == 8)
     assert max(map(len, world.ends[0].sent)) > expected - 30
 
@@ -168,14 +168,14 @@ def test_packets_grow_to_what_the_path_carries(mtu: int, ceiling: int, expected:
 def test_a_path_that_shrinks_is_noticed_and_the_base_still_works() -> None:
     config = AssociationConfig(max_packet_size=4096)
     world = World(path=Path(mtu=9000), configs=(config, config)).connect()
-    world.a.send(1, BINARY, bytes(30_000), world.now)
+    world.a.send(1, BINARY, bytes(30_000))
     world.run(5)
     assert world.a.statistics().packet_size == 4096
     world.paths[0].mtu = 1200
-    world.a.send(1, BINARY, bytes(20_000), world.now)
+    world.a.send(1, BINARY, bytes(20_000))
     assert world.run(8, lambda: any(len(message.data) == 20_000 for message in world.ends[1].messages))
     assert world.a.statistics().packet_size <= 1191
-    world.a.send(1, BINARY, bytes(50_000), world.now)
+    world.a.send(1, BINARY, bytes(50_000))
     assert world.run(60, lambda: any(len(message.data) == 50_000 for message in world.ends[1].messages))
     assert world.ends[0].closed is None
 
@@ -188,16 +188,16 @@ def test_a_black_hole_opens_in_the_middle_of_a_stream(others: bool, loss: float,
     config = AssociationConfig(max_packet_size=1400, offer_interleaving=interleaving)
     path = Path(mtu=1500, delay=0.02, rate=1_000_000, loss=loss)
     world = World(path=path, configs=(config, config), seed=3).connect()
-    world.a.send(1, BINARY, bytes(100_000), world.now, priority=2)
+    world.a.send(1, BINARY, bytes(100_000), priority=2)
     assert world.run(10, lambda: world.a.statistics().packet_size == 1400 and world.ends[1].messages)
     world.ends[1].events.clear()
     expected = [bytes([n]) * 16_000 for n in range(60)]
     for message in expected[:30]:
-        world.a.send(1, BINARY, message, world.now, priority=2)
+        world.a.send(1, BINARY, message, priority=2)
     world.run(0.2)
     world.paths[0].mtu = 1280
     for message in expected[30:]:
-        world.a.send(1, BINARY, message, world.now, priority=2)
+        world.a.send(1, BINARY, message, priority=2)
     world.ends[0].keep = True
 
     def bulk() -> list[bytes]:
@@ -206,7 +206,7 @@ def test_a_black_hole_opens_in_the_middle_of_a_stream(others: bool, loss: float,
     began = world.now
     while len(bulk()) < len(expected) and world.now - began < 20:
         if others:
-            world.a.send(0, BINARY, b"beat", world.now, ordered=False, max_retransmits=0)
+            world.a.send(0, BINARY, b"beat", ordered=False, max_retransmits=0)
         world.run(0.2, lambda: len(bulk()) == len(expected))
     assert bulk() == expected
     assert world.now - began < 8

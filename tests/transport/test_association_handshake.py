@@ -23,17 +23,17 @@ def test_one_side_calls() -> None:
     start = world.now
     assert world.run(5, lambda: world.a.is_established and world.b.is_established)
     assert world.now - start <= 0.041, "two round trips"
-    world.a.send(0, BINARY, b"hello", world.now)
-    world.b.send(0, BINARY, b"hello", world.now)
+    world.a.send(0, BINARY, b"hello")
+    world.b.send(0, BINARY, b"hello")
     assert world.run(5, lambda: all(end.messages for end in world.ends))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_both_sides_call_at_once_over_a_bad_path(seed: int) -> None:
     world = World(seed=seed, path=Path(loss=0.3, jitter=0.02, duplicate=0.2))
-    world.a.send(0, BINARY, b"queued before", world.now)
+    world.a.send(0, BINARY, b"queued before")
     world.connect()
-    world.b.send(0, BINARY, b"after", world.now)
+    world.b.send(0, BINARY, b"after")
     assert world.run(60, lambda: all(end.messages for end in world.ends))
     assert next(type(event) for event in world.ends[0].events if not isinstance(event, Drained)) is Established
     assert sum(isinstance(event, Established) for event in world.ends[0].events) == 1
@@ -71,8 +71,8 @@ def test_checksums_are_left_out_when_both_agree(offers: tuple[bool, bool]) -> No
     world = World(configs=configs).connect()
     for end in world.ends:
         end.keep = True
-    world.a.send(0, BINARY, b"hello", world.now)
-    world.b.send(0, BINARY, b"hello", world.now)
+    world.a.send(0, BINARY, b"hello")
+    world.b.send(0, BINARY, b"hello")
     assert world.run(5, lambda: all(end.messages for end in world.ends))
     for end in world.ends:
         assert end.sent
@@ -85,7 +85,7 @@ def test_interleaving_only_when_both_offer_it(offers: tuple[bool, bool]) -> None
     world = World(configs=tuple(AssociationConfig(offer_interleaving=offer) for offer in offers)).connect()
     assert Established(False) in world.ends[0].events
     world.ends[0].keep = True
-    world.a.send(0, BINARY, b"hello", world.now)
+    world.a.send(0, BINARY, b"hello")
     assert world.run(5, lambda: bool(world.ends[1].messages))
     assert chunks.DATA in [kind for packet in world.ends[0].sent for kind, _, _ in chunks.split_chunks(packet)]
 
@@ -143,14 +143,14 @@ def test_handshake_packets_that_come_again_change_nothing() -> None:
     world = World()
     world.ends[0].keep = world.ends[1].keep = True
     world.connect()
-    world.a.send(0, BINARY, b"one", world.now)
+    world.a.send(0, BINARY, b"one")
     assert world.run(5, lambda: bool(world.ends[1].messages))
     for packet in list(world.ends[0].sent):
         world.b.receive(packet, world.now)
     for packet in list(world.ends[1].sent):
         world.a.receive(packet, world.now)
     world.run(1)
-    world.b.send(0, BINARY, b"two", world.now)
+    world.b.send(0, BINARY, b"two")
     assert world.run(5, lambda: bool(world.ends[0].messages))
     assert len(world.ends[1].messages) == 1
     assert world.ends[0].closed is None
@@ -169,7 +169,7 @@ def test_data_that_overtakes_the_cookie_ack_is_not_lost() -> None:
         return packet
 
     world.on_packet = hold_back
-    world.b.send(0, BINARY, b"first", world.now)
+    world.b.send(0, BINARY, b"first")
     start = world.now
     assert world.run(5, lambda: bool(world.ends[0].messages))
     assert held
@@ -179,10 +179,10 @@ def test_data_that_overtakes_the_cookie_ack_is_not_lost() -> None:
 
 def test_the_first_timer_knows_the_round_trip() -> None:
     world = World(path=Path(delay=0.01)).connect()
-    assert world.a.srtt == pytest.approx(0.02)
-    assert world.b.srtt == pytest.approx(0.02)
+    assert world.a.statistics().srtt == pytest.approx(0.02)
+    assert world.b.statistics().srtt == pytest.approx(0.02)
     world.paths[0].is_down = True
-    world.a.send(0, BINARY, b"lost", world.now)
+    world.a.send(0, BINARY, b"lost")
     world.flush(0)
     world.paths[0].is_down = False
     start = world.now
@@ -198,12 +198,12 @@ def test_the_first_timer_knows_the_round_trip() -> None:
 def test_a_shutdown_delivers_what_is_queued(seed: int, both: bool) -> None:
     world = World(seed=seed, path=Path(loss=0.1, jitter=0.01)).connect()
     for _ in range(10):
-        world.a.send(1, BINARY, bytes(16_384), world.now)
-    world.b.send(1, BINARY, bytes(50_000), world.now)
-    world.a.shutdown(world.now)
+        world.a.send(1, BINARY, bytes(16_384))
+    world.b.send(1, BINARY, bytes(50_000))
+    world.a.shutdown()
     if both:
-        world.b.shutdown(world.now)
-    world.a.send(1, BINARY, b"too late", world.now)
+        world.b.shutdown()
+    world.a.send(1, BINARY, b"too late")
     assert world.run(60, lambda: world.ends[0].closed is not None and world.ends[1].closed is not None)
     assert {end.closed for end in world.ends} <= {Closed("shutdown"), world.ends[1].closed, world.ends[0].closed}
     assert Closed("shutdown") in (world.ends[0].closed, world.ends[1].closed)
@@ -213,8 +213,8 @@ def test_a_shutdown_delivers_what_is_queued(seed: int, both: bool) -> None:
 
 def test_a_shutdown_over_a_good_path_ends_both_alike() -> None:
     world = World().connect()
-    world.a.send(1, BINARY, bytes(50_000), world.now)
-    world.b.shutdown(world.now)
+    world.a.send(1, BINARY, bytes(50_000))
+    world.b.shutdown()
     assert world.run(5, lambda: world.ends[0].closed is not None and world.ends[1].closed is not None)
     assert world.ends[0].closed == world.ends[1].closed == Closed("shutdown")
     assert world.ends[1].messages
@@ -222,12 +222,12 @@ def test_a_shutdown_over_a_good_path_ends_both_alike() -> None:
 
 def test_an_abort_is_told_with_its_reason() -> None:
     world = World().connect()
-    world.a.abort(world.now, "the node is going away")
+    world.a.abort("the node is going away")
     world.run(1)
     assert world.ends[0].closed == Closed("aborted", "the node is going away")
     assert world.ends[1].closed == Closed("aborted_by_peer", "the node is going away")
     assert world.a.next_deadline() is None
-    world.a.send(0, BINARY, b"nothing", world.now)
+    world.a.send(0, BINARY, b"nothing")
     world.a.receive(bytes(100), world.now)
     assert world.a.transmit(world.now) == []
     assert world.a.take_events() == []
@@ -235,5 +235,5 @@ def test_an_abort_is_told_with_its_reason() -> None:
 
 def test_shutdown_before_anything() -> None:
     world = World()
-    world.a.shutdown(world.now)
+    world.a.shutdown()
     assert world.a.take_events() == [Closed("shutdown", "before it began")]

@@ -147,7 +147,7 @@ def test_any_packets_raise_nothing_and_leave_a_sound_association(sequence: list[
     config = AssociationConfig(offer_interleaving=interleaving, max_receive_buffer_size=3000)
     world = World(configs=(config, config)).connect()
     for _ in range(3):
-        world.b.send(0, BINARY, bytes(1500), world.now, max_retransmits=1)
+        world.b.send(0, BINARY, bytes(1500), max_retransmits=1)
     for packet in sequence:
         world.b.receive(packet, world.now)
         for answer in world.b.transmit(world.now):
@@ -269,7 +269,7 @@ def test_tiny_chunks_out_of_order_hold_little_memory() -> None:
 
 def test_a_slow_drip_into_a_closed_window_is_no_flood() -> None:
     attacker = Attacker()
-    attacker.victim.set_unread_size(100_000, 0.0)
+    attacker.victim.set_unread_size(100_000)
     for _ in range(300):
         attacker.world.now += 1.0
         assert attacker.send(attacker.data(FIRST | LAST, bytes(1000)))
@@ -292,7 +292,7 @@ def test_a_sack_of_what_was_never_sent(sack: bytes) -> None:
 def test_overlapping_gap_blocks_are_walked_once() -> None:
     attacker = Attacker()
     for _ in range(200):
-        attacker.victim.send(0, BINARY, bytes(1100), attacker.world.now)
+        attacker.victim.send(0, BINARY, bytes(1100))
     attacker.victim.transmit(attacker.world.now)
     sent = attacker.victim.statistics().data_packets_sent
     assert sent > 5
@@ -306,7 +306,7 @@ def test_overlapping_gap_blocks_are_walked_once() -> None:
 def test_a_window_that_never_opens(window: int) -> None:
     attacker = Attacker()
     for _ in range(50):
-        attacker.victim.send(0, BINARY, bytes(1100), attacker.world.now)
+        attacker.victim.send(0, BINARY, bytes(1100))
     packets = 0
     for _ in range(200):
         attacker.world.now += 0.5
@@ -323,7 +323,7 @@ def test_acknowledging_all_but_the_first_makes_us_keep_no_more_than_the_buffer()
     refused = 0
     for turn in range(600):
         try:
-            attacker.victim.send(0, BINARY, bytes(1100), attacker.world.now)
+            attacker.victim.send(0, BINARY, bytes(1100))
         except LocalMisuse:
             refused += 1
         attacker.victim.transmit(attacker.world.now)
@@ -339,7 +339,7 @@ def test_tiny_messages_are_counted_too() -> None:
     attacker.send(chunks.encode_sack(0xFFFFFFEF, 0, [], []))
     with pytest.raises(LocalMisuse, match="full"):  # noqa: PT012
         for _ in range(70_000):
-            attacker.victim.send(0, BINARY, b"x", attacker.world.now)
+            attacker.victim.send(0, BINARY, b"x")
 
 
 def test_a_thousand_streams() -> None:
@@ -355,7 +355,7 @@ def test_a_channel_opened_and_reset_behind_a_shut_window_is_acknowledged_once() 
     """Each acknowledgement would wait in the queue for as long as the peer likes, and so would the reset."""
     attacker = Attacker()
     attacker.send(chunks.encode_sack(0xFFFFFFEF, 0, [], []))
-    attacker.victim.send(0, BINARY, bytes(2_000), attacker.world.now)
+    attacker.victim.send(0, BINARY, bytes(2_000))
     held = attacker.victim.unsent_size()
     opening = bytes([3]) + bytes(7) + (4).to_bytes(2) + bytes(2) + b"chat"
     for sequence in range(500):

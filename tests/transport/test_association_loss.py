@@ -37,8 +37,8 @@ class Lose:
 def world() -> World:
     """A path of 40 ms there and back of which the round trip is known."""
     world = World(path=Path(delay=0.02)).connect()
-    world.a.send(0, BINARY, bytes(3000), world.now)
-    assert world.run(2, lambda: world.a.srtt is not None)
+    world.a.send(0, BINARY, bytes(3000))
+    assert world.run(2, lambda: world.a.statistics().srtt is not None)
     world.run(1)
     world.ends[1].events.clear()
     return world
@@ -47,7 +47,7 @@ def world() -> World:
 def test_a_hole_is_filled_within_a_round_trip_and_a_bit(world: World) -> None:
     Lose(world, 2)
     start = world.now
-    world.a.send(1, BINARY, bytes(9_000), world.now)
+    world.a.send(1, BINARY, bytes(9_000))
     assert world.run(5, lambda: bool(world.ends[1].messages))
     assert world.now - start < 0.065, "no timer is as quick"
     figures = world.a.statistics()
@@ -56,10 +56,10 @@ def test_a_hole_is_filled_within_a_round_trip_and_a_bit(world: World) -> None:
 
 def test_a_lost_retransmission_is_found_without_the_timer(world: World) -> None:
     Lose(world, 2, 8)
-    world.a.send(1, BINARY, bytes(9_000), world.now)
+    world.a.send(1, BINARY, bytes(9_000))
     world.run(0.041)
     for _ in range(30):
-        world.a.send(0, BINARY, bytes(1100), world.now)
+        world.a.send(0, BINARY, bytes(1100))
         world.run(0.005)
     assert world.run(5, lambda: any(message.stream == 1 for message in world.ends[1].messages))
     figures = world.a.statistics()
@@ -70,7 +70,7 @@ def test_a_lost_retransmission_is_found_without_the_timer(world: World) -> None:
 def test_a_lost_tail_is_found_by_a_probe(world: World) -> None:
     Lose(world, 1)
     start = world.now
-    world.a.send(1, BINARY, bytes(2_000), world.now)
+    world.a.send(1, BINARY, bytes(2_000))
     assert world.run(5, lambda: bool(world.ends[1].messages))
     assert world.now - start < 0.22, "an acknowledgement, two round trips and a bit, one way: before the timer"
     figures = world.a.statistics()
@@ -79,7 +79,7 @@ def test_a_lost_tail_is_found_by_a_probe(world: World) -> None:
 
 def test_what_goes_once_is_never_sent_again_as_a_probe(world: World) -> None:
     Lose(world, 0)
-    world.a.send(0, BINARY, b"beat", world.now, ordered=False, max_retransmits=0)
+    world.a.send(0, BINARY, b"beat", ordered=False, max_retransmits=0)
     world.run(5)
     assert not world.ends[1].messages
     figures = world.a.statistics()
@@ -88,9 +88,9 @@ def test_what_goes_once_is_never_sent_again_as_a_probe(world: World) -> None:
 
 def test_a_lost_tail_behind_which_something_goes_once_is_the_probe(world: World) -> None:
     Lose(world, 0, 1)
-    world.a.send(1, BINARY, bytes(1_000), world.now)
+    world.a.send(1, BINARY, bytes(1_000))
     world.run(0.001)
-    world.a.send(0, BINARY, b"beat", world.now, ordered=False, max_retransmits=0)
+    world.a.send(0, BINARY, b"beat", ordered=False, max_retransmits=0)
     start = world.now
     assert world.run(5, lambda: bool(world.ends[1].messages))
     assert world.now - start < 0.2, "before the timer"
@@ -102,7 +102,7 @@ def test_a_lost_tail_behind_which_something_goes_once_is_the_probe(world: World)
 def test_the_timer_mends_what_nothing_else_does_and_backs_off(world: World) -> None:
     world.paths[0].is_down = True
     world.ends[0].keep = True
-    world.a.send(1, BINARY, bytes(1_000), world.now)
+    world.a.send(1, BINARY, bytes(1_000))
     start = world.now
     world.run(3.5)
     assert world.a.statistics().timeouts == 3, "after 0.25 s, and then twice as long each time"
@@ -113,7 +113,7 @@ def test_the_timer_mends_what_nothing_else_does_and_backs_off(world: World) -> N
 
 def test_after_the_timer_what_the_peer_waits_for_goes_first(world: World) -> None:
     world.paths[0].is_down = True
-    world.a.send(1, BINARY, bytes(9_000), world.now)
+    world.a.send(1, BINARY, bytes(9_000))
     world.run(1.0)
     firsts: list[int] = []
 
@@ -134,7 +134,7 @@ def test_a_peer_that_is_silent_for_too_long_is_gone() -> None:
     config = AssociationConfig(max_timeouts=4)
     world = World(configs=(config, config)).connect()
     world.paths[0].is_down = world.paths[1].is_down = True
-    world.a.send(1, BINARY, b"anybody there?", world.now)
+    world.a.send(1, BINARY, b"anybody there?")
     assert world.run(60, lambda: world.ends[0].closed is not None)
     assert world.ends[0].closed == Closed("timeout", "the peer acknowledges nothing")
     world.run(60)
@@ -144,12 +144,12 @@ def test_a_peer_that_is_silent_for_too_long_is_gone() -> None:
 def test_sending_now_and_then_does_not_put_the_timer_off() -> None:
     config = AssociationConfig(max_timeouts=3)
     world = World(configs=(config, config)).connect()
-    world.a.send(0, BINARY, b"x", world.now)
+    world.a.send(0, BINARY, b"x")
     world.run(1)
     world.paths[0].is_down = True
     start = world.now
     while world.ends[0].closed is None and world.now < start + 60:
-        world.a.send(0, BINARY, b"y", world.now)
+        world.a.send(0, BINARY, b"y")
         world.run(0.05)
     assert world.ends[0].closed is not None
 
@@ -157,7 +157,7 @@ def test_sending_now_and_then_does_not_put_the_timer_off() -> None:
 def test_reordering_is_learned_and_costs_few_retransmissions() -> None:
     world = World(seed=5, path=Path(delay=0.02, jitter=0.008, rate=2_000_000)).connect()
     for _ in range(100):
-        world.a.send(1, BINARY, bytes(16_384), world.now)
+        world.a.send(1, BINARY, bytes(16_384))
     assert world.run(60, lambda: len(world.ends[1].messages) == 100)
     figures = world.a.statistics()
     assert figures.chunks_retransmitted < 0.05 * figures.data_packets_sent
@@ -169,7 +169,7 @@ def test_a_peer_that_takes_back_what_it_acknowledged_gets_it_again() -> None:
     sent: list[bytes] = []
     world.on_packet = lambda sender, packet: sent.append(packet) if sender == 0 else packet
     for number in range(3):
-        world.a.send(0, BINARY, bytes([number]) * 1000, world.now)
+        world.a.send(0, BINARY, bytes([number]) * 1000)
     world.flush(0)
     assert len(sent) == 3
     header = chunks.PORTS_AND_TAG.pack(5000, 5000, 0x11111111) + bytes(4)
@@ -235,7 +235,7 @@ def test_a_packet_is_handed_back_to_the_controller_once() -> None:
 
     world.a._session.sender.controller = Watched()
     for number in range(150):
-        world.a.send(number % 3, BINARY, bytes(1 + number * 37 % 4000), world.now)
+        world.a.send(number % 3, BINARY, bytes(1 + number * 37 % 4000))
     assert world.run(60, lambda: len(world.ends[1].messages) == 150)
     world.run(1)
     assert world.a.statistics().in_flight_size == 0
@@ -253,7 +253,7 @@ def test_a_timer_that_comes_late_lets_what_the_peer_has_said_be_read_first(world
 
     world.on_packet = hold_answers
     before = world.a.statistics()
-    world.a.send(1, BINARY, bytes(9_000), world.now)
+    world.a.send(1, BINARY, bytes(9_000))
     world.run(0.05)  # it has arrived, and is acknowledged
     late = world.now + 0.5
     world.a.handle_timer(late)
@@ -271,7 +271,7 @@ def test_a_timer_that_comes_late_lets_what_the_peer_has_said_be_read_first(world
 
 def test_a_timer_that_comes_late_waits_once(world: World) -> None:
     world.on_packet = lambda sender, packet: None
-    world.a.send(1, BINARY, bytes(900), world.now)
+    world.a.send(1, BINARY, bytes(900))
     world.a.transmit(world.now)
     late = world.now + 2
     world.a.handle_timer(late)

@@ -27,9 +27,8 @@ PACING_MARGIN = 0.99
 MIN_WINDOW_PACKETS = 4
 PROBE_WINDOW_GAIN = 0.5
 PROBE_DURATION = 0.2
-INITIAL_PACKETS = 10
-INITIAL_SIZE = 14_600
-"""Bytes. RFC 6928 section 2: at most ten packets, and of large ones, above two, no more than this."""
+INITIAL_PACKETS, INITIAL_SIZE = 10, 14_600
+"""RFC 6928 section 2: at most ten packets, and of large ones, above two, no more than these bytes."""
 
 # Policy
 DOWN_GAIN = 0.75
@@ -53,8 +52,7 @@ SHORT_PROBE_ROUND_TRIPS = 20
 MIN_PROBE_DURATION = 0.02
 MIN_BUFFERED_TIME = 0.001
 """The window holds at least so much time, and three bursts: on the shortest paths the hosts are slower than the path.
-What it holds more stands in the peer's socket, and small messages behind it; that hosts are slower still,
-``aggregation`` notices."""
+What it holds more stands before small messages in the peer's socket. Slower hosts are ``aggregation``'s to notice."""
 MAX_EXTRA_TIME = 0.1
 """Heaps of acknowledgements widen the window by so much time at most. Not less on short paths, though small messages
 wait behind it: at 5 ms, simulated heaps of 10 ms had window and bandwidth shrink each other to a seventieth."""
@@ -206,8 +204,6 @@ class Bbr:
         if not packets:
             return
         newest = packets[-1]
-        for packet in packets:
-            self._rate.lost += packet.size
         if newest.sent <= self._cut_at:
             return  # the queue was told of already
         is_probing = self._gain > 1 and self._bandwidth.is_full
@@ -229,7 +225,6 @@ class Bbr:
         """Count what has arrived after all, and take the cut back that it led to."""
         for packet in packets:
             self._rate.delivered += packet.size
-            self._rate.lost -= packet.size
         if packets and packets[-1].sent <= self._cut_at:
             self._cut_at = -math.inf
             self._competition.undo()

@@ -27,8 +27,6 @@ class Packet:
     """When those bytes became that many."""
     first_sent: float = 0.0
     """When the packet left whose acknowledgement came last before this one left."""
-    lost: int = 0
-    """Bytes lost in all when it left."""
     is_app_limited: bool = False
     """Whether there was too little to send, so that its rate says nothing of the path."""
 
@@ -69,7 +67,7 @@ class Controller(Protocol):
         """Say that packets which were declared lost have arrived after all."""
 
     def on_app_limited(self, in_flight: int) -> None:
-        """Say that there is nothing more to send though the window is open and the pacer would let it leave."""
+        """Say that the window and the pacer would let more leave than there is, or than the peer has room for."""
 
     def on_mtu_change(self, mtu: int) -> None:
         """Say that the largest packet now has another size, in bytes."""

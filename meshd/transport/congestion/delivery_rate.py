@@ -21,14 +21,12 @@ class DeliveryRate:
         "delivered",
         "delivered_at",
         "is_app_limited",
-        "lost",
         "rate",
     )
 
     def __init__(self, now: float) -> None:
         self.delivered = 0
         self.delivered_at = now
-        self.lost = 0
         self._first_sent = now
         self._app_limited_until = 0  # once this much is delivered, samples speak of the path again
         self.rate = 0.0  # bytes a second; zero if the sample is none
@@ -47,7 +45,6 @@ class DeliveryRate:
             self.delivered,
             self.delivered_at,
             self._first_sent,
-            self.lost,
             self._app_limited_until > 0,
         )
 
