@@ -36,11 +36,11 @@ def test_the_file_is_read_and_the_command_line_goes_before_it(tmp_path: Path):
     file.write_text(
         '[service]\nlisten = "0.0.0.0:80"\npublic_url = "https://push.example"\nstun = "off"\n'
         'tls_certificate = "c.pem"\ntls_key = "k.pem"\ntrusted_proxies = ["10.0.0.0/8"]\nproxy_header = "forwarded"\n'
-        "metrics_port = 9_100\n[limits]\nkey_burst = 7\nmax_ttl = 60\n"
+        "metrics_port = 9_100\nfsync = true\n[limits]\nkey_burst = 7\nmax_ttl = 60\n"
     )
     expected = ServiceConfig(
         Path("/state"), "0.0.0.0:80", "https://push.example", "off", Limits(key_burst=7, max_ttl=60.0),
-        Path("c.pem"), Path("k.pem"), ("10.0.0.0/8",), "forwarded", 9_100,
+        Path("c.pem"), Path("k.pem"), ("10.0.0.0/8",), "forwarded", 9_100, True,
     )  # fmt: skip
     assert read(file) == expected
     changed = read(file, "key_burst=8", listen="127.0.0.1:81", public_url=None)

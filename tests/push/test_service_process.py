@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from push_service_client import authorization, body_of, connected, sending
+from push_service_client import connected
 
 pytestmark = pytest.mark.e2e
 
@@ -80,51 +80,6 @@ async def test_it_stops_when_told_even_with_user_agents_connected(tmp_path: Path
         await agent.register()
         assert await stop(service, with_signal) == 0
         assert await agent.closed() == (1001, "GoingAway")
-
-
-async def test_killed_it_loses_nothing_that_it_accepted(tmp_path: Path):
-    accepted: list[bytes] = []
-    # a public name, so that it may come back on another port
-    public = ("--public-url", "http://push.test", "--limit", "max_stored_per_channel=150")
-    async with sending() as sender:
-        async with running(tmp_path, *public) as service:
-            async with connected(service.websocket_url) as agent:
-                endpoint = await agent.register()
-            header = authorization(endpoint)
-            path, port = endpoint.removeprefix("http://push.test"), int(service.url.rpartition(":")[2])
-
-            async def flood(name: bytes) -> None:
-                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                    for number in range(1000):
-                        body = body_of(name + b"%d" % number)
-                        head = (
-                            f"POST {path} HTTP/1.1\r\nHost: push.test\r\nTTL: 60\r\nContent-Encoding: aes128gcm\r\n"
-                            f"Authorization: {header}\r\nContent-Length: {len(body)}\r\n\r\n"
-                        )
-                        try:
-                            await stream.send_all(head.encode() + body)
-                            answer = await stream.receive_some(4096)
-                        except trio.BrokenResourceError:
-                            answer = b""
-                        if not answer:
-                            return  # it has been killed
-                        assert answer.startswith(b"HTTP/1.1 201 "), answer
-                        accepted.append(name + b"%d" % number)
-                        if len(accepted) == 60:
-                            service.process.kill()
-
-            async with trio.open_nursery() as floods:
-                for name in (b"a", b"b", b"c"):
-                    floods.start_soon(flood, name)
-        assert 60 <= len(accepted) < 150
-        async with running(tmp_path, *public) as service, connected(service.websocket_url, agent.uaid) as again:
-            assert again.uaid == agent.uaid
-            received: set[bytes] = set()
-            while not received >= set(accepted):  # what was stored and not yet answered for may come as well
-                received.update(await again.receive())
-            assert await again.register() != endpoint
-            local = endpoint.replace("http://push.test", service.url)
-            await sender.deliver(local, b"the endpoint is the same", authorization=header)
 
 
 async def test_systemd_is_told(tmp_path: Path):

@@ -163,7 +163,7 @@ async def serve(
     udp: list[trio.socket.SocketType] = []
     try:
         udp = await _stun_sockets(config, *_address_listened_on(listeners[0]))
-        store = await trio.to_thread.run_sync(Store.open, config.state_dir, config.limits)
+        store = await trio.to_thread.run_sync(partial(Store.open, config.state_dir, config.limits, fsync=config.fsync))
     except (StoreError, ConfigError, OSError):
         for opened in (*(listener.socket for listener in listeners), *udp):
             opened.close()

@@ -103,7 +103,7 @@ class ServiceConfig:
     ``listen`` names no address; without it the address listened on is used. ``stun`` is where STUN is answered, over
     UDP: ``host:port``, ``off``, or None for where ``listen`` is. With ``tls_certificate`` (a chain) and ``tls_key``,
     both PEM files, it speaks TLS itself. What ``proxy_header`` says of addresses is believed from ``trusted_proxies``
-    (networks) alone. ``metrics_port`` on loopback is for Prometheus; 0: none.
+    (networks) alone. ``metrics_port`` on loopback is for Prometheus; 0: none. ``fsync``: a 201 survives a power cut.
     """
 
     state_dir: Path
@@ -116,6 +116,7 @@ class ServiceConfig:
     trusted_proxies: tuple[str, ...] = ()
     proxy_header: str = "x-forwarded-for"
     metrics_port: int = 0
+    fsync: bool = False
 
 
 def parse_listen(listen: str) -> tuple[str, int]:

@@ -67,6 +67,11 @@ class ServiceSection:
     metrics_port: int = _key(
         0, "The TCP port on 127.0.0.1 and ::1 at which Prometheus finds `/metrics`; 0: none.", low=0, high=65_535
     )
+    fsync: bool = _key(
+        False,
+        "Answer 201 when the disk itself has the message. Without it a push that was accepted survives the death of "
+        "the service in whatever way, but a power cut can cost the last seconds; with it every 201 waits for the disk.",
+    )
     log: str = _key("console", "The form of the log, on stderr.", choices=LOG_FORMS)
     verbose: bool = _key(False, "Log every accepted push.")
 
@@ -120,6 +125,7 @@ def read(file: Path | None, state_dir: str, given: Mapping[str, Any], limits: Se
         trusted_proxies=tuple(said("trusted_proxies")),
         proxy_header=said("proxy_header"),
         metrics_port=said("metrics_port"),
+        fsync=said("fsync"),
     )
     return Settings(config, said("log"), said("verbose"), file)
 

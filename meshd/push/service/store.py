@@ -3,9 +3,9 @@
 Writes queue up and go down together, in order, in one transaction: at once when nothing was written just now, else
 when ``commit_interval`` has passed since. ``commit`` waits until everything queued before it is written; a 201 is sent
 after it only. What nobody waits for (acknowledgements) goes with the next of these, or a little later by itself: a
-message whose acknowledgement is lost with the process comes once more. ``synchronous=NORMAL`` with a write-ahead log:
-what was committed survives any death of the process; a power cut can cost the last moments, never the database. Web
-Push may lose messages anyway, and syncing would cost every sender the latency of the disk.
+message whose acknowledgement is lost with the process comes once more. With a write-ahead log and
+``synchronous=NORMAL`` what was committed survives any death of the process; a power cut can cost the last moments,
+never the database. ``fsync`` makes it survive that, too, and costs every sender the latency of the disk.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Store:
         """How often something was written since the start."""
 
     @classmethod
-    def open(cls, state_dir: Path, limits: Limits) -> Store:
+    def open(cls, state_dir: Path, limits: Limits, *, fsync: bool = False) -> Store:
         """Open or make the database; the directory gets mode 0700. Raises StoreError (in use, newer, unreadable)."""
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ class Store:
             os.close(lock)
             raise StoreError(f"{state_dir} is in use by another push service; give each its own directory") from None
         try:
-            database = _connect(state_dir / DATABASE_NAME, limits)
+            database = _connect(state_dir / DATABASE_NAME, limits, fsync=fsync)
         except (sqlite3.Error, OSError) as error:
             os.close(lock)
             raise StoreError(f"{state_dir / DATABASE_NAME}: {error}") from None
@@ -275,7 +275,7 @@ class Store:
         return failure
 
 
-def _connect(path: Path, limits: Limits) -> sqlite3.Connection:
+def _connect(path: Path, limits: Limits, *, fsync: bool) -> sqlite3.Connection:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     # isolation_level None: transactions begin where this file says so. One thread at a time is the limiter's business.
@@ -288,7 +288,7 @@ def _connect(path: Path, limits: Limits) -> sqlite3.Connection:
                 "upgrade, or give another state directory"
             )
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
         database.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE}")
         database.execute(f"PRAGMA max_page_count = {max(limits.max_database_size // _PAGE_SIZE, 64)}")
         if version == 0:
