@@ -73,6 +73,7 @@ class Load:
     delivered: dict[int, float] = field(default_factory=dict)
     repeated: int = 0
     closed: int = 0
+    took: float = 0.0  # seconds until the last one was there
     uaids: list[str] = field(default_factory=list)
     _agents: list[_UserAgent] = field(default_factory=list)
     _pool: list[_Sender] = field(default_factory=list)
@@ -111,13 +112,14 @@ class Load:
             while idle and self._waiting:
                 self._push(idle.pop(), self._waiting.popleft())
             if pushed == total and len(idle) == len(self._pool) and len(self.delivered) >= len(self.accepted):
-                return
+                break
             wait = max(0.0, began + pushed / self.rate - now) if pushed < total else 0.1
             for key, _ in self._selector.select(wait):
                 if isinstance(key.data, _UserAgent):
                     self._on_user_agent(key.data)
                 elif self._on_answer(key.data):
                     idle.append(key.data)
+        self.took = time.perf_counter() - began
 
     def report(self) -> dict[str, Any]:
         """Counts, and quantiles in seconds."""
@@ -129,6 +131,7 @@ class Load:
             "lost": len(self.accepted.keys() - self.delivered.keys()),
             "repeated": self.repeated,
             "closed": self.closed,
+            "took": self.took,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "accepted_after": _quantiles(self.accepted),
             "delivered_after": _quantiles(self.delivered),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,6 +24,7 @@ from meshd.push.service.delivery import log
 
 # Policy
 _STATUS_INTERVAL = 15.0  # seconds between two STATUS lines for systemd
+_OTHER_DESCRIPTORS = 64  # files, listeners, the loop's own
 _EXIT_REFUSED = 1
 _EXIT_USAGE = 2
 
@@ -54,6 +57,7 @@ def main() -> None:
         if not state:
             raise ConfigError("no state directory: give --state DIR")
         _set_up_logs(settings.log, settings.verbose)
+        _allow_descriptors(config.limits.max_connections + _OTHER_DESCRIPTORS)
         trio.run(_run, config)
     except ConfigError as error:
         _fail(str(error), _EXIT_USAGE)
@@ -90,6 +94,14 @@ async def _run(config: ServiceConfig) -> None:
             if ours is None or others is not None:
                 raise
             raise _first(ours) from None
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """A shell allows 1,024 as a rule and much more for the asking; without them connections would be refused."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if wanted <= hard or hard < 0 else hard, hard))
 
 
 def _reload(service: PushService, notifier: systemd.Notifier) -> None:

@@ -1,0 +1,162 @@
+"""``meshd-push``: what it stores and delivers, in how much memory; and how long a push takes from end to end."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bench.extent import Extent
+from bench.rows.latency import quantile
+from bench.table import Figure
+
+# Policy
+USER_AGENTS = (100, 1_000, 2_000)
+RATE = 500.0  # messages of 1 KB a second, stored and delivered
+MEMORY_AIM = 300e6  # bytes, without TLS
+SATURATION = 4 * RATE  # asked for where the question is how much is possible
+TICKS = os.sysconf("SC_CLK_TCK")
+# All of the load comes from one address, which no real load does.
+_LIMITS = ("max_connections_per_source=4096", "source_rate=1e6", "source_burst=1000000", "newcomer_burst=10000")
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    url: str
+    pid: int
+    certificate: Path | None
+
+    def memory(self) -> float:
+        """The most it has held in RAM, in bytes."""
+        with open(f"/proc/{self.pid}/status") as lines:
+            return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+    def cpu(self) -> float:
+        """Seconds of CPU it has used."""
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@contextmanager
+def _service(*, tls: bool = False) -> Iterator[_Running]:
+    with tempfile.TemporaryDirectory(prefix="push-bench-") as directory:
+        config = Path(directory, "push.toml")
+        certificate = None
+        lines = ["[service]", 'stun = "off"']
+        if tls:
+            certificate, key = _write_certificate(Path(directory))
+            lines += [f'tls_certificate = "{certificate}"', f'tls_key = "{key}"']
+        config.write_text("\n".join(lines) + "\n")
+        command = [sys.executable, "-m", "meshd.push.service", "--listen", "127.0.0.1:0", "--config", str(config)]
+        command += ["--state", str(Path(directory, "state"))]
+        for limit in _LIMITS:
+            command += ["--limit", limit]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            try:
+                assert process.stdout is not None
+                url = process.stdout.readline().rpartition("ready: ")[2].strip()
+                yield _Running(url, process.pid, certificate)
+            finally:
+                process.terminate()
+
+
+def _write_certificate(directory: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "push bench")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    chain, private = directory / "chain.pem", directory / "key.pem"
+    chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private.write_bytes(key.private_bytes(*form))
+    return chain, private
+
+
+def _load(service: _Running, user_agents: int, rate: float, seconds: float) -> tuple[dict[str, Any], float]:
+    """What the load generator reports, and the CPU seconds that the service spent on each message."""
+    command = [sys.executable, "-m", "bench.push_load", service.url, "--user-agents", str(user_agents)]
+    command += ["--rate", str(rate), "--seconds", str(seconds)]
+    if service.certificate is not None:
+        command += ["--trust", str(service.certificate)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()  # everybody is there
+            before = service.cpu()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            report: dict[str, Any] = json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+    return report, (service.cpu() - before) / max(1, report["accepted"])
+
+
+def _counts(report: dict[str, Any], cpu: float) -> str:
+    return f"{report['accepted']:,} accepted, {report['lost']} lost, CPU {cpu * 1e3:.2f} ms each"
+
+
+def service(extent: Extent) -> Iterator[Figure]:
+    """Stored, delivered and acknowledged at a steady rate; then as fast as it goes; then with TLS."""
+    many = USER_AGENTS if extent.links >= USER_AGENTS[0] else (extent.links,)
+    for count in many:
+        with _service() as running:
+            report, cpu = _load(running, count, RATE, extent.seconds)
+            memory = running.memory()
+            kept = report["accepted"] == report["pushed"] and not report["lost"] and memory <= MEMORY_AIM
+        times = report["delivered_after"]
+        yield Figure(
+            f"{count:,} user agents, {RATE:g} messages of 1 KB a second",
+            f"{_counts(report, cpu)}; {memory / 1e6:.0f} MB; "
+            f"delivered after p50 {times['p50'] * 1e3:.1f} ms, p99 {times['p99'] * 1e3:.0f} ms",
+            "all, in <= 300 MB" if count == many[-1] else "",
+            met=kept if count == many[-1] else None,
+        )
+    for count in many:
+        with _service() as running:
+            report, cpu = _load(running, count, SATURATION, extent.seconds / 2)
+        yield Figure(
+            f"  {count:,} user agents, as fast as it goes",
+            f"{report['accepted'] / report['took']:.0f} messages a second; {_counts(report, cpu)}",
+        )
+    with _service(tls=True) as running:
+        report, cpu = _load(running, many[-1], RATE, extent.seconds)
+        memory = running.memory()
+    yield Figure(
+        f"  {many[-1]:,} user agents over TLS",
+        f"{_counts(report, cpu)}; {memory / 1e6:.0f} MB",
+    )
+
+
+def latency(extent: Extent) -> Iterator[Figure]:
+    """One push at a time, through sender, service and user agent, until its plaintext is there."""
+    pushes = max(5, extent.pings // 10)
+    with _service() as running:
+        url = f"ws{running.url.removeprefix('http')}/"
+        command = [sys.executable, "-m", "bench.push_ends", url, "--pushes", str(pushes)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    times: dict[str, list[float]] = json.loads(done.stdout)
+    for what, name in (("handed to the sender → at the core", "at_the_core"), ("  → answered 201", "accepted")):
+        middle, late = (quantile(times[name], share) * 1e3 for share in (0.5, 0.99))
+        yield Figure(what, f"p50 {middle:.2f} ms, p99 {late:.2f} ms")
