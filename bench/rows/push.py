@@ -119,7 +119,7 @@ def _counts(report: dict[str, Any], cpu: float) -> str:
 
 def service(extent: Extent) -> Iterator[Figure]:
     """Stored, delivered and acknowledged at a steady rate; then as fast as it goes; then with TLS."""
-    many = USER_AGENTS if extent.links >= USER_AGENTS[0] else (extent.links,)
+    many = USER_AGENTS if extent.links >= 100 else (extent.links,)
     for count in many:
         with _service() as running:
             report, cpu = _load(running, count, RATE, extent.seconds)
