@@ -1,7 +1,7 @@
 """The node: the machines put together, and the only way in (``handle``).
 
 The order of building is the order of dependence: a machine holds those above it in ``__init__`` and no others. What a
-lower one has to tell, it states as a fact (``facts``), and ``_on_fact`` passes it on.
+lower one has to tell, it states as a fact (``facts``), and ``consequences`` passes it on.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from random import Random
 
 from meshd.config import Config
 from meshd.core import events as ev
-from meshd.core import facts as fa
 from meshd.core.admissions import Admissions
 from meshd.core.arrivals import Arrivals
 from meshd.core.assisting import Assisting
 from meshd.core.channels import Channels
 from meshd.core.commands import Command
+from meshd.core.consequences import Consequences
 from meshd.core.context import Context
 from meshd.core.delivery import Delivery
 from meshd.core.grant_answers import GrantAnswers
@@ -39,7 +39,6 @@ from meshd.core.replay import ReplayMemory
 from meshd.core.requests import Requests
 from meshd.core.resuming import Resuming
 from meshd.core.routing import Routing
-from meshd.core.session import Purpose
 from meshd.core.signaling import Signaling
 from meshd.core.state import Stored
 from meshd.core.streams import Streams
@@ -47,11 +46,10 @@ from meshd.core.stun_servers import StunServers
 from meshd.core.topology import Topology
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
-from meshd.ids import INSTANCE_SIZE, ChannelId, Instance, LinkId, Now, PeerId, SessionId
+from meshd.ids import INSTANCE_SIZE, Instance, LinkId, Now, PeerId
 from meshd.wire.parts import Grant
 
 # Policy
-ROUTES_DELAY = 0.02  # seconds; many records that come together are looked at once
 TOP_UP_INTERVAL = 1800.0  # seconds between looks at what neighbors hold
 
 
@@ -108,6 +106,7 @@ class Node:
         self.streams = Streams(ctx, self.membership, self.neighbors)
         self.peering = Peering(self, ctx)
         self.pushed = Pushed(self, ctx)
+        self.consequences = Consequences(self, ctx)
         self.requests = Requests(self, ctx)
         self._timers = self._timer_table()
 
@@ -118,7 +117,7 @@ class Node:
         self._ctx.now = now
         self._on_event(event)
         while self._ctx.facts:
-            self._on_fact(self._ctx.facts.popleft())
+            self.consequences.on_fact(self._ctx.facts.popleft())
         return self._ctx.take_commands()
 
     def next_deadline(self) -> float | None:
@@ -193,10 +192,10 @@ class Node:
     def _on_started(self) -> None:
         self.stun_servers.update()
         if self.membership.row is not None:
-            self._begin_membership()
+            self.begin_membership()
             self.topology.begin()
 
-    def _begin_membership(self) -> None:
+    def begin_membership(self) -> None:
         """Set going what a member does."""
         self.channels.activate()
         self.stun_servers.join_ended()
@@ -206,7 +205,8 @@ class Node:
         for name in ("compare", "sweep", "messages", "renewal", "grants"):
             self._ctx.timers.set_at_latest((name, b""), mono + self._ctx.jitter(1.0))
 
-    def _end_membership(self) -> None:
+    def end_membership(self) -> None:
+        """Nothing of that is to be done any more."""
         for name in ("compare", "renewal", "grants"):
             self._ctx.cancel_timer(name, b"")
         self.outlook.stop()
@@ -226,134 +226,10 @@ class Node:
             if not high:
                 self.delivery.flush(link.peer)
 
-    # -- facts --------------------------------------------------------------------------------------------------------
-
-    def _on_fact(self, fact: fa.Fact) -> None:
-        match fact:
-            case fa.LinkProved(link):
-                self.neighbors.on_proved(link)
-            case fa.NeighborUp(peer, _):
-                self._on_neighbor_up(peer)
-            case fa.NeighborDown(peer, reason):
-                self._on_neighbor_down(peer, reason)
-            case fa.LinkEnded(link):
-                self.streams.on_link_ended(link)
-            case fa.RecordAccepted():
-                self._on_record(fact)
-            case fa.MembershipChanged():
-                self.routing.changed()
-                if self.membership.row is not None:
-                    self._begin_membership()
-                else:
-                    self._end_membership()
-            case fa.DescriptionReady(session_id):
-                self._on_description(session_id)
-            case fa.SessionFailed(session_id, peer, reason, pushes, why):
-                self.joining.on_session_failed(session_id, reason)
-                self.arrivals.on_session_over(session_id)
-                self.assisting.on_session_over(session_id)
-                self.pasting.on_session_failed(session_id, reason)
-                self.topology.on_failed(peer, reason, pushes, why)
-            case fa.ChannelReady(channel):
-                self._on_channel_ready(channel)
-            case fa.PushOutcome(name, outcome, detail):
-                if not self.joining.on_push_outcome(name, outcome, detail) and outcome != "accepted":
-                    self.signaling.on_push_failed(name, detail)
-            case fa.GrantStored(peer, generation, until):
-                self.grant_answers.on_stored(peer, generation, until)
-            case fa.SubscriptionGone(peer, generation, endpoint):
-                self.grant_answers.on_gone(peer, generation, endpoint)
-            case fa.PathFailed(peer, _):
-                self.routing.unlearn(peer)
-                self.signaling.on_path_failed(peer)
-            case fa.NotDurable(ticket):
-                if not self.admissions.on_not_durable(ticket):
-                    self.delivery.on_not_durable(ticket)
-            case fa.MessageDurable(key):
-                self.delivery.on_durable(key)
-
-    def _on_neighbor_up(self, peer: PeerId) -> None:
-        self.liveness.on_up(peer)
-        self.routing.changed()
-        self.arrivals.on_neighbor_up(peer)
-        self.signaling.on_neighbor_up(peer)
-        self.topology.on_up(peer)
-        self.joining.on_neighbor_up(peer)
-        self.pasting.on_neighbor_up(peer)
-        self.membership.neighbors_changed(self.neighbors.peers())
-        own = self.membership.own_record
-        if own is not None:
-            self.reconciliation.introduce(peer, own)
-        if self._ctx.own_id < peer:
-            self.reconciliation.compare_with(peer)
-        self.channels.ensure(peer)
-        self.grant(peer)
-        self.delivery.again(peer)
-        self.grant_answers.flush()
-        self._flush_waiting()
-
-    def _flush_waiting(self) -> None:
+    def flush_waiting(self) -> None:
+        """Messages that wait may find a way by now."""
         for peer in self.delivery.waiting_peers():
             self.delivery.flush(peer)
-
-    def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:
-        self.routing.changed()
-        if self.membership.row is None:
-            return
-        self.membership.neighbors_changed(self.neighbors.peers())
-        self.relay.neighbor_gone(peer)
-        self.signaling.paths_changed()
-        self.topology.on_down(peer, reason)
-        self.delivery.again(peer)
-
-    def _on_record(self, fact: fa.RecordAccepted) -> None:
-        record = fact.record
-        self.routing.changed()
-        self._ctx.timers.set_at_latest(("routes", b""), self._ctx.now.mono + ROUTES_DELAY)
-        if record.peer == self._ctx.own_id:
-            self.reconciliation.spread([record], fact.ticket)
-            return
-        if record.departed:
-            self._forget_member(record.peer)
-            return
-        self.admissions.on_record(record)
-        self.topology.want(record)
-        self.peering.on_member_known(record.peer)
-
-    def _forget_member(self, peer: PeerId) -> None:
-        for link in self.neighbors.proved(peer):
-            self.neighbors.close(link, "departed")
-        self.signaling.forget(peer)
-        self.topology.forget(peer)
-        self.grants.forget(peer)
-        self.grant_answers.forget(peer)
-        self.channels.release(peer)
-
-    def _on_description(self, session_id: SessionId) -> None:
-        session = self.signaling.session(session_id)
-        if session is None:
-            return
-        match session.purpose:
-            case Purpose.MEMBER:
-                self.signaling.ready(session)
-            case Purpose.JOIN:
-                self.joining.ready(session)
-            case Purpose.ADMIT:
-                self.arrivals.ready(session)
-            case Purpose.ASSIST:
-                self.assisting.ready(session)
-            case Purpose.PASTE:
-                self.pasting.ready(session)
-
-    def _on_channel_ready(self, channel: ChannelId) -> None:
-        holder = self.channels.holder(channel)
-        if holder is None:
-            return
-        self.introductions.on_channel_ready(holder)
-        self.arrivals.on_channel_ready(holder)
-        self.joining.on_channel_ready(holder)
-        self.signaling.on_channel_ready(holder)
-        self.grant(PeerId(holder))
 
     def grant(self, peer: PeerId) -> None:
         """Give a neighbor new capabilities if it is time."""
@@ -413,7 +289,7 @@ class Node:
         self.topology.on_routes()
         self.grant_answers.flush()
         self.stun_servers.update()
-        self._flush_waiting()
+        self.flush_waiting()
 
     def _sweep(self) -> None:
         self.replay.sweep()

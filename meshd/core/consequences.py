@@ -1,0 +1,158 @@
+"""What follows from facts: what a machine states is passed on to all whom it concerns, in an order that is fixed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshd.core import facts as fa
+from meshd.core.context import Context
+from meshd.core.session import Purpose
+from meshd.ids import ChannelId, PeerId, SessionId
+
+if TYPE_CHECKING:
+    from meshd.core.node import Node
+
+# Policy
+ROUTES_DELAY = 0.02  # seconds; many records that come together are looked at once
+
+
+class Consequences:
+    """The one place where a machine's fact reaches others."""
+
+    __slots__ = ("_ctx", "_node")
+
+    def __init__(self, node: Node, ctx: Context) -> None:
+        self._node = node
+        self._ctx = ctx
+
+    def on_fact(self, fact: fa.Fact) -> None:
+        """Pass it on to all whom it concerns."""
+        node = self._node
+        match fact:
+            case fa.LinkProved(link):
+                node.neighbors.on_proved(link)
+            case fa.NeighborUp(peer, _):
+                self._on_neighbor_up(peer)
+            case fa.NeighborDown(peer, reason):
+                self._on_neighbor_down(peer, reason)
+            case fa.LinkEnded(link):
+                node.streams.on_link_ended(link)
+            case fa.RecordAccepted():
+                self._on_record(fact)
+            case fa.MembershipChanged():
+                node.routing.changed()
+                if node.membership.row is not None:
+                    node.begin_membership()
+                else:
+                    node.end_membership()
+            case fa.DescriptionReady(session_id):
+                self._on_description(session_id)
+            case fa.SessionFailed(session_id, peer, reason, pushes, why):
+                node.joining.on_session_failed(session_id, reason)
+                node.arrivals.on_session_over(session_id)
+                node.assisting.on_session_over(session_id)
+                node.pasting.on_session_failed(session_id, reason)
+                node.topology.on_failed(peer, reason, pushes, why)
+            case fa.ChannelReady(channel):
+                self._on_channel_ready(channel)
+            case fa.PushOutcome(name, outcome, detail):
+                if not node.joining.on_push_outcome(name, outcome, detail) and outcome != "accepted":
+                    node.signaling.on_push_failed(name, detail)
+            case fa.GrantStored(peer, generation, until):
+                node.grant_answers.on_stored(peer, generation, until)
+            case fa.SubscriptionGone(peer, generation, endpoint):
+                node.grant_answers.on_gone(peer, generation, endpoint)
+            case fa.PathFailed(peer, _):
+                node.routing.unlearn(peer)
+                node.signaling.on_path_failed(peer)
+            case fa.NotDurable(ticket):
+                if not node.admissions.on_not_durable(ticket):
+                    node.delivery.on_not_durable(ticket)
+            case fa.MessageDurable(key):
+                node.delivery.on_durable(key)
+
+    def _on_neighbor_up(self, peer: PeerId) -> None:
+        node = self._node
+        node.liveness.on_up(peer)
+        node.routing.changed()
+        node.arrivals.on_neighbor_up(peer)
+        node.signaling.on_neighbor_up(peer)
+        node.topology.on_up(peer)
+        node.joining.on_neighbor_up(peer)
+        node.pasting.on_neighbor_up(peer)
+        node.membership.neighbors_changed(node.neighbors.peers())
+        own = node.membership.own_record
+        if own is not None:
+            node.reconciliation.introduce(peer, own)
+        if self._ctx.own_id < peer:
+            node.reconciliation.compare_with(peer)
+        node.channels.ensure(peer)
+        node.grant(peer)
+        node.delivery.again(peer)
+        node.grant_answers.flush()
+        node.flush_waiting()
+
+    def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:
+        node = self._node
+        node.routing.changed()
+        if node.membership.row is None:
+            return
+        node.membership.neighbors_changed(node.neighbors.peers())
+        node.relay.neighbor_gone(peer)
+        node.signaling.paths_changed()
+        node.topology.on_down(peer, reason)
+        node.delivery.again(peer)
+
+    def _on_record(self, fact: fa.RecordAccepted) -> None:
+        node = self._node
+        record = fact.record
+        node.routing.changed()
+        self._ctx.timers.set_at_latest(("routes", b""), self._ctx.now.mono + ROUTES_DELAY)
+        if record.peer == self._ctx.own_id:
+            node.reconciliation.spread([record], fact.ticket)
+            return
+        if record.departed:
+            self.forget_member(record.peer)
+            return
+        node.admissions.on_record(record)
+        node.topology.want(record)
+        node.peering.on_member_known(record.peer)
+
+    def forget_member(self, peer: PeerId) -> None:
+        """It has departed."""
+        node = self._node
+        for link in node.neighbors.proved(peer):
+            node.neighbors.close(link, "departed")
+        node.signaling.forget(peer)
+        node.topology.forget(peer)
+        node.grants.forget(peer)
+        node.grant_answers.forget(peer)
+        node.channels.release(peer)
+
+    def _on_description(self, session_id: SessionId) -> None:
+        node = self._node
+        session = node.signaling.session(session_id)
+        if session is None:
+            return
+        match session.purpose:
+            case Purpose.MEMBER:
+                node.signaling.ready(session)
+            case Purpose.JOIN:
+                node.joining.ready(session)
+            case Purpose.ADMIT:
+                node.arrivals.ready(session)
+            case Purpose.ASSIST:
+                node.assisting.ready(session)
+            case Purpose.PASTE:
+                node.pasting.ready(session)
+
+    def _on_channel_ready(self, channel: ChannelId) -> None:
+        node = self._node
+        holder = node.channels.holder(channel)
+        if holder is None:
+            return
+        node.introductions.on_channel_ready(holder)
+        node.arrivals.on_channel_ready(holder)
+        node.joining.on_channel_ready(holder)
+        node.signaling.on_channel_ready(holder)
+        node.grant(PeerId(holder))
