@@ -34,7 +34,9 @@ class Path:
     """Acknowledgements come this much late at most, in order (as behind a radio that aggregates)."""
     ack_interval: float = 0.0
     """Acknowledgements are let through at multiples of this only."""
-    free_at: float = 0.0
+    burst: float = 0.0
+    """Bytes that pass at once where there was a pause before, as by a token bucket."""
+    free_at: float = -math.inf
     drops: int = 0
 
     @property
@@ -170,12 +172,15 @@ class Simulation:
             sequence = flow.next_sequence
             flow.next_sequence = sequence + 1
             flow.outstanding[sequence] = packet
-            free_at = path.free_at if path.free_at > now else now
+            earliest = now - path.burst / path.rate
+            free_at = path.free_at if path.free_at > earliest else earliest
             backlog = (free_at - now) * path.rate
             if backlog + size > path.queue_size + 1:
                 path.drops += 1
                 continue
             path.free_at = free_at = free_at + size / path.rate
+            if free_at < now:
+                free_at = now
             flow.queue_delays.append(free_at - now)
             if path.loss and random() < path.loss:
                 continue

@@ -95,6 +95,17 @@ def test_beside_cubic_neither_starves(buffer: float, first: str) -> None:
     assert sum(simulation.share(flow, 5) for flow in flows) > 0.93
 
 
+def test_a_token_bucket_is_nobodys_queue() -> None:
+    """Its first packets show a bandwidth and a round trip that are never seen again: four packets take 38 ms there."""
+    flow = ours()
+    simulation = Simulation(Path(1 * MEGABIT, 0.0005, 256_000, burst=10_000), [flow]).run(3)
+    seen = len(flow.queue_delays)
+    simulation.run(15)
+    assert quantile(flow.queue_delays[:seen], 1.0) < 1.0
+    assert quantile(flow.queue_delays[seen:], 0.95) < 0.1
+    assert simulation.rate_of(flow, 3) / MEGABIT > 0.95
+
+
 def test_two_of_ours_do_not_take_each_other_for_cubic() -> None:
     flows = [ours("first"), ours("second", 3, seed=2)]
     simulation = Simulation(Path(5 * MEGABIT, 0.05, 1000 * 1200), flows).run(40)
@@ -122,8 +133,8 @@ def test_a_tenth_of_the_bandwidth_is_followed_at_once_and_ten_times_of_it_in_sec
     simulation.run(4)
     before = len(flow.queue_delays)
     simulation.run(8)
-    # What was in flight is half a second of the new rate. Once that is through, there is no queue.
-    late = flow.queue_delays[before + 600 :]
+    # What was in flight is half a second of the new rate, and a round trip later leaves what that has taught.
+    late = flow.queue_delays[before + 1_100 :]
     assert quantile(late, 0.95) < 0.05
     assert simulation.rate_of(flow, 5, 8) / MEGABIT > 4.3
     simulation.at(8.001, partial(change, rate=50 * MEGABIT))

@@ -13,8 +13,8 @@ from enum import Enum
 
 from meshd.transport.congestion.aggregation import Aggregation
 from meshd.transport.congestion.bandwidth import FULL_ROUNDS, Bandwidth
-from meshd.transport.congestion.competition import Competition
-from meshd.transport.congestion.controller import Packet
+from meshd.transport.congestion.competition import EMPTY_RATIO, Competition
+from meshd.transport.congestion.controller import Packet, initial_window
 from meshd.transport.congestion.delivery_rate import DeliveryRate
 from meshd.transport.congestion.losses import LossJudge
 
@@ -27,8 +27,6 @@ PACING_MARGIN = 0.99
 MIN_WINDOW_PACKETS = 4
 PROBE_WINDOW_GAIN = 0.5
 PROBE_DURATION = 0.2
-INITIAL_PACKETS, INITIAL_SIZE = 10, 14_600
-"""RFC 6928 section 2: at most ten packets, and of large ones, above two, no more than these bytes."""
 
 # Policy
 DOWN_GAIN = 0.75
@@ -141,8 +139,9 @@ class Bbr:
         self._up_rate = 0.0
         self._probe_end = math.inf
         self._cut_at = -math.inf
-        self._ramp = math.inf  # after a timeout, the window until it has grown back to the model's
-        self.window = _initial_window(mtu)
+        self.window = initial_window(mtu)
+        # At the start and after a timeout, the window until it has grown to the model's
+        self._ramp = float(self.window)
         self.pacing_rate = STARTUP_GAIN * self.window / QUANTUM_INTERVAL
         self.send_quantum = self.window
 
@@ -255,7 +254,7 @@ class Bbr:
         self._phase_rounds += 1
         bandwidth = self._bandwidth.value
         rtt = self._round_rtt
-        is_queue = rtt != math.inf and self._judge.is_queue(rtt)
+        is_queue = rtt != math.inf and rtt > EMPTY_RATIO * self._least() and self._judge.is_queue(rtt)
         self._bandwidth.on_round(self._rate.is_app_limited, is_queue)
         if self._phase is Phase.UP and bandwidth > UP_GROWTH * self._up_rate:
             self._up_rate = bandwidth
@@ -270,12 +269,18 @@ class Bbr:
                 bandwidth=bandwidth,
                 in_flight=self._round_in_flight / self._mtu,
                 window=WINDOW_GAIN * bandwidth * self._min_rtt / self._mtu,
+                least=self._least(),
             )
         self._bandwidth.advance()
         self._aggregation.extra.advance()
         self._judge.on_round(self._rtt)
         self._round_rtt = math.inf
         self._round_in_flight = 0
+
+    def _least(self) -> float:
+        """Seconds that the path takes for the least window."""
+        bandwidth = self._bandwidth.value
+        return MIN_WINDOW_PACKETS * self._mtu / bandwidth if bandwidth > 0 else 0.0
 
     # -- the search ---------------------------------------------------------------------------------------------------
 
@@ -346,7 +351,7 @@ class Bbr:
         if now < self._probe_end or self._phase_rounds == 0:
             return False
         self._min_rtt_at = self._probed_at = now
-        self._competition.on_emptied(self._min_rtt, self._bandwidth.value)
+        self._competition.on_emptied(self._min_rtt, self._bandwidth.value, self._least())
         self._judge.set_floor(min(self._min_rtt, self._competition.base))
         if self._bandwidth.is_full:
             self._cruise()
@@ -363,12 +368,12 @@ class Bbr:
         min_rtt = self._min_rtt
         smallest = float(MIN_WINDOW_PACKETS * mtu)
         if bandwidth <= 0 or min_rtt == math.inf:
-            window = max(float(_initial_window(mtu)), smallest)
+            window = max(float(initial_window(mtu)), smallest)
             pacing = self.pacing_rate
         else:
             if not self._bandwidth.is_full:
                 # As long as little was said, nothing speaks against the initial window.
-                bandwidth = max(bandwidth, _initial_window(mtu) / min_rtt)
+                bandwidth = max(bandwidth, initial_window(mtu) / min_rtt)
             pacing = self._gain * bandwidth * PACING_MARGIN
             competition = self._competition
             if self._phase is Phase.PROBE_RTT:
@@ -393,8 +398,3 @@ class Bbr:
         self.window = int(min(window, MAX_WINDOW))
         self.pacing_rate = pacing = min(max(pacing, MIN_RATE), MAX_RATE)
         self.send_quantum = int(max(2 * mtu, min(pacing * QUANTUM_INTERVAL, MAX_QUANTUM)))
-
-
-def _initial_window(mtu: int) -> int:
-    """RFC 6928 section 2."""
-    return min(INITIAL_PACKETS * mtu, max(2 * mtu, INITIAL_SIZE))

@@ -85,15 +85,25 @@ class Competition:
         self.base = self._base.value
 
     def on_round(
-        self, now: float, *, round_trip: float, is_queue: bool, bandwidth: float, in_flight: float, window: float
+        self,
+        now: float,
+        *,
+        round_trip: float,
+        is_queue: bool,
+        bandwidth: float,
+        in_flight: float,
+        window: float,
+        least: float,
     ) -> None:
         """Say what a round was like.
 
         ``round_trip`` is its shortest, and ``is_queue`` what the judge of losses thinks of that; ``in_flight`` what
-        was in flight at most and ``window`` what the model would allow, both in packets.
+        was in flight at most and ``window`` what the model would allow, both in packets. ``least`` is how many seconds
+        the path takes for the least window that we have: no round trip of ours is shorter than that.
         """
         # A queue that has overflowed before needs no other proof than that it never empties.
-        is_standing = round_trip > QUEUE_RATIO * self.base + QUEUE_DELAY if self.fair is None else is_queue
+        alone = max(self.base, least)
+        is_standing = round_trip > QUEUE_RATIO * alone + QUEUE_DELAY if self.fair is None else is_queue
         self._queued_rounds = self._queued_rounds + 1 if is_standing else 0
         self._quiet_bandwidth = max(bandwidth, FORGETTING * self._quiet_bandwidth) if is_queue else bandwidth
         if self.is_competing:
@@ -139,11 +149,11 @@ class Competition:
             and round_trip - base < DRAIN_SHARE * (self._peak - base)
         )
 
-    def on_emptied(self, round_trip: float, bandwidth: float) -> None:
+    def on_emptied(self, round_trip: float, bandwidth: float, least: float) -> None:
         """Say what the round trip was, in seconds, when our own part of the queue was empty."""
         self._queued_rounds = 0
         self._peak = 0.0
-        if round_trip <= EMPTY_RATIO * self.base + EMPTY_DELAY:
+        if round_trip <= EMPTY_RATIO * max(self.base, least) + EMPTY_DELAY:
             self.is_competing = False
             self.fair = None
             self._quiet_bandwidth = bandwidth

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+# Specification: RFC 6928 section 2
+INITIAL_PACKETS = 10
+INITIAL_SIZE = 14_600
+"""Bytes: of packets that are large no more than these leave at once, or two."""
+
 
 @dataclass(slots=True)
 class Packet:
@@ -71,6 +76,11 @@ class Controller(Protocol):
 
     def on_mtu_change(self, mtu: int) -> None:
         """Say that the largest packet now has another size, in bytes."""
+
+
+def initial_window(mtu: int) -> int:
+    """Bytes that may leave before anything is known of the path; ``mtu`` is the size of the largest packet."""
+    return min(INITIAL_PACKETS * mtu, max(2 * mtu, INITIAL_SIZE))
 
 
 def make_controller(name: Literal["bbr", "reno"], now: float, mtu: int, *, seed: int = 0) -> Controller:

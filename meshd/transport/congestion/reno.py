@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from meshd.transport.congestion.controller import Packet
+from meshd.transport.congestion.controller import Packet, initial_window
 
 # Specification
-INITIAL_PACKETS = 10
-"""RFC 6928 section 2; RFC 9260 section 7.2.1 would have three or four."""
 MIN_WINDOW_PACKETS = 4
 """RFC 9260 section 7.2.3: the threshold never falls below this."""
 
@@ -41,9 +39,9 @@ class Reno:
 
     def __init__(self, now: float, mtu: int) -> None:
         self._mtu = mtu
-        self.window = INITIAL_PACKETS * mtu
+        self.window = initial_window(mtu)  # RFC 9260 section 7.2.1 would have three or four packets
         self.pacing_rate = math.inf
-        self.send_quantum = INITIAL_PACKETS * mtu
+        self.send_quantum = self.window
         self._threshold = MAX_WINDOW
         self._avoided = 0  # bytes acknowledged in congestion avoidance (RFC 9260: partial_bytes_acked)
         self._srtt: float | None = None
