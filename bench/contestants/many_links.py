@@ -5,7 +5,9 @@ in   {"do": "open", "count": N, "together": BOOL}
 out  {"opened": [S, ...]}        seconds of each from both descriptions known to the link open, on this end
 in   {"do": "answer"}            a: one message on each link, echoed by b
 out  {"answered": N}
-in   {"do": "beat"}              both: from now on an unreliable message every two seconds on each link
+in   {"do": "beat"}              both, b first: from now on a node above each port, with its heartbeats
+in   {"do": "count"}             after that
+out  {"neighbors": N}            of a's node
 """
 
 from __future__ import annotations
@@ -13,25 +15,23 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import fields
 from typing import Any
 
 import trio
 
+from bench.contestants.heartbeats import node_above
 from bench.contestants.work import listen, say
 from meshd.config import LinksConfig
 from meshd.core.commands import ConnectLink, PrepareLink, Priority, SendMessage
 from meshd.core.events import Event, LinkClosed, LinkConnected, LinkPrepared, MessageReceived
+from meshd.core.node import Node
+from meshd.daemon.driver import Driver
 from meshd.ids import LinkId
 from meshd.links.guest import run
 from meshd.links.port import LinkPort, open_links
 from meshd.wire.session_description import decode, encode
 
 MAX_LINKS = 4_096
-BEAT_INTERVAL = 2.0  # seconds, as in meshd/core
-BEAT = b"\2" * 40
-# Before links knew messages that go once, a heartbeat was an ordinary one.
-UNRELIABLE: dict[str, Any] = {"reliable": False} if any(it.name == "reliable" for it in fields(SendMessage)) else {}
 
 
 class Ends:
@@ -49,17 +49,24 @@ class Ends:
         self._took: list[float] = []
         self._wanted = 0
         self._last = 0
-        self._up: set[int] = set()
+        self._up: dict[int, LinkConnected] = {}
+        self._drivers: dict[int, Driver] = {}  # by link, once there are nodes
+        self._node: Node | None = None
+        self._early: list[Event] = []  # hellos that came before our node was there
         self._answered = 0
+        self._is_answering = False
         self._together = False
         self._orders: trio.MemorySendChannel[Any]
 
     def deliver(self, event: Event) -> None:
         """What a port tells."""
-        if isinstance(event, LinkPrepared):
+        driver = self._drivers.get(getattr(event, "link", 0))
+        if driver is not None:
+            driver.deliver(event)
+        elif isinstance(event, LinkPrepared):
             say(describe={"link": event.link, "description": encode(event.description).hex()})
         elif isinstance(event, LinkConnected):
-            self._up.add(event.link)
+            self._up[event.link] = event
             self._took.append(time.monotonic() - self._described[event.link])
             if not self._offers:
                 return
@@ -68,10 +75,11 @@ class Ends:
             elif not self._together:
                 self._prepare()
         elif isinstance(event, MessageReceived):
-            if event.data == BEAT:
-                return
             if not self._offers:
                 self._send(event.link, event.data, Priority.MESSAGE)
+                return
+            if not self._is_answering:
+                self._early.append(event)
                 return
             self._answered += 1
             if self._answered == len(self._up):
@@ -95,11 +103,13 @@ class Ends:
             for _ in range(self._wanted if self._together else 1):
                 self._prepare()
         elif what == "answer":
-            self._answered = 0
+            self._answered, self._is_answering = 0, True
             for link in self._up:
                 self._send(link, bytes(100), Priority.MESSAGE)
         elif what == "beat":
             self._orders.send_nowait(None)
+        elif what == "count" and self._node is not None:
+            say(neighbors=len(self._node.neighbors))
 
     def _prepare(self) -> None:
         self._last += 1
@@ -127,17 +137,23 @@ class Ends:
             say(open=0.0)
             async for what in orders:
                 if what is None:
-                    nursery.start_soon(self._beat)
+                    for driver in self._beat():
+                        nursery.start_soon(driver.run)
                     continue
                 port = self._ports[what["link"]] = await ports.enter_async_context(self._port())
                 port.submit(PrepareLink(LinkId(what["link"]), False))
                 self._connect(what)
 
-    async def _beat(self) -> None:
-        while True:
-            for link in self._up:
-                self._send(link, BEAT, Priority.CONTROL, **UNRELIABLE)
-                await trio.sleep(BEAT_INTERVAL / len(self._up))
+    def _beat(self) -> list[Driver]:
+        if not self._offers:
+            for link, connected in self._up.items():
+                self._drivers[link] = node_above(self._ports[link], [connected], offers=False)[1]
+            return list(self._drivers.values())
+        self._node, driver = node_above(self._own, self._up.values(), offers=True)
+        self._drivers = dict.fromkeys(self._up, driver)
+        for event in self._early:
+            driver.deliver(event)
+        return [driver]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from bench import lineup
 from bench.extent import Extent
-from bench.pairs import SIDES, Pair
+from bench.pairs import SIDES, Pair, PairFailed
 from bench.rows.latency import quantile
 from bench.table import Figure, median
 
@@ -52,7 +52,7 @@ def opening(extent: Extent) -> Iterator[Figure]:
 
 
 def idle(extent: Extent) -> Iterator[Figure]:
-    """A hundred links that only say every two seconds that they are there."""
+    """A hundred links of a node that has nothing to say but that it is there, to as many others."""
     settle = min(SETTLE_TIME, extent.seconds)
     with Pair(lineup.MANY) as pair:
         _open(pair, FIRST_COUNT, together=True)
@@ -61,16 +61,20 @@ def idle(extent: Extent) -> Iterator[Figure]:
         _open(pair, extent.links, together=True)
         pair.watch(settle)
         size = (resident_size(pair.pid("a")) - size_before) / extent.links
-        for side in SIDES:
+        for side in reversed(SIDES):
             pair.do(side, "beat")
-        pair.watch(settle)
+            pair.watch(settle)
+        pair.do("a", "count")
+        neighbors = int(pair.expect("a", "neighbors"))
+        if neighbors != extent.links + FIRST_COUNT:
+            raise PairFailed(f"{neighbors} neighbors on {extent.links + FIRST_COUNT} links")
         before = pair.cpu()
         began = time.monotonic()
         pair.watch(extent.idle)
         after, seconds = pair.cpu(), time.monotonic() - began
     aim = f"<= {SIZE_AIM // 1000} KB"
     yield Figure("an idle link, resident memory", f"{size / 1e3:.0f} KB", aim, met=size <= SIZE_AIM)
-    share = (after["a"] - before["a"]) / seconds * 100 / extent.links
+    share = (after["a"] - before["a"]) / seconds * 100 / (extent.links + FIRST_COUNT)
     aim = f"<= {IDLE_AIM:.0%} of a core"
     yield Figure("100 idle links with heartbeats, CPU", f"{share:.2%} of a core", aim, met=share <= IDLE_AIM)
 

@@ -129,6 +129,17 @@ class SendMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class SendHeartbeat:
+    """Ask whether the peer lives, once, past all that waits; ``HeartbeatAnswered`` follows if the answer comes.
+
+    The other end's transport answers, so that whoever links by WebRTC can be asked.
+    """
+
+    link: LinkId
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseLink:
     """Close a link in whatever state it is, after sending what is queued. No ``LinkClosed`` follows."""
 
@@ -266,6 +277,7 @@ Command = (
     | ConnectLink
     | ProbePath
     | SendMessage
+    | SendHeartbeat
     | CloseLink
     | OpenStream
     | CloseStream

@@ -135,6 +135,21 @@ class MessageReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """The peer has asked whether we live, and has been answered. So it lives, too."""
+
+    link: LinkId
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswered:
+    """The answer to ``SendHeartbeat`` with that number."""
+
+    link: LinkId
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class SendBufferHigh:
     """The link's outbox is half full: hold back what can wait."""
 
@@ -257,6 +272,8 @@ Event = (
     | LinkClosed
     | AddressesChanged
     | MessageReceived
+    | HeartbeatReceived
+    | HeartbeatAnswered
     | SendBufferHigh
     | SendBufferLow
     | StreamEnded

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 
-from meshd.core.commands import ProbePath, SendMessage
+from meshd.core.commands import ProbePath, SendHeartbeat, SendMessage
 from meshd.core.context import Context
 from meshd.core.neighbors import PROVED, Link, LinkState, Neighbors
 from meshd.core.pulse import Pace, PulseState, Step
-from meshd.ids import PeerId
+from meshd.ids import LinkId, PeerId
 from meshd.wire.messages import Heartbeat, HeartbeatAnswer, encode_message
 
 # Policy
@@ -42,8 +42,7 @@ class Liveness:
         link = self._neighbors.current(peer)
         if link is not None:
             link.pulse.polite = self._ctx.own_id > peer
-            number = link.pulse.ask(self._ctx.now.mono)
-            self._neighbors.send(link, Heartbeat(number))  # in order, so that it does not overtake our hello
+            self._ctx.do(SendHeartbeat(link.id, link.pulse.ask(self._ctx.now.mono)))
             self._arm()
 
     def on_addresses(self) -> None:
@@ -61,12 +60,24 @@ class Liveness:
         if link.state is LinkState.SILENT:
             self._neighbors.revive(link)
 
-    def on_heartbeat(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
-        """Answer, or measure."""
+    def on_asked(self, link_id: LinkId) -> None:
+        """The peer has asked; the transport has answered."""
+        link = self._neighbors.link(link_id)
+        if link is not None:
+            self.on_heard(link)
+
+    def on_answer(self, link_id: LinkId, number: int) -> None:
+        """Our question is answered: measure."""
+        link = self._neighbors.link(link_id)
+        if link is not None:
+            self.on_heard(link)
+            link.pulse.answer(number, self._ctx.now.mono)
+
+    def on_message(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
+        """Who cannot ask the transport (a page in a browser) asks by message, and is answered by one."""
         if isinstance(message, Heartbeat):
-            self._send(link, HeartbeatAnswer(message.number))
-        else:
-            link.pulse.answer(message.number, self._ctx.now.mono)
+            # Once, and past whatever waits: an answer that comes late says nothing.
+            self._ctx.do(SendMessage(link.id, encode_message(HeartbeatAnswer(message.number)), reliable=False))
 
     def on_timer(self) -> None:
         """Look after all links that are up."""
@@ -76,7 +87,7 @@ class Liveness:
             step = link.pulse.look(now, pace)
             match step:
                 case Step.ASK:
-                    self._send(link, Heartbeat(link.pulse.number))
+                    self._ctx.do(SendHeartbeat(link.id, link.pulse.number))
                     if link.pulse.state in (PulseState.PROBING, PulseState.SILENT):
                         self._ctx.do(ProbePath(link.id))
                 case Step.GIVE_UP if was_late and not link.spared:
@@ -118,7 +129,3 @@ class Liveness:
 
     def _links(self) -> list[Link]:
         return [link for link in self._neighbors.links() if link.state in PROVED]
-
-    def _send(self, link: Link, message: Heartbeat | HeartbeatAnswer) -> None:
-        """Once, and past whatever waits: a heartbeat that comes late says nothing."""
-        self._ctx.do(SendMessage(link.id, encode_message(message), reliable=False))

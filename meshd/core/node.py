@@ -138,6 +138,10 @@ class Node:
         match event:
             case ev.MessageReceived(link, data):
                 self.peering.on_message(link, data)
+            case ev.HeartbeatReceived(link):
+                self.liveness.on_asked(link)
+            case ev.HeartbeatAnswered(link, number):
+                self.liveness.on_answer(link, number)
             case ev.TimerFired():
                 self._on_timers()
             case ev.Persisted(ticket):

@@ -62,7 +62,7 @@ class Peering:
         node, peer = self._node, link.peer
         match message:
             case ms.Heartbeat() | ms.HeartbeatAnswer():
-                node.liveness.on_heartbeat(link, message)
+                node.liveness.on_message(link, message)
             case ms.Records():
                 node.reconciliation.on_records(peer, message)
             case ms.Digest():

@@ -137,7 +137,9 @@ class Daemon:
         assert self._links is not None
         attach(self._store.submit, commands.Persist)
         attach(self._links.submit, commands.PrepareLink, commands.ConnectLink, commands.SendMessage, commands.CloseLink)
-        attach(self._links.submit, commands.ProbePath, commands.OpenStream, commands.CloseStream)
+        attach(
+            self._links.submit, commands.SendHeartbeat, commands.ProbePath, commands.OpenStream, commands.CloseStream
+        )
         attach(self._use_stun_servers, commands.UseStunServers)
         attach(self._sender.submit, commands.SendPush)
         attach(

@@ -112,6 +112,12 @@ class LinkAssociation:
             except Exception as error:
                 self._on_fault(error)
 
+    def heartbeat(self, number: int) -> None:
+        """Ask whether the peer lives, past all that waits."""
+        if not self._ended:
+            self._association.heartbeat(number, time.monotonic())
+            self.wake()
+
     def wake(self) -> None:
         """There may be something to send. Soon and not now, so that what comes in one go leaves in one packet."""
         if not self._flushing:

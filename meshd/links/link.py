@@ -7,17 +7,7 @@ import base64
 import secrets
 import time
 
-from meshd.core.events import (
-    Event,
-    LinkClosed,
-    LinkConnected,
-    LinkPrepared,
-    LinkResumed,
-    MessageReceived,
-    ProbeFailed,
-    SendBufferHigh,
-    SendBufferLow,
-)
+from meshd.core import events as ev
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.association import (
@@ -40,8 +30,7 @@ from meshd.links.resumption import FormerConnections
 from meshd.links.statistics import LinkStatistics, statistics_of
 from meshd.links.streams import LinkStreams
 from meshd.links.surroundings import Surroundings
-from meshd.transport.events import ChannelOpened, Closed, Drained, Established, Message, StreamReset
-from meshd.transport.events import Event as TransportEvent
+from meshd.transport import events as transport
 from meshd.wire.frame import FrameType, Reassembler, decode_frame, encode_datagram, fragment
 from meshd.wire.session_description import SessionDescription
 
@@ -154,8 +143,13 @@ class Link:
             return
         # Events never come from inside a command, so that the core is not entered twice.
         if self._outbox.crossed_high():
-            asyncio.get_running_loop().call_soon(self._tell, SendBufferHigh(self._link))
+            asyncio.get_running_loop().call_soon(self._tell, ev.SendBufferHigh(self._link))
         self._pump()
+
+    def heartbeat(self, number: int) -> None:
+        """Ask whether the peer lives."""
+        if self._association is not None and not (self._ending or self._silent):
+            self._association.heartbeat(number)
 
     def open_stream(self, stream: int, lent: Lent | None) -> None:
         """Run a stream's bytes between this link and a descriptor; None: there is none, so it has failed."""
@@ -203,7 +197,7 @@ class Link:
             self._around.on_fault(self._link, error)
         self._ending = self._freeing = True
         self._streams.end_all()
-        self._tell(LinkClosed(self._link, self._reason or "closed"))
+        self._tell(ev.LinkClosed(self._link, self._reason or "closed"))
         self._silent = True
         await self._free()
         self._around.on_gone(self._link)
@@ -211,7 +205,7 @@ class Link:
     async def _open(self) -> None:
         candidates = await gather(self._connection, self._around.book, restart=self._resumes is not None)
         self._tell(
-            LinkPrepared(
+            ev.LinkPrepared(
                 self._link,
                 SessionDescription(
                     ufrag=self._connection.local_username,
@@ -275,7 +269,7 @@ class Link:
         if old is None or ends is None or not old.take_over(self._connection, fingerprint):
             raise LinkFailed("nothing_to_resume")
         self._is_handed_over, self._resumes = True, None
-        self._tell(LinkResumed(old._link, self._link, *ends))
+        self._tell(ev.LinkResumed(old._link, self._link, *ends))
         self._silent = True
 
     async def _linger(self) -> None:
@@ -317,7 +311,7 @@ class Link:
             # asyncio.wait_for(), which aiortc uses, may swallow a cancellation before Python 3.12: repeat until heard.
             loop.call_later(CANCEL_INTERVAL, self._cancel)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: ev.Event) -> None:
         if not self._silent:
             try:
                 self._around.deliver(event)
@@ -356,26 +350,30 @@ class Link:
         self._connection.on_lost = self._dtls.end
         self._connection.on_flush = association.flush
         self._connection.on_path = association.path_works
-        self._connection.on_unanswered = lambda elapsed: self._tell(ProbeFailed(self._link, elapsed))
+        self._connection.on_unanswered = lambda elapsed: self._tell(ev.ProbeFailed(self._link, elapsed))
         association.on_stall = self._connection.probe
 
-    def _happened(self, event: TransportEvent) -> None:
-        if isinstance(event, Message):
+    def _happened(self, event: transport.Event) -> None:
+        if isinstance(event, transport.Message):
             self._received(event)
-        elif isinstance(event, Drained):
+        elif isinstance(event, transport.HeartbeatAcknowledged):
+            self._tell(ev.HeartbeatAnswered(self._link, event.number))
+        elif isinstance(event, transport.HeartbeatReceived):
+            self._tell(ev.HeartbeatReceived(self._link))
+        elif isinstance(event, transport.Drained):
             self._drained.set()
-        elif isinstance(event, Established):
+        elif isinstance(event, transport.Established):
             self._opened()
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, transport.StreamReset):
             self._end("closed_by_peer")  # its data channel is closed
-        elif isinstance(event, ChannelOpened):
+        elif isinstance(event, transport.ChannelOpened):
             # Ours are agreed beforehand; a peer that names them all the same means them.
             if event.stream not in (CONTROL_STREAM, BULK_STREAM):
                 self._misbehaved(MalformedMessage(f"a data channel on SCTP stream {event.stream}"))
-        elif isinstance(event, Closed):
+        elif isinstance(event, transport.Closed):
             self._closed(event)
 
-    def _closed(self, event: Closed) -> None:
+    def _closed(self, event: transport.Closed) -> None:
         if event.reason == "peer_misbehaved":
             self._misbehaved(MalformedMessage(event.detail))
         else:
@@ -390,9 +388,9 @@ class Link:
         self._up.set()
         self._up_since = time.monotonic()
         # Straight from here, not from the task: the peer's first message may be in the very next datagram.
-        self._tell(LinkConnected(self._link, self._certificate.fingerprint, fingerprint_of(peer_certificate), *ends))
+        self._tell(ev.LinkConnected(self._link, self._certificate.fingerprint, fingerprint_of(peer_certificate), *ends))
 
-    def _received(self, event: Message) -> None:
+    def _received(self, event: transport.Message) -> None:
         if self._ending or self._silent:
             return
         try:
@@ -413,7 +411,7 @@ class Link:
             self._misbehaved(error)
             return
         if message is not None:
-            self._tell(MessageReceived(self._link, message))
+            self._tell(ev.MessageReceived(self._link, message))
 
     def _misbehaved(self, error: Exception) -> None:
         self._around.counters["peer_misbehaved"] += 1
@@ -437,7 +435,7 @@ class Link:
         # A stream that is looked at may end, and leave a last word in the outbox.
         frame = self._outbox.take() or self._streams.take() or self._outbox.take()
         if self._outbox.crossed_low():
-            asyncio.get_running_loop().call_soon(self._tell, SendBufferLow(self._link))
+            asyncio.get_running_loop().call_soon(self._tell, ev.SendBufferLow(self._link))
         return frame
 
     def _pump(self) -> None:

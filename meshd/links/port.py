@@ -18,6 +18,7 @@ from meshd.core.commands import (
     OpenStream,
     PrepareLink,
     ProbePath,
+    SendHeartbeat,
     SendMessage,
     UseStunServers,
 )
@@ -40,7 +41,15 @@ from meshd.wire.stun_responder import StunResponder
 CLOSE_TIMEOUT = LINGER_TIMEOUT + 1.0  # all links together; then the process goes on without their farewells
 
 LinkCommand = (
-    UseStunServers | PrepareLink | ConnectLink | ProbePath | SendMessage | CloseLink | OpenStream | CloseStream
+    UseStunServers
+    | PrepareLink
+    | ConnectLink
+    | ProbePath
+    | SendMessage
+    | SendHeartbeat
+    | CloseLink
+    | OpenStream
+    | CloseStream
 )
 OnFault = Callable[[LinkId | None, BaseException], None]
 TakeDescriptor = Callable[[int], Lent | None]  # what is kept under that number, and no more afterwards
@@ -121,6 +130,8 @@ class LinkPort:
             link.probe()
         elif isinstance(command, SendMessage):
             link.send(command.data, command.priority, reliable=command.reliable)
+        elif isinstance(command, SendHeartbeat):
+            link.heartbeat(command.number)
         elif isinstance(command, ConnectLink):
             if not link.connect(command.remote, command.patience, resume=command.resume):
                 raise LocalMisuse(f"link {command.link} has a remote description already")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshd.core import events as ev
@@ -133,7 +134,9 @@ class Linkage:
         if isinstance(event, ev.ProbeFailed):
             end = machine.ends.get(event.link)
             return None if end is None or end.other is None or self._passes(end) else event
-        about_link = isinstance(event, ev.MessageReceived | ev.LinkPrepared | ev.LinkConnected)
+        if isinstance(event, Beat):
+            return self._answer(machine, event)
+        about_link = isinstance(event, ev.MessageReceived | ev.HeartbeatAnswered | ev.LinkPrepared | ev.LinkConnected)
         return None if about_link and event.link not in machine.ends else event  # type: ignore[union-attr]
 
     def _resumed(self, machine: Machine, event: ev.LinkResumed) -> ev.Event | None:
@@ -155,16 +158,14 @@ class Linkage:
         end = machine.ends.get(link)
         if end is None or end.other is None or not end.other.open:
             return
+        if not reliable:
+            self._send_once(end, ev.MessageReceived(end.other.link, data))
+            return
         if not self._passes(end):
-            if reliable:
-                end.held.append(data)
+            end.held.append(data)
             return
         conditions = network.conditions
         delay = network.between(conditions.latency)
-        if not reliable:
-            if network.rng.random() >= conditions.loss:
-                network.schedule(delay, network.machines[end.other.machine], ev.MessageReceived(end.other.link, data))
-            return
         while conditions.loss and network.rng.random() < conditions.loss:
             delay += conditions.retransmission
         other = network.machines[end.other.machine]
@@ -174,6 +175,28 @@ class Linkage:
             end.free_at = max(end.free_at, network.now + delay)
             delay = end.free_at - network.now
         network.schedule(delay, other, ev.MessageReceived(end.other.link, data))
+
+    def ask(self, machine: Machine, link: LinkId, number: int) -> None:
+        """See ``SendHeartbeat``."""
+        end = machine.ends.get(link)
+        if end is not None and end.other is not None:
+            self._send_once(end, Beat(end.other.link, number))
+
+    def _answer(self, machine: Machine, beat: Beat) -> ev.Event | None:
+        """The transport's business: a daemon that runs answers, whatever its node makes of it."""
+        end = machine.ends.get(beat.link)
+        if end is None or end.other is None:
+            return None
+        self._send_once(end, ev.HeartbeatAnswered(end.other.link, beat.number))
+        return ev.HeartbeatReceived(beat.link)
+
+    def _send_once(self, end: End, event: ev.Event) -> None:
+        """What goes once: lost, or there after the latency, whatever waits."""
+        network, other = self._network, end.other
+        if other is not None and other.open and self._passes(end):
+            conditions = network.conditions
+            if network.rng.random() >= conditions.loss:
+                network.schedule(network.between(conditions.latency), network.machines[other.machine], event)
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +244,13 @@ class Linkage:
         """The daemon ends in good order: all its links are closed, not just silent."""
         for link in list(machine.ends):
             self.close(machine, link)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat(ev.HeartbeatReceived):
+    """A heartbeat on its way; the node is told without the number."""
+
+    number: int
 
 
 class ConnectTimeout(ev.LinkClosed):

@@ -214,6 +214,8 @@ class Network:
         match command:
             case cm.SendMessage(link, data, reliable=reliable):
                 self.links.transmit(machine, link, data, reliable)
+            case cm.SendHeartbeat(link, number):
+                self.links.ask(machine, link, number)
             case cm.Notify(name, fields):
                 machine.notices.append((self.now, name, dict(fields)))
             case cm.Persist(ticket, changes):

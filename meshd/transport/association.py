@@ -214,6 +214,14 @@ class Association:
         if self._session is not None and not self._is_closed:
             self._session.reset_stream(stream)
 
+    def heartbeat(self, number: int, now: float) -> None:
+        """Ask whether the peer lives (RFC 9260 section 8.3): once, now, whatever waits or is in flight.
+
+        Its answer is ``HeartbeatAcknowledged(number)``. Does nothing unless established.
+        """
+        if self._session is not None and not self._is_closed:
+            self._session.heartbeat(number, now)
+
     def set_unread_size(self, size: int) -> None:
         """Say how many delivered bytes the owner still holds: they narrow the receive window until they are read."""
         if self._session is not None and not self._is_closed:

@@ -59,6 +59,21 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """The peer has asked whether we live (RFC 9260 section 8.3), and will be answered; it does, then.
+
+    Several that come in one go are told once.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAcknowledged:
+    """The peer has answered the heartbeat of that number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The last event. ``detail`` is for the log."""
 
@@ -66,4 +81,14 @@ class Closed:
     detail: str = ""
 
 
-Event = Established | Message | StreamReset | ChannelOpened | Writable | Drained | Closed
+Event = (
+    Established
+    | Message
+    | StreamReset
+    | ChannelOpened
+    | Writable
+    | Drained
+    | HeartbeatReceived
+    | HeartbeatAcknowledged
+    | Closed
+)

@@ -7,6 +7,7 @@ through a table.
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 
 from meshd.errors import MalformedMessage
 from meshd.transport.channels import DATA_CHANNEL_ACK, DCEP_PPID, MAX_CHANNEL, decode_open
@@ -23,6 +24,7 @@ from meshd.transport.chunks import (
     FORWARD_TSN,
     HEARTBEAT,
     HEARTBEAT_ACK,
+    HEARTBEAT_INFO,
     I_DATA,
     I_DATA_HEADER,
     I_DATA_SIZE,
@@ -42,7 +44,16 @@ from meshd.transport.chunks import (
 )
 from meshd.transport.closing import Closing, Phase
 from meshd.transport.config import AssociationConfig
-from meshd.transport.events import ChannelOpened, Closed, Drained, Event, Message, StreamReset
+from meshd.transport.events import (
+    ChannelOpened,
+    Closed,
+    Drained,
+    Event,
+    HeartbeatAcknowledged,
+    HeartbeatReceived,
+    Message,
+    StreamReset,
+)
 from meshd.transport.handshake import PeerParameters
 from meshd.transport.path_mtu import BLACK_HOLE_TIMEOUTS, PathMtu
 from meshd.transport.receiver import Receiver
@@ -51,12 +62,14 @@ from meshd.transport.sender import LARGE_LOSSES, Sender
 from meshd.transport.stream_reset import StreamResets
 
 # Specification
+BEAT = Struct(">HHL")  # the information in our heartbeats (section 3.3.5): type, length, a number
 SKIP_UNKNOWN, REPORT_UNKNOWN = 0x80, 0x40  # RFC 9260 section 3.2: the two highest bits of a chunk's type
 
 # Policy
 SEARCH_SIZE = 16_384  # unsent bytes from which on larger packets are worth a search for what the path carries
 MAX_CONTROL_SIZE = 16_384  # bytes of answers that wait to leave; a peer that asks for more gets fewer
 MAX_HEARTBEAT_SIZE = 1_024  # bytes of one that are sent back: our answer has to get through on any path
+MAX_BEATS = 32  # heartbeats whose answers would still be recognised
 MAX_REPORTS_SIZE = 512  # bytes of answers that wait already, above which nothing is quoted: a quote is the longer one
 MAX_REPORTED_SIZE = 64  # bytes of an unknown chunk that are quoted back
 
@@ -65,10 +78,12 @@ class Session:
     """``ending`` is set when it is over; messages and the like go into ``events``."""
 
     __slots__ = (
+        "_beats",
         "_channels",
         "_control",
         "_control_size",
         "_handlers",
+        "_has_heard",
         "_interleaving",
         "_our_resets",
         "_peer",
@@ -109,6 +124,8 @@ class Session:
         self._our_resets: set[int] = set()
         self._control: list[bytes] = []
         self._control_size = 0
+        self._has_heard = False  # a sign of life in the packet at hand
+        self._beats: dict[int, float] = {}  # our heartbeats without an answer, by number: when each was asked for
         self._handlers: dict[int, Callable[[bytes, float], None]] = {
             SACK: self._on_sack,
             HEARTBEAT: self._on_heartbeat,
@@ -136,7 +153,7 @@ class Session:
         data_kind, data_size = (I_DATA, I_DATA_SIZE) if interleaving else (DATA, DATA_SIZE)
         on_data = self.receiver.on_data
         chunks = 0
-        has_data = False
+        has_data = self._has_heard = False
         while size - offset >= CHUNK_SIZE and self.ending is None:
             kind = packet[offset]
             if kind == data_kind:
@@ -167,8 +184,8 @@ class Session:
                 raise MalformedMessage("too many chunks in a packet")
         if has_data:
             self.receiver.on_packet(now)
-            if self.sender.timeouts_in_row:
-                self.sender.on_heard(now)
+        if (has_data or self._has_heard) and self.sender.timeouts_in_row:
+            self.sender.on_heard(now)
         if self.receiver.reassembly.messages:
             self._deliver()
 
@@ -218,11 +235,28 @@ class Session:
             self.events.append(Drained())
 
     def _on_heartbeat(self, body: bytes, now: float) -> None:
+        self._has_heard = True
+        if HeartbeatReceived() not in self.events[-1:]:
+            self.events.append(HeartbeatReceived())
         if len(body) <= MAX_HEARTBEAT_SIZE:
             self._say(encode_chunk(HEARTBEAT_ACK, body))
 
+    def heartbeat(self, number: int, now: float) -> None:
+        """Ask whether the peer lives: in the next packet, and never again."""
+        if len(self._beats) >= MAX_BEATS:
+            del self._beats[next(iter(self._beats))]
+        self._beats[number] = now
+        self._say(encode_chunk(HEARTBEAT, BEAT.pack(HEARTBEAT_INFO, BEAT.size, number)))
+
     def _on_heartbeat_ack(self, body: bytes, now: float) -> None:
-        if self.path_mtu.on_heartbeat_ack(body, now):
+        self._has_heard = True
+        if len(body) == BEAT.size:
+            number = BEAT.unpack(body)[2]
+            asked = self._beats.pop(number, None)
+            if asked is not None:  # else: answered before, or made up
+                self.sender.recovery.round_trip.sample(now - asked, now)  # an idle link measures nothing else
+                self.events.append(HeartbeatAcknowledged(number))
+        elif self.path_mtu.on_heartbeat_ack(body, now):
             self.sender.set_packet_size(self.path_mtu.size)
 
     def _on_abort(self, body: bytes, now: float) -> None:

@@ -70,7 +70,7 @@ class Goodbye:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Answered at once by ``HeartbeatAnswer`` with the same number."""
+    """Answered at once by ``HeartbeatAnswer`` with the same number: for who cannot send SCTP's HEARTBEAT chunks."""
 
     number: int
     WIRE: ClassVar[Layout] = (Uint(32),)

@@ -26,7 +26,7 @@ from meshd.core.state import TABLES, Stored
 from meshd.errors import Code
 from meshd.ids import ChannelId, LinkId, Now, PeerId, RequestId
 from meshd.sim.suite import KeyTable, SimSuite
-from meshd.wire.messages import LINK_MESSAGES, decode_message, encode_message
+from meshd.wire.messages import LINK_MESSAGES, Heartbeat, HeartbeatAnswer, decode_message, encode_message
 from meshd.wire.session_description import Candidate, SessionDescription
 
 EPOCH = 1_800_000_000.0
@@ -337,6 +337,14 @@ class Stage:
                     passed = data if self.tap is None else self.tap(player, other.owner, data)
                     if passed is not None and other.open:
                         then(ev.MessageReceived(other.link, passed), other.owner)
+            case cm.SendHeartbeat(link, number):
+                end_or_none = player.ends.get(link)
+                if end_or_none is not None and end_or_none.other is not None:
+                    other = end_or_none.other
+                    if self._beats(end_or_none, Heartbeat(number)):
+                        then(ev.HeartbeatReceived(other.link), other.owner)
+                        if self._beats(other, HeartbeatAnswer(number)):
+                            then(ev.HeartbeatAnswered(link, number))
             case cm.CloseLink(link):
                 end_or_none = player.ends.pop(link, None)
                 if end_or_none is not None:
@@ -371,6 +379,14 @@ class Stage:
                 player.answers[request] = Refused(code, detail)
             case cm.DeliverMessage(message):
                 player.inbox.append(dict(message))
+
+    def _beats(self, end: End, beat: Heartbeat | HeartbeatAnswer) -> bool:
+        """Whether a heartbeat, or its answer, gets through. The tap sees it as the message that says the same."""
+        other = end.other
+        if other is None or not (end.open and other.open and end.owner.alive and other.owner.alive):
+            return False
+        data = encode_message(beat)
+        return self.tap is None or self.tap(end.owner, other.owner, data) is not None
 
     def description(self, player: Player, setup: str = "actpass") -> SessionDescription:
         digest = hashlib.sha256(f"{player.name} {next(self.numbers)}".encode()).digest()

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from link_ends import LOOPBACK, link_up, run_clean, settle, two_ends
 
-from meshd.core.commands import Priority, SendMessage
-from meshd.core.events import LinkConnected, LinkPrepared, MessageReceived
+from meshd.core.commands import Priority, SendHeartbeat, SendMessage
+from meshd.core.events import HeartbeatAnswered, HeartbeatReceived, LinkConnected, LinkPrepared, MessageReceived
 from meshd.errors import LocalMisuse
 from meshd.ids import LinkId
 from meshd.links.outbox import MAX_OUTBOX_SIZE
@@ -60,6 +60,21 @@ def test_rates_are_of_the_last_seconds():
     late = now + 10 * RATE_INTERVAL
     meter.update(late, total + 5_000)
     assert meter.rate(late + 0.1, total + 5_000) < 1_000
+
+
+def test_heartbeats_are_answered_below_the_core():
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            await link_up(a, b)
+            a.port.submit(SendHeartbeat(LinkId(1), 7))
+            await b.wait(HeartbeatReceived)
+            assert (await a.wait(HeartbeatAnswered)).number == 7
+            assert not a.messages()
+            assert not b.messages()
+            b.prepare(2, offerer=True)
+            b.port.submit(SendHeartbeat(LinkId(2), 1))  # it is not up yet: nobody is asked
+
+    run_clean(main)
 
 
 def test_a_message_that_goes_once_arrives_among_pieces_of_others():

@@ -11,7 +11,7 @@ from sctp_path import Path, World
 
 from meshd.transport import chunks
 from meshd.transport.config import AssociationConfig
-from meshd.transport.events import ChannelOpened, Drained, StreamReset
+from meshd.transport.events import ChannelOpened, Drained, HeartbeatAcknowledged, HeartbeatReceived, StreamReset
 
 BINARY = 53
 TAG_OF_B = 0x22222222
@@ -143,6 +143,83 @@ def test_heartbeats_are_answered_with_what_they_carry() -> None:
     world.b.receive(chunks.encode_packet(5000, TAG_OF_B, beat), world.now)
     world.flush(1)
     assert chunks.split_chunks(world.ends[1].sent[-1]) == [(chunks.HEARTBEAT_ACK, 0, info)]
+
+
+def test_a_heartbeat_is_answered_by_the_transport_and_told_on_both_sides() -> None:
+    world = World(path=Path(delay=0.2)).connect()
+    world.run(1)
+    packets = [end.association.statistics().packets_sent for end in world.ends]
+    world.a.heartbeat(7, world.now)
+    world.run(60)
+    assert world.ends[1].events[-1] == HeartbeatReceived()
+    assert world.ends[0].events[-1] == HeartbeatAcknowledged(7)
+    assert [end.association.statistics().packets_sent for end in world.ends] == [sent + 1 for sent in packets]
+    assert world.a.next_deadline() is None
+    assert world.b.next_deadline() is None
+
+
+def test_a_heartbeat_measures_the_round_trip() -> None:
+    world = World(path=Path(delay=0.01)).connect()
+    for path in world.paths:
+        path.delay = 0.3
+    for number in range(30):
+        world.a.heartbeat(number, world.now)
+        world.run(2)
+    assert world.a.statistics().srtt == pytest.approx(0.6, rel=0.05)
+
+
+def test_a_heartbeat_that_is_lost_is_not_sent_again() -> None:
+    world = World().connect()
+    world.run(1)
+    world.paths[0].is_down = True
+    world.a.heartbeat(1, world.now)
+    world.run(1)
+    world.paths[0].is_down = False
+    world.run(60)
+    assert HeartbeatReceived() not in world.ends[1].events
+    assert not world.a.timeouts_in_row
+
+
+def test_a_heartbeat_passes_what_waits() -> None:
+    """Bulk in the send buffer, and a peer whose window is shut."""
+    world = World(configs=(AssociationConfig(), AssociationConfig(max_receive_buffer_size=20_000))).connect()
+    world.b.set_unread_size(20_000)
+    for _ in range(20):
+        world.a.send(0, 53, bytes(16_384))
+    world.run(5)
+    assert world.a.unsent_size()
+    world.a.heartbeat(3, world.now)
+    world.run(0.1)
+    assert HeartbeatAcknowledged(3) in world.ends[0].events
+
+
+def test_answers_to_what_was_not_asked_are_nothing() -> None:
+    world = World().connect()
+    world.run(1)
+    world.b.heartbeat(1, world.now)
+    world.run(1)
+    answer = chunks.encode_chunk(chunks.HEARTBEAT_ACK, chunks.encode_parameter(1, bytes((0, 0, 0, 1))))
+    for chunk in (answer, answer[:4] + answer[8:], chunks.encode_chunk(chunks.HEARTBEAT_ACK, bytes(8))):
+        world.b.receive(
+            chunks.encode_packet(5000, TAG_OF_B, chunk[:2] + len(chunk).to_bytes(2, "big") + chunk[4:]), world.now
+        )
+    world.flush(1)
+    assert world.ends[1].events.count(HeartbeatAcknowledged(1)) == 1
+    assert world.ends[1].closed is None
+    for number in range(1_000):  # of a peer that never answers
+        world.a.heartbeat(number, world.now)
+        world.a.transmit(world.now)
+
+
+def test_no_heartbeat_before_there_is_an_association_nor_after() -> None:
+    world = World()
+    world.a.heartbeat(1, world.now)
+    assert world.a.transmit(world.now) == []
+    world.connect()
+    world.a.abort()
+    world.a.transmit(world.now)
+    world.a.heartbeat(2, world.now)
+    assert world.a.transmit(world.now) == []
 
 
 @pytest.mark.parametrize(
