@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import functools
+import hashlib
 import hmac
 import ipaddress
 import random
 import secrets
+import socket
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from meshd.links.demux import STUN_HEADER_SIZE, Address, Awaiting
+from meshd.links.ticks import Ticks
 
 # Specification
 TIMEOUT = 30.0  # RFC 7675 section 5.1
@@ -31,18 +36,23 @@ USERNAME, MESSAGE_INTEGRITY, XOR_MAPPED_ADDRESS, FINGERPRINT = 0x0006, 0x0008, 0
 PRIORITY, USE_CANDIDATE, ICE_CONTROLLED, ICE_CONTROLLING = 0x0024, 0x0025, 0x8029, 0x802A  # RFC 8445 section 16.1
 FINGERPRINT_XOR = 0x5354554E
 PEER_REFLEXIVE_PRIORITY = (110 << 24) + (65_535 << 8) + 255  # RFC 8445 section 7.1.1
+BLOCK_SIZE = 64  # of SHA-1
 INTEGRITY_SIZE, FINGERPRINT_SIZE = 24, 8  # with their headers
 
 # Policy
 GIVE_UP_TIMEOUT = 90.0  # seconds without consent until the link ends; its owner usually gives it up before
+SPREAD = (0.8, 1.1)  # of the interval, and then up to a tick more
 DOUBT_RETRIES = 2  # unanswered, 1.5 s after the first: then other paths are asked, too
 RETRY_INTERVAL = 0.5  # seconds until an unanswered request is sent again; then twice that, and so on
 MAX_RETRIES = 3  # so that one loss, or three, do not make a check fail
-TIMER_SLACK = 0.002  # the loop's timers count milliseconds, and may come one early
+PAUSE_SLACK = 0.01  # seconds, so that the tick comes after the end of consent and not with it
+MAX_KEYS = 1_024  # passwords kept in the form that proofs are made with: those of five hundred links
 MAX_OUTSTANDING = 12  # requests that may still be answered: those of the timeout, and half as many
 
 Attributes = dict[int, tuple[int, bytes]]  # by number: where it starts, and its value
 
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+_MASK = COOKIE.to_bytes(4, "big")
 _HEADER = struct.Struct(">HHI12s")
 _ATTRIBUTE = struct.Struct(">HH")
 
@@ -52,21 +62,38 @@ def attribute(number: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(number, len(value)) + value + bytes(-len(value) & 3)
 
 
+@functools.lru_cache(MAX_KEYS)
+def _keyed(key: bytes) -> tuple[Any, Any]:
+    """HMAC-SHA1 (RFC 2104) with the key taken in: looking the algorithm up each time is two thirds of the work."""
+    block = (key if len(key) <= BLOCK_SIZE else hashlib.sha1(key).digest()).ljust(BLOCK_SIZE, b"\0")
+    return hashlib.sha1(block.translate(_INNER)), hashlib.sha1(block.translate(_OUTER))
+
+
+def _proof(key: bytes, covered: bytes) -> bytes:
+    inner, outer = _keyed(key)
+    hashed = inner.copy()
+    hashed.update(covered)
+    proof = outer.copy()
+    proof.update(hashed.digest())
+    result: bytes = proof.digest()
+    return result
+
+
 def sealed(kind: int, transaction: bytes, attributes: bytes, key: bytes) -> bytes:
     """A STUN message with MESSAGE-INTEGRITY and FINGERPRINT (RFC 8489 sections 14.5 and 14.7)."""
     size = len(attributes) + INTEGRITY_SIZE
     covered = _HEADER.pack(kind, size, COOKIE, transaction) + attributes
-    proof = attribute(MESSAGE_INTEGRITY, hmac.digest(key, covered, "sha1"))
+    proof = attribute(MESSAGE_INTEGRITY, _proof(key, covered))
     message = _HEADER.pack(kind, size + FINGERPRINT_SIZE, COOKIE, transaction) + attributes + proof
     return message + attribute(FINGERPRINT, struct.pack(">I", binascii.crc32(message) ^ FINGERPRINT_XOR))
 
 
 def mapped_address(address: Address, transaction: bytes) -> bytes:
     """XOR-MAPPED-ADDRESS (RFC 8489 section 14.2)."""
-    packed = ipaddress.ip_address(address[0]).packed
-    mask = COOKIE.to_bytes(4, "big") + transaction
-    masked = bytes(one ^ other for one, other in zip(packed, mask, strict=False))
-    family = 1 if len(packed) == 4 else 2
+    family, kind = (2, socket.AF_INET6) if ":" in address[0] else (1, socket.AF_INET)
+    packed = socket.inet_pton(kind, address[0].partition("%")[0])
+    mask = (_MASK + transaction)[: len(packed)]
+    masked = (int.from_bytes(packed, "big") ^ int.from_bytes(mask, "big")).to_bytes(len(packed), "big")
     return attribute(XOR_MAPPED_ADDRESS, struct.pack(">BBH", 0, family, address[1] ^ COOKIE >> 16) + masked)
 
 
@@ -107,7 +134,7 @@ def is_authentic(message: bytes, attributes: Attributes, key: bytes) -> bool:
     position, proof = attributes[MESSAGE_INTEGRITY]
     size = position + INTEGRITY_SIZE - STUN_HEADER_SIZE
     covered = message[:2] + size.to_bytes(2, "big") + message[4:position]
-    return hmac.compare_digest(hmac.digest(key, covered, "sha1"), proof)
+    return hmac.compare_digest(_proof(key, covered), proof)
 
 
 class CheckKey:
@@ -135,10 +162,10 @@ class CheckKey:
 class Consent:
     """One link's, from when its pair is nominated. Called on asyncio's loop; nothing waits.
 
-    ``send(message)`` sends to the peer; ``expired()`` is called once, when the peer has not said yes for
-    ``GIVE_UP_TIMEOUT``, ``doubted()`` whenever it has let some questions pass, ``regained()`` when there had been no
-    consent and there is again. ``outstanding`` maps transaction ids to whom their responses are for; this one lists its
-    own there.
+    ``ticks``: the timer of all links. ``send(message)`` sends to the peer; ``expired()`` is called once, when the peer
+    has not said yes for ``GIVE_UP_TIMEOUT``, ``doubted()`` whenever it has let some questions pass, ``regained()`` when
+    there had been no consent and there is again. ``outstanding`` maps transaction ids to whom their responses are for;
+    this one lists its own there.
     """
 
     is_paused = False  # there is no consent now: nothing but checks may be sent
@@ -152,6 +179,7 @@ class Consent:
         doubted: Callable[[], None],
         regained: Callable[[], None],
         outstanding: dict[bytes, Awaiting],
+        ticks: Ticks,
     ) -> None:
         self._key = key
         self._send = send
@@ -165,14 +193,13 @@ class Consent:
         self._retry_delay = self._retry_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._answered_at = now = self._loop.time()
-        self._next_at = now + INTERVAL * random.uniform(0.8, 1.2)
-        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._next_at, self._on_timer)
+        self.due = self._next_at = now + INTERVAL * random.uniform(*SPREAD)
+        self._ticks = ticks
+        ticks.add(self)
 
     def stop(self) -> None:
         """Ask no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._ticks.remove(self)
         self._forget()
 
     def _forget(self) -> None:
@@ -187,6 +214,7 @@ class Consent:
             if response[8:STUN_HEADER_SIZE] == self._asked[-1]:
                 self._retries = 0
             self.refresh()
+            self._set_due()
 
     def refresh(self) -> None:
         """The peer has said yes, to this or to another question."""
@@ -215,35 +243,32 @@ class Consent:
         self._request = self._key.request(transaction, nominate=True)
         self._retries, self._retry_delay = MAX_RETRIES, RETRY_INTERVAL
         self._retry_at = now + RETRY_INTERVAL
-        self._next_at = now + INTERVAL * random.uniform(0.8, 1.2)
+        self._next_at = now + INTERVAL * random.uniform(*SPREAD)
+        self._set_due()
+        self._ticks.look(self)
         self._send(self._request)
-        self._arm(now)
 
-    def _arm(self, now: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        at = min(self._next_at, self._retry_at) if self._retries else self._next_at
+    def _set_due(self) -> None:
+        self.due = min(self._next_at, self._retry_at) if self._retries else self._next_at
         if not self.is_paused:
-            at = min(at, max(self._answered_at + TIMEOUT, now) + TIMER_SLACK)
-        self._timer = self._loop.call_at(at, self._on_timer)
+            self.due = min(self.due, self._answered_at + TIMEOUT + PAUSE_SLACK)
 
-    def _on_timer(self) -> None:
-        self._timer = None
-        now = self._loop.time()
+    def on_tick(self, now: float) -> None:
+        """Something is due: another question, the same once more, or the end of consent."""
         if now - self._answered_at > GIVE_UP_TIMEOUT:
             self.stop()
             self._expired()
             return
         if now - self._answered_at > TIMEOUT and not self.is_paused:
             self.is_paused = True
-        if now >= self._next_at - TIMER_SLACK:
+        if now >= self._next_at:
             self._ask(now)
             return
-        if self._retries and now >= self._retry_at - TIMER_SLACK:
+        if self._retries and now >= self._retry_at:
             self._retries -= 1
             self._retry_delay *= 2
             self._retry_at = now + self._retry_delay
             self._send(self._request)
             if self._retries == MAX_RETRIES - DOUBT_RETRIES:
                 self._doubted()
-        self._arm(now)
+        self._set_due()

@@ -288,6 +288,7 @@ class IceConnection(Checks):
             doubted=self._mobility.probe,
             regained=self._regained,
             outstanding=awaiting,
+            ticks=self._sockets.ticks,
         )
         if self.ice_controlling and sum(pair.state in _ASKED for pair in self._check_list) > 1:
             self._consent.ask()  # the peer may have taken the last pair that it was asked by: nominate ours

@@ -29,7 +29,6 @@ from typing import Generic, Protocol, TypeVar
 
 from meshd.links.consent import (
     RESPONSE,
-    TIMER_SLACK,
     XOR_MAPPED_ADDRESS,
     CheckKey,
     attributes_of,
@@ -39,6 +38,7 @@ from meshd.links.consent import (
 from meshd.links.demux import STUN_HEADER_SIZE, Address, Awaiting
 
 # Policy
+TIMER_SLACK = 0.002  # the loop's timers count milliseconds, and may come one early
 SCHEDULE = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds into a round at which everything is asked
 SLOW_INTERVAL = 5.0  # seconds between two questions after that
 MIN_PROBE_INTERVAL = 0.5  # seconds; who wants it sooner gets it then

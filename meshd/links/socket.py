@@ -27,6 +27,7 @@ from aioice import stun
 from meshd.errors import ConfigError
 from meshd.links.consent import USERNAME, Attributes, attributes_of
 from meshd.links.demux import MAX_STUN_FIRST_BYTE, Address, Demux, Kind, Receiver, kind_of
+from meshd.links.ticks import Ticks
 
 # Specification (udp(7), ip(7), ipv6(7); Python's socket module does not name all of them)
 UDP_SEGMENT, UDP_GRO = 103, 104
@@ -312,6 +313,7 @@ class LinkSockets:
         self._sockets: dict[str, SharedSocket] = {}  # by what they are bound to
         self._closed = False
         self.demux: Demux[Link] = Demux(counters)
+        self.ticks = Ticks()
         self._on_stray_request: OnStrayRequest | None = None
         for address in config.addresses or ("0.0.0.0", "::"):
             try:

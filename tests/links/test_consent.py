@@ -27,6 +27,7 @@ from meshd.links.consent import (
 )
 from meshd.links.demux import Awaiting
 from meshd.links.guest import from_asyncio
+from meshd.links.ticks import Ticks
 
 KEY = b"a password of the peer"
 TRANSACTION = bytes(range(12))
@@ -80,6 +81,7 @@ def test_asks_again_what_is_not_answered_and_believes_only_the_peer(monkeypatch)
         sent: list[bytes] = []
         expired, doubted, regained = asyncio.Event(), asyncio.Event(), asyncio.Event()
         outstanding: dict[bytes, Awaiting] = {}
+        ticks = Ticks(0.01)
         asking = Consent(
             CheckKey(username="theirs:ours", password=KEY.decode(), role=(ICE_CONTROLLING, 7)),
             send=sent.append,
@@ -87,6 +89,7 @@ def test_asks_again_what_is_not_answered_and_believes_only_the_peer(monkeypatch)
             doubted=doubted.set,
             regained=regained.set,
             outstanding=outstanding,
+            ticks=ticks,
         )
         while len(set(sent)) < 2:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0.01)
@@ -107,6 +110,7 @@ def test_asks_again_what_is_not_answered_and_believes_only_the_peer(monkeypatch)
             doubted=doubted.set,
             regained=regained.set,
             outstanding=outstanding,
+            ticks=ticks,
         )
         answers: list[bytes] = []
         loop = asyncio.get_running_loop()
