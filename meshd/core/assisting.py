@@ -15,7 +15,8 @@ from meshd.core.membership import Membership
 from meshd.core.neighbors import Link
 from meshd.core.post import Post
 from meshd.core.session import PASTE_TIMEOUT, Purpose, Session, SessionState
-from meshd.core.signaling import SESSION_TIMEOUT, Signaling
+from meshd.core.sessions import SESSION_TIMEOUT
+from meshd.core.signaling import Signaling
 from meshd.crypto.admission import Chain, decode_chain, verify_chain
 from meshd.errors import Rejected
 from meshd.ids import PeerId, SessionId

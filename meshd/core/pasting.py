@@ -18,7 +18,8 @@ from meshd.core.membership import Membership
 from meshd.core.post import Post
 from meshd.core.reachability import why_no_link
 from meshd.core.session import PASTE_TIMEOUT, Purpose, Session, SessionState
-from meshd.core.signaling import SESSION_TIMEOUT, Signaling
+from meshd.core.sessions import SESSION_TIMEOUT
+from meshd.core.signaling import Signaling
 from meshd.errors import Code, ControlError, MalformedMessage, Rejected
 from meshd.ids import SESSION_ID_SIZE, PeerId, RequestId, SessionId, Ticket
 from meshd.wire.envelope import Letter, read_header

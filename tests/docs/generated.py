@@ -45,7 +45,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
         "MAX_ASSISTED",
         "newcomers answered for their introducers; then the answer is empty",
     ),
-    ("meshd.core.signaling", "MAX_SESSIONS", "attempts at links at one time; then none is begun"),
+    ("meshd.core.sessions", "MAX_SESSIONS", "attempts at links at one time; then none is begun"),
     ("meshd.core.relay", "MESSAGE_RATE", "envelopes a second relayed for one neighbor; then `busy`"),
     ("meshd.core.relay", "BYTE_RATE", "bytes a second relayed for one neighbor; then `busy`"),
     ("meshd.core.routing", "MAX_HOPS", "links an envelope may cross"),

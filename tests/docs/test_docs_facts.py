@@ -22,6 +22,7 @@ from meshd.core import (
     relay,
     replay,
     routing,
+    sessions,
     signaling,
     tries,
 )
@@ -70,7 +71,7 @@ SAID = (
     f"repeated every {signaling.RESEND_INTERVAL:.0f} s",
     f"{signaling.RETURNED_INTERVAL} s after an `Undeliverable`",
     f"every {signaling.PUSH_RESEND_INTERVAL:.0f} s. A repeated offer",
-    f"lasts {signaling.SESSION_TIMEOUT:.0f} s over relays, {signaling.PUSH_SESSION_TIMEOUT:.0f} s by push",
+    f"lasts {sessions.SESSION_TIMEOUT:.0f} s over relays, {signaling.PUSH_SESSION_TIMEOUT:.0f} s by push",
     f"Up to {Config().mesh.max_full_mesh} members every pair keeps a link",
     "It is padded to {:,}, {:,} or {:,} bytes".format(*webpush.PADDED_SIZES),
     f"after {push_standing.FIRST_RETRY_DELAY} s, doubling to {push_standing.MAX_RETRY_DELAY:.0f} s",
