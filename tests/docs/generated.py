@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import vectors
 
+from meshd.daemon.document_config import push_reference
 from meshd.daemon.metrics import FAMILIES
+from meshd.exposition import Family
+from meshd.push.service.metrics import FAMILIES as SERVICE_FAMILIES
 from meshd.wire import document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,10 +84,10 @@ def limits() -> str:
     return "\n".join(rows) + "\n"
 
 
-def metrics() -> str:
+def metrics(families: Iterable[Family] = FAMILIES) -> str:
     """The table of metrics."""
     rows = ["| metric | type | labels | |", "|---|---|---|---|"]
-    for family in FAMILIES:
+    for family in families:
         labels = ", ".join(f"`{label}`" for label in family.labels)
         rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
     return "\n".join(rows) + "\n"
@@ -95,6 +98,8 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/protocol.md", "vectors"): vectors.render,
     ("docs/operations.md", "limits"): limits,
     ("docs/metrics.md", "metrics"): metrics,
+    ("docs/push.md", "service metrics"): lambda: metrics(SERVICE_FAMILIES),
+    ("docs/push.md", "service settings"): push_reference,
 }
 
 

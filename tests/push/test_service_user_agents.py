@@ -45,6 +45,30 @@ async def test_hello(service: PushService):
         assert len(agent.uaid) == 32
 
 
+async def test_broadcasts_are_answered_as_by_a_service_that_has_none(service: PushService):
+    wanted = {"remote-settings/monitor_changes": '"1"'}
+    missing = {"errors": {"remote-settings/monitor_changes": "Broadcast not found"}}
+    async with opened(service.websocket_url) as ws:
+        await ws.send_message(json.dumps({"messageType": "hello", "broadcasts": wanted}))
+        assert json.loads(await ws.get_message())["broadcasts"] == missing
+        await ws.send_message(json.dumps({"messageType": "broadcast_subscribe", "broadcasts": {}}))
+        await ws.send_message(json.dumps({"messageType": "broadcast_subscribe", "broadcasts": wanted}))
+        assert json.loads(await ws.get_message()) == {"messageType": "broadcast", "broadcasts": missing}
+
+
+async def test_ids_have_one_form_in_register_and_any_elsewhere(service: PushService):
+    channel = new_channel()
+    async with connected(service.websocket_url) as agent:
+        await agent.register(channel)
+        await agent.say(messageType="unregister", channelID=channel.upper())
+        answer = await agent.answer("unregister")
+        assert (answer["channelID"], answer["status"]) == (channel, 200)
+        await agent.say(messageType="unregister", channelID=channel.replace("-", ""), code=202)
+        assert (await agent.answer("unregister"))["status"] == 200  # as if it had been there
+        await agent.say(messageType="register", channelID=channel.replace("-", ""), key=encode_base64url(KEY.public))
+        assert await agent.closed() == (1011, "InvalidMessage")
+
+
 async def test_a_user_agent_without_subprotocol_is_welcome(service: PushService):
     async with opened(service.websocket_url, ()) as ws:
         await ws.send_message('{"messageType":"hello"}')
