@@ -35,7 +35,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 DEFAULT_SUBJECT = "https://meshd.invalid"
 MAX_AUTHORIZATION_CHARS = 4096  # JWTs of real senders have 200 to 500
 MAX_ENDPOINT_CHARS = 1000  # UnifiedPush's bound; autopush uses 234, FCM about 190
-MAX_CACHED_VERIFICATIONS = 1024  # JWTs are used again and again (RFC 8292 section 4.2 asks for it)
+MAX_CACHED_VERIFICATIONS = 4096  # JWTs are used again and again (RFC 8292 section 4.2 asks for it); ~1 KB each
 
 _HEADER = encode_base64url(b'{"typ":"JWT","alg":"ES256"}')
 _ES256 = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)  # RFC 6979: no random number to get wrong

@@ -19,7 +19,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from meshd.crypto import vapid, webpush
 from meshd.crypto.base64url import decode_base64url, encode_base64url
 
-WAIT = 5.0  # seconds that anything may take on a busy machine
+WAIT = 15.0  # seconds that anything may take on a busy machine
 KEY = vapid.derive_key(b"\x07" * 32)
 OTHER_KEY = vapid.derive_key(b"\x08" * 32)
 KEYS = webpush.derive_user_agent_keys(b"\x09" * 32)

@@ -6,6 +6,7 @@ gathered first. What waits to be read by the other end is bounded, and an end th
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Sequence
 
@@ -54,6 +55,7 @@ class WebSocket:
         self._text_size = 0
         self._outbox: deque[bytes] = deque()
         self._outbox_size = 0
+        self._writing = False
         self._wake = trio.Event()
         self._drained = trio.Event()
         self._closing = False
@@ -152,12 +154,15 @@ class WebSocket:
                 await self._wake.wait()
                 continue
             piece = self._next_piece()
+            self._writing = True
             try:
                 with trio.fail_after(self._limits.send_timeout):
                     await self._stream.send_all(piece)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self.abort()
                 return
+            finally:
+                self._writing = False
 
     async def finish(self) -> None:
         """After the last ``receive``: let the closing frame out and wait for its answer, briefly."""
@@ -232,9 +237,24 @@ class WebSocket:
         return True
 
     def _push(self, data: bytes) -> None:
+        data = self._sent_at_once(data)
+        if not data:
+            return
         self._outbox.append(data)
         self._outbox_size += len(data)
         self._wake.set()
+
+    def _sent_at_once(self, data: bytes) -> bytes:
+        """Give ``data`` to the kernel if nothing is before it and it takes it: no task has to wake up for that.
+
+        Gives what is left for the writer, which also finds out when the connection is broken.
+        """
+        if self._outbox or self._writing or not isinstance(self._stream, trio.SocketStream):
+            return data
+        try:
+            return data[os.write(self._stream.socket.fileno(), data) :]
+        except OSError:  # BlockingIOError as a rule: the other end is slower than we are
+            return data
 
     def _next_piece(self) -> bytes:
         pieces = [self._outbox.popleft()]
