@@ -316,5 +316,8 @@ async def test_connections_are_bounded(nursery: trio.Nursery, tmp_path: Path):
     async with connected(service.websocket_url), connected(service.websocket_url):
         assert (await raw(service, b"")).startswith(b"HTTP/1.1 503 ")
     assert service.counters["refused_connections"] == 1
+    with trio.fail_after(5):
+        while "\nmeshd_pushservice_connections 0\n" not in service.metrics():  # noqa: ASYNC110
+            await trio.sleep(0.01)
     async with connected(service.websocket_url):
         pass
