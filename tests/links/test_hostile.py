@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import struct
-import time
 
 import pytest
 import trio
@@ -116,7 +115,7 @@ def test_an_open_request_for_a_channel_that_is_there_changes_nothing():
     async def main() -> None:
         async with two_ends() as (a, b):
             await link_up(a, b)
-            b.link()._association._association.send(0, DCEP, DCEP_OPEN, time.monotonic())
+            b.link()._association._association.send(0, DCEP, DCEP_OPEN)
             b.send(b"after it")
             assert (await a.wait(MessageReceived)).data == b"after it"
             a.send(b"still here")
