@@ -197,6 +197,7 @@ class WebSocket:
                 elif self._connection.state is ConnectionState.OPEN:  # the other end broke the protocol
                     self.close(event.code, "ProtocolError")
                 self._closing = True
+                self._wake.set()
         return None
 
     async def _read(self) -> bool:
