@@ -1,12 +1,16 @@
-"""Pairs of associations in virtual time, all over one bottleneck: what the controller does when SCTP drives it."""
+"""Pairs of associations in virtual time, all over one bottleneck: what the controller does when SCTP drives it.
+
+Beside them may run flows of ``congestion_paths``, and either end of a pair may be held up for a while, as the processes
+of a busy machine are.
+"""
 
 from __future__ import annotations
 
-import heapq
 import math
+from collections.abc import Sequence
 from random import Random
 
-from congestion_paths import DELAYED_ACK, TIMER_GRAIN, Path
+from congestion_paths import DELAYED_ACK, TIMER_GRAIN, Flow, Path, Simulation
 
 from meshd.transport.association import Association
 from meshd.transport.config import AssociationConfig
@@ -33,6 +37,8 @@ class Pair:
         self.arrivals: list[tuple[float, int]] = []
         self.queue_delays: list[float] = []
         self.timers = [math.inf, math.inf]
+        self.held_until = [-math.inf, -math.inf]
+        self.unread: tuple[list[bytes], list[bytes]] = ([], [])
         self.is_full = True
         self.messages = 0
 
@@ -40,42 +46,76 @@ class Pair:
         return sum(size for when, size in self.arrivals if since <= when < until) / (until - since)
 
 
-class Bottleneck:
+class Bottleneck(Simulation):
     """Data goes through the queue of ``path``; what comes back has no queue and the same loss."""
 
-    def __init__(self, path: Path, starts: list[float], seed: int = 1, config: AssociationConfig | None = None) -> None:
-        self.path = path
-        self.random = Random(seed)
-        self.now = 0.0
+    def __init__(
+        self,
+        path: Path,
+        starts: list[float],
+        seed: int = 1,
+        config: AssociationConfig | None = None,
+        flows: Sequence[Flow] = (),
+    ) -> None:
+        super().__init__(path, list(flows), seed, series_interval=0.1)
         self.pairs = [
             Pair(seed * 10 + number, start, config or AssociationConfig()) for number, start in enumerate(starts)
         ]
-        self._events: list[tuple[float, int, Pair, int, bytes | None]] = []
-        self._count = 0
         for pair in self.pairs:
             pair.ends[0].connect(pair.start)
-            self._push(pair.start, pair, 0, None)
+            self.push(pair.start, self._on_time, None, (pair, 0))
 
-    def _push(self, when: float, pair: Pair, side: int, packet: bytes | None) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (when, self._count, pair, side, packet))
+    def hold_up_end(self, pair: Pair, side: int, since: float, until: float) -> None:
+        """Have the process at one end (0 sends) do nothing for a while: what comes meanwhile is read after it."""
 
-    def run(self, until: float) -> Bottleneck:
-        events = self._events
-        while events and events[0][0] <= until:
-            self.now, _, pair, side, packet = heapq.heappop(events)
-            end = pair.ends[side]
-            if packet is not None:
-                end.receive(packet, self.now)
-            elif self.now >= pair.timers[side]:
-                pair.timers[side] = math.inf
-                end.handle_timer(self.now)
-            self._flush(pair, side)
-        self.now = until
-        return self
+        def hold(now: float, _flow: Flow | None, _more: object) -> None:
+            pair.held_until[side] = max(until, pair.held_until[side])
+            self.push(pair.held_until[side], self._resume, None, (pair, side))
 
-    def _flush(self, pair: Pair, side: int) -> None:
-        now, path, end = self.now, self.path, pair.ends[side]
+        self.push(since, hold, None, None)
+
+    def hold_up_often(self, pair: Pair, since: float, until: float, seed: int, longest: float = 0.4) -> None:
+        """Hold up both ends again and again, for half of the time in all, each on its own."""
+        for side in range(2):
+            random = Random(2 * seed + side)
+            when = since + random.random() * longest
+            while when < until:
+                length = random.uniform(longest / 8, longest)
+                self.hold_up_end(pair, side, when, min(when + length, until))
+                when += length + random.uniform(longest / 8, longest)
+
+    # -- what happens to an end ---------------------------------------------------------------------------------------
+
+    def _on_packet(self, now: float, _flow: Flow | None, more: object) -> None:
+        pair, side, packet = more  # type: ignore[misc]
+        if now < pair.held_until[side]:
+            pair.unread[side].append(packet)
+            return
+        pair.ends[side].receive(packet, now)
+        self._flush(now, pair, side)
+
+    def _on_time(self, now: float, _flow: Flow | None, more: object) -> None:
+        pair, side = more  # type: ignore[misc]
+        if now < pair.held_until[side]:
+            return
+        if now >= pair.timers[side]:
+            pair.timers[side] = math.inf
+            pair.ends[side].handle_timer(now)
+        self._flush(now, pair, side)
+
+    def _resume(self, now: float, _flow: Flow | None, more: object) -> None:
+        """As an event loop does: what is due first, then all that has come, and then an answer."""
+        pair, side = more  # type: ignore[misc]
+        if now < pair.held_until[side]:
+            return
+        self._on_time(now, None, more)
+        packets, pair.unread[side][:] = list(pair.unread[side]), []
+        for packet in packets:
+            pair.ends[side].receive(packet, now)
+        self._flush(now, pair, side)
+
+    def _flush(self, now: float, pair: Pair, side: int) -> None:
+        path, end = self.path, pair.ends[side]
         if side == 0 and pair.is_full and end.is_established:
             while end.unsent_size() < AHEAD:
                 end.send(1, 53, MESSAGE, priority=2)
@@ -91,14 +131,16 @@ class Bottleneck:
                 pair.queue_delays.append(when - now)
             if path.loss and self.random.random() < path.loss:
                 continue
-            self._push(when + path.round_trip / 2, pair, 1 - side, packet)
+            self.push(when + path.round_trip / 2, self._on_packet, None, (pair, 1 - side, packet))
         for event in end.take_events():
             if isinstance(event, Message) and side == 1:
                 pair.received += len(event.data)
                 pair.arrivals.append((now, len(event.data)))
         due = end.next_deadline()
         if due is not None:
-            due = max(math.ceil(due / TIMER_GRAIN) * TIMER_GRAIN, now)
+            grains = math.ceil(due / TIMER_GRAIN)
+            grains += grains * TIMER_GRAIN < due  # rounding: a timer that came a hair early would come for ever
+            due = max(grains * TIMER_GRAIN, now)
             if due < pair.timers[side]:
                 pair.timers[side] = due
-                self._push(due, pair, side, None)
+                self.push(due, self._on_time, None, (pair, side))

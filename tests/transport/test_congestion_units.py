@@ -8,10 +8,12 @@ from random import Random
 import pytest
 
 from meshd.transport.congestion.bbr import Bbr
+from meshd.transport.congestion.competition import Competition
 from meshd.transport.congestion.controller import Packet, make_controller
 from meshd.transport.congestion.delivery_rate import DeliveryRate
 from meshd.transport.congestion.fair_window import FairWindow
 from meshd.transport.congestion.filters import WindowedMax, WindowedMin
+from meshd.transport.congestion.interruption import Interruption
 from meshd.transport.congestion.losses import MAX_OWN_LOSS, LossJudge
 from meshd.transport.congestion.pacer import UNPACED, Pacer
 from meshd.transport.congestion.reno import Reno
@@ -184,6 +186,80 @@ def test_more_loss_than_any_path_has_of_its_own_means_congestion_without_a_queue
     assert judged.judge.own_loss <= MAX_OWN_LOSS
 
 
+def test_what_was_learned_above_a_shortest_round_trip_that_was_none_is_forgotten() -> None:
+    judged = Judged()
+    for _ in range(100):
+        judged.acknowledged(9, 0.05)
+        judged.lost(1)
+    judged.judge.set_floor(0.049)
+    assert judged.judge.own_loss == pytest.approx(0.1, abs=0.01)
+    judged.judge.set_floor(0.02)
+    assert judged.judge.own_loss == 0
+
+
+# -- interruptions ------------------------------------------------------------------------------------------------
+
+
+def heard(interruption: Interruption, since: float, interval: float, rounds: int) -> tuple[float, list[bool]]:
+    """Acknowledgements at such intervals, one a round; when the last came, and which rounds were disturbed."""
+    disturbed = []
+    for number in range(1, rounds + 1):
+        now = since + number * interval
+        interruption.on_acknowledged(now, 0.04, 0.0005)
+        disturbed.append(interruption.has_met(now - 0.04))
+        interruption.on_round(now, disturbed[-1])
+    return now, disturbed
+
+
+def test_what_was_under_way_while_nothing_was_heard_is_disturbed() -> None:
+    interruption = Interruption(0.0)
+    now, disturbed = heard(interruption, 0.0, 0.01, 100)
+    assert not any(disturbed)
+    now += 0.2
+    interruption.on_acknowledged(now, 0.04, 0.0005)
+    assert interruption.has_met(now - 0.001)
+    assert not interruption.has_met(now)
+
+
+def test_silence_with_nothing_in_flight_and_that_of_a_slow_path_are_no_interruptions() -> None:
+    interruption = Interruption(0.0)
+    heard(interruption, 0.0, 0.01, 10)
+    interruption.on_idle_end(10.0)
+    interruption.on_acknowledged(10.05, 0.04, 0.0005)
+    assert not interruption.has_met(10.0)
+    interruption.on_acknowledged(10.25, 0.04, 0.1)
+    assert not interruption.has_met(10.0)
+
+
+def test_a_path_that_is_silent_in_every_round_is_like_that() -> None:
+    interruption = Interruption(0.0)
+    now, disturbed = heard(interruption, 0.0, 0.15, 50)
+    assert not any(disturbed)
+    now, disturbed = heard(interruption, now, 0.01, 50)
+    assert heard(interruption, now, 0.15, 8)[1] == [True] * 8
+    assert not any(heard(interruption, now, 0.15, 50)[1][-10:])
+
+
+def test_while_rounds_are_disturbed_little_is_forgotten() -> None:
+    interruption = Interruption(0.0)
+    assert interruption.on_round(0.1, False)
+    assert sum(interruption.on_round(0.1 + 0.05 * number, True) for number in range(1, 81)) in (3, 4)
+
+
+# -- the fair window ----------------------------------------------------------------------------------------------
+
+
+def test_a_window_in_packets_of_another_size_is_scaled_once() -> None:
+    competition = Competition(0.0)
+    competition.on_congestion(100.0)
+    competition.on_congestion(100.0)
+    competition.undo()
+    assert competition.fair is not None
+    before = competition.fair.packets
+    competition.scale(0.5)
+    assert competition.fair.packets == before / 2
+
+
 def test_the_fair_window_is_cubics() -> None:
     fair = FairWindow(100.0)
     fair.on_congestion(100.0)
@@ -271,6 +347,22 @@ def test_an_opened_burst_may_be_used_in_parts_and_a_pause_makes_no_flood() -> No
     assert pacer.budget(100.0) <= 12_000 + 2000
 
 
+def test_a_sender_that_waited_and_was_woken_late_makes_up_for_a_quarter_of_the_window() -> None:
+    controller = FixedRate(1e6, 12_000)
+    controller.window = 100_000
+    waiting, silent = Pacer(controller, 0.0), Pacer(controller, 0.0)
+    for pacer in (waiting, silent):
+        pacer.on_sent(0.0, 12_000)
+    due = waiting.next_time()
+    assert due is not None
+    assert waiting.budget(due + 0.02) == pytest.approx(32_000, abs=100)
+    waiting.on_sent(due + 0.02, 32_000)
+    due = waiting.next_time()
+    assert due is not None
+    assert waiting.budget(due + 0.5) == 12_000 + 25_000
+    assert silent.budget(0.5) <= 12_000 + 2000
+
+
 def test_without_a_rate_there_is_no_waiting() -> None:
     pacer = Pacer(FixedRate(math.inf, 1200), 0.0)
     pacer.on_sent(0.0, 1 << 20)
@@ -315,7 +407,8 @@ def test_a_cut_for_a_loss_that_was_none_is_taken_back() -> None:
         bbr.on_acknowledged(now, packets, 0, 0.05)
     before = bbr.window
     packets = fly(bbr, now, 40)
-    bbr.on_acknowledged(now + 0.08, packets[3:], 3600, 0.08)
+    bbr.on_acknowledged(now + 0.06, packets[3:20], 23 * 1200, 0.06)
+    bbr.on_acknowledged(now + 0.08, packets[20:], 3600, 0.08)
     bbr.on_lost(now + 0.08, packets[:3], 0)
     assert bbr.window < before * 0.8
     bbr.on_spurious(now + 0.09, packets[:3])

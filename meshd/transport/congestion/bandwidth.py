@@ -35,14 +35,21 @@ class Bandwidth:
         self._full = 0.0
         self._full_rounds = 0
 
-    def on_sample(self, now: float, rate: float, is_app_limited: bool, round_trip: float, shortest: float) -> bool:
-        """Take a sample in bytes a second, with the round trip and the shortest in seconds; True if it changes much."""
+    def on_sample(
+        self, now: float, rate: float, is_app_limited: bool, is_disturbed: bool, round_trip: float, shortest: float
+    ) -> bool:
+        """Take a sample in bytes a second, with the round trip and the shortest in seconds; True if it changes much.
+
+        One that is ``is_disturbed`` covers a time in which a process was held up.
+        """
         heard, self._heard = self._heard, now
         is_more = rate > self.value
         # A sender with little to say shows what the path carries only if that is more than was known.
         if is_more or not is_app_limited:
             self._largest.update(rate)
             self.value = self._largest.value
+        if is_disturbed:
+            return is_more
         if is_app_limited or rate >= LOW_RATE * self.value or round_trip <= LOW_ROUND_TRIP * shortest:
             self._low_rate = self._low_time = 0.0
             return is_more

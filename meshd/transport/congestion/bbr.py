@@ -16,6 +16,7 @@ from meshd.transport.congestion.bandwidth import FULL_ROUNDS, Bandwidth
 from meshd.transport.congestion.competition import EMPTY_RATIO, Competition
 from meshd.transport.congestion.controller import Packet, initial_window
 from meshd.transport.congestion.delivery_rate import DeliveryRate
+from meshd.transport.congestion.interruption import Interruption
 from meshd.transport.congestion.losses import LossJudge
 
 # Specification: draft-ietf-ccwg-bbr section 2
@@ -29,6 +30,9 @@ PROBE_WINDOW_GAIN = 0.5
 PROBE_DURATION = 0.2
 
 # Policy
+SEGMENT_SIZE = 1448
+"""Bytes that a fair window counts as one packet, if ours are not larger: what TCP has in a packet of 1,500 bytes. A
+window counted in smaller ones would be cut like TCP's and grow by less."""
 DOWN_GAIN = 0.75
 """The draft has 0.9. In simulation both do alike; this one has the queue of a probe gone sooner."""
 CRUISE_ROUNDS = (4, 8)
@@ -93,6 +97,7 @@ class Bbr:
         "_cruise_rounds",
         "_cut_at",
         "_gain",
+        "_interruption",
         "_judge",
         "_min_rtt",
         "_min_rtt_at",
@@ -109,6 +114,7 @@ class Bbr:
         "_round_in_flight",
         "_round_rtt",
         "_rtt",
+        "_segment",
         "_up_rate",
         "_up_rounds",
         "pacing_rate",
@@ -118,12 +124,14 @@ class Bbr:
 
     def __init__(self, now: float, mtu: int, *, seed: int = 0) -> None:
         self._mtu = mtu
+        self._segment = max(mtu, SEGMENT_SIZE)  # what the fair window counts
         self._random = (seed * _MULTIPLIER ^ int(now * 1e6)) & _MASK
         self._rate = DeliveryRate(now)
         self._bandwidth = Bandwidth(now)
         self._aggregation = Aggregation(now)
         self._judge = LossJudge()
         self._competition = Competition(now)
+        self._interruption = Interruption(now)
         self._rtt = math.inf
         self._min_rtt = math.inf
         self._min_rtt_at = self._probed_at = now
@@ -164,6 +172,8 @@ class Bbr:
 
     def on_sent(self, now: float, size: int, in_flight: int) -> Packet:
         """Note the counters in a packet that leaves."""
+        if in_flight <= 0:
+            self._interruption.on_idle_end(now)
         return self._rate.on_sent(now, size, in_flight)
 
     def on_acknowledged(self, now: float, packets: Sequence[Packet], in_flight: int, rtt: float | None) -> None:
@@ -173,23 +183,29 @@ class Bbr:
         sampler = self._rate
         sampler.on_acknowledged(now, packets)
         newest = packets[-1]
+        bandwidth = self._bandwidth
+        shortest = self._min_rtt if bandwidth.is_full else math.inf
+        self._interruption.on_acknowledged(now, shortest, self._mtu / max(bandwidth.value, MIN_RATE))
+        is_disturbed = self._interruption.has_met(newest.sent)
         is_changed = False
         if rtt is not None and rtt > 0:
             self._rtt = rtt
-            self._judge.on_round_trip(newest.sent, rtt)
-            if rtt < self._round_rtt:
-                self._round_rtt = rtt
+            if not is_disturbed:
+                self._judge.on_round_trip(newest.sent, rtt)
+                if rtt < self._round_rtt:
+                    self._round_rtt = rtt
             if rtt <= self._min_rtt * MIN_RTT_SLACK:
                 is_changed = self._on_short_round_trip(now, rtt)
-        bandwidth = self._bandwidth
-        is_changed |= bandwidth.on_sample(now, sampler.rate, sampler.is_app_limited, self._rtt, self._min_rtt)
+        if bandwidth.on_sample(now, sampler.rate, sampler.is_app_limited, is_disturbed, self._rtt, self._min_rtt):
+            is_changed = True
         if newest.in_flight > self._round_in_flight:
             self._round_in_flight = newest.in_flight
-        self._judge.on_acknowledged(len(packets), self._rtt, self._gain > 1 and self._bandwidth.is_full)
+        if not is_disturbed:
+            self._judge.on_acknowledged(len(packets), self._rtt, self._gain > 1 and bandwidth.is_full)
         self._aggregation.on_acknowledged(now, sampler.acknowledged, bandwidth.value)
         if newest.delivered >= self._round_end:
             self._round_end = sampler.delivered
-            self._on_round(now)
+            self._on_round(now, is_disturbed)
             is_changed = True
         is_changed |= self._search(now, newest, in_flight)
         if self._ramp != math.inf:
@@ -205,11 +221,16 @@ class Bbr:
         newest = packets[-1]
         if newest.sent <= self._cut_at:
             return  # the queue was told of already
-        is_probing = self._gain > 1 and self._bandwidth.is_full
-        means_congestion = self._judge.on_lost(len(packets), newest.sent, newest.in_flight / self._mtu, is_probing)
-        if means_congestion if self._bandwidth.is_full else self._judge.is_flood:
+        is_untypical = (self._gain > 1 and self._bandwidth.is_full) or self._interruption.has_met(newest.sent)
+        means_congestion = self._judge.on_lost(len(packets), newest.sent, newest.in_flight / self._mtu, is_untypical)
+        in_flight_then = max(newest.in_flight, self._round_in_flight)
+        if not self._bandwidth.is_full:
+            # A first flight that meets a full queue says nothing of our share: others have filled it.
+            is_first = in_flight_then <= initial_window(self._mtu) + self._mtu
+            means_congestion = self._judge.is_flood and not is_first
+        if means_congestion:
             self._cut_at = now
-            self._competition.on_congestion(max(newest.in_flight, self._round_in_flight) / self._mtu)
+            self._competition.on_congestion(in_flight_then / self._segment)
             self._bandwidth.is_full = True
             if self._phase in (Phase.UP, Phase.DRAIN):
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
@@ -235,9 +256,10 @@ class Bbr:
 
     def on_mtu_change(self, mtu: int) -> None:
         """Count in packets of another size."""
-        if self._competition.fair is not None:
-            self._competition.fair.scale(self._mtu / mtu)
+        segment = max(mtu, SEGMENT_SIZE)
+        self._competition.scale(self._segment / segment)
         self._mtu = mtu
+        self._segment = segment
         self._apply()
 
     # -- the model ----------------------------------------------------------------------------------------------------
@@ -250,10 +272,21 @@ class Bbr:
         self._judge.set_floor(min(rtt, self._competition.base))
         return True
 
-    def _on_round(self, now: float) -> None:
+    def _on_round(self, now: float, is_disturbed: bool) -> None:
         self._phase_rounds += 1
+        # While the bandwidth is searched packets leave in flights, with silence between them that says nothing.
+        may_forget = not self._bandwidth.is_full or self._interruption.on_round(now, is_disturbed)
+        if not is_disturbed:
+            self._learn(now, self._round_rtt)
+        if may_forget:
+            self._bandwidth.advance()
+        self._aggregation.extra.advance()
+        self._round_rtt = math.inf
+        self._round_in_flight = 0
+
+    def _learn(self, now: float, rtt: float) -> None:
+        """Take what a round has shown; ``rtt`` is its shortest round trip, infinite if there was none."""
         bandwidth = self._bandwidth.value
-        rtt = self._round_rtt
         is_queue = rtt != math.inf and rtt > EMPTY_RATIO * self._least() and self._judge.is_queue(rtt)
         self._bandwidth.on_round(self._rate.is_app_limited, is_queue)
         if self._phase is Phase.UP and bandwidth > UP_GROWTH * self._up_rate:
@@ -267,15 +300,11 @@ class Bbr:
                 round_trip=rtt,
                 is_queue=is_queue,
                 bandwidth=bandwidth,
-                in_flight=self._round_in_flight / self._mtu,
-                window=WINDOW_GAIN * bandwidth * self._min_rtt / self._mtu,
+                in_flight=self._round_in_flight / self._segment,
+                window=WINDOW_GAIN * bandwidth * self._min_rtt / self._segment,
                 least=self._least(),
             )
-        self._bandwidth.advance()
-        self._aggregation.extra.advance()
         self._judge.on_round(self._rtt)
-        self._round_rtt = math.inf
-        self._round_in_flight = 0
 
     def _least(self) -> float:
         """Seconds that the path takes for the least window."""
@@ -385,10 +414,10 @@ class Bbr:
                 fair = competition.fair
                 if fair is not None:
                     if competition.is_competing:
-                        window = fair.packets * mtu
+                        window = fair.packets * self._segment
                         pacing = max(pacing, COMPETING_PACING_GAIN * window / self._rtt)
                     else:
-                        window = min(window, fair.packets * mtu)
+                        window = min(window, fair.packets * self._segment)
         if window < smallest:
             window = smallest
         if self._ramp < window:

@@ -35,6 +35,11 @@ USED = 0.85
 """A window of which less is in flight does not grow."""
 WHOLE_PACKETS = 2
 """In a window of 5.9 packets there are five, and we see those only that were the last of two to be acknowledged."""
+UNTRIED_SHARE = 0.5
+UNTRIED_GROWTH = 1.125
+"""Who comes to a path that was ours alone is noticed late, when he has most of it and goes on growing. So until the
+queue is full our window grows by this factor a round, as long as we have less than this part of what we had: half as
+fast as RFC 9406 has those grow who are not sure that they should leave slow start."""
 QUIET_GROWTH = 1.03
 QUIET_INTERVAL = 0.02
 """While there is no queue the cap grows by this factor, so often at most: others have left, or it was cut by chance."""
@@ -57,6 +62,7 @@ class Competition:
         "_base",
         "_before",
         "_grown",
+        "_is_untried",
         "_peak",
         "_queued_rounds",
         "_quiet_bandwidth",
@@ -74,6 +80,7 @@ class Competition:
         self._before: FairWindow | None = None
         self._grown = now
         self._peak = 0.0
+        self._is_untried = False  # the fair window has not met a full queue yet
         self._queued_rounds = 0
         self._quiet_bandwidth = 0.0
 
@@ -115,11 +122,14 @@ class Competition:
             self._peak = round_trip
             if self.fair is None:
                 self.fair = FairWindow(in_flight)
+                self._is_untried = True
         fair = self.fair
         if fair is None:
             return
         if in_flight >= min(USED * fair.packets, fair.packets - WHOLE_PACKETS):
             fair.on_round(now, round_trip)
+            if self.is_competing and self._is_untried and bandwidth < UNTRIED_SHARE * self._quiet_bandwidth:
+                fair.packets *= UNTRIED_GROWTH
         if not self.is_competing:
             if not is_queue and now - self._grown >= QUIET_INTERVAL:
                 self._grown = now
@@ -130,8 +140,16 @@ class Competition:
     def on_congestion(self, in_flight: float) -> None:
         """Cut the fair window; ``in_flight`` in packets is what there was when the queue was full."""
         self._before = self.fair
+        self._is_untried = False
         self.fair = FairWindow(in_flight) if self.fair is None else self.fair.copy()
         self.fair.on_congestion(in_flight)
+
+    def scale(self, factor: float) -> None:
+        """Count in packets of another size."""
+        if self.fair is not None:
+            self.fair.scale(factor)
+        if self._before is not None and self._before is not self.fair:
+            self._before.scale(factor)
 
     def undo(self) -> None:
         """Take the last cut back: it was no loss."""

@@ -73,8 +73,11 @@ class LossJudge:
 
     def set_floor(self, round_trip: float) -> None:
         """Say what the round trip is without a queue, in seconds."""
+        if self._floor > round_trip + _margin(round_trip):
+            # What was taken for an empty path was a queue, and its losses for the path's own.
+            self._quiet_total = self._quiet_lost = 0.0
         self._floor = round_trip
-        self._threshold = round_trip + max(MIN_QUEUE_SHARE * round_trip, MIN_QUEUE_DELAY)
+        self._threshold = round_trip + _margin(round_trip)
         self._loud = max(self._threshold, self._middle())
 
     def is_queue(self, round_trip: float) -> bool:
@@ -85,18 +88,18 @@ class LossJudge:
         """Note the round trip of a packet that left at ``sent``; both in seconds."""
         self._seen.append((sent, round_trip))
 
-    def on_acknowledged(self, packets: int, round_trip: float, is_probing: bool) -> None:
-        """Count acknowledged packets; ``is_probing``: more is being sent than the path is known to carry."""
+    def on_acknowledged(self, packets: int, round_trip: float, is_untypical: bool) -> None:
+        """Count acknowledged packets; ``is_untypical``: more is being sent than the path is known to carry."""
         if round_trip > self._loud:
             self._round_total += packets
-        elif not is_probing:
+        elif not is_untypical:
             self._quiet_total += packets
             if self._quiet_total > 2 * MEMORY_PACKETS:
                 self._quiet_total /= 2
                 self._quiet_lost /= 2
 
-    def on_lost(self, packets: int, sent: float, in_flight: float, is_probing: bool) -> bool:
-        """Count lost packets of ``in_flight``, the last of which left at ``sent``.
+    def on_lost(self, packets: int, sent: float, in_flight: float, is_untypical: bool) -> bool:
+        """Count lost packets of ``in_flight``, the last of which left at ``sent``; ``is_untypical``: teach nothing.
 
         True if, with the others of this round, they mean congestion.
         """
@@ -109,7 +112,7 @@ class LossJudge:
             self._round_lost += packets
             expected = self.own_loss * max(self._round_total + self._round_lost, in_flight)
             return self._round_lost > expected + DEVIATIONS * math.sqrt(expected)
-        if not is_probing:
+        if not is_untypical:
             self._quiet_total += packets
             self._quiet_lost += packets
             if self._quiet_total > 100 and self._quiet_lost > MAX_OWN_LOSS * self._quiet_total:
@@ -140,3 +143,7 @@ class LossJudge:
         if high - low < MIN_SPREAD * (high - self._floor):
             return 0.0
         return low + LOWER_SHARE * (high - low)
+
+
+def _margin(shortest: float) -> float:
+    return max(MIN_QUEUE_SHARE * shortest, MIN_QUEUE_DELAY)
