@@ -94,6 +94,8 @@ class Code(Enum):
     PASTE_UNKNOWN = _Code(-32034, 1, "This node has no open offer that fits; begin anew with: meshctl offer")
     PASTE_USED = _Code(-32035, 1, "That text was pasted here before; begin anew with: meshctl offer")
     PASTE_ELSEWHERE = _Code(-32036, 1, "That text is for another node.")
+    MESH_KEY_WRONG = _Code(-32037, 1, "That is not the key of this mesh.")
+    KEY_REVOKED = _Code(-32038, 1, "This machine's key has been revoked in that mesh; only another key can join it.")
 
     @property
     def symbol(self) -> str:

@@ -111,10 +111,11 @@ class Admissions:
     def on_issued(self, peer: PeerId, message: AdmissionIssued) -> None:
         """A new admission for us, asked for or not. Raises MalformedMessage and Rejected."""
         chain = decode_chain(message.chain)
-        if len(chain) < 2 or chain[-1].issuer != peer or not chain[-2].rights & Rights.ADMIN:
-            raise Rejected("not_an_admin")
-        if self._membership.rights & Rights.ADMIN:
-            raise Rejected("already_an_admin")  # only the mesh key removes admins
+        if chain[-1].issuer != self._membership.mesh:  # what the mesh key says, any member may bring
+            if len(chain) < 2 or chain[-1].issuer != peer or not chain[-2].rights & Rights.ADMIN:
+                raise Rejected("not_an_admin")
+            if self._membership.rights & Rights.ADMIN:
+                raise Rejected("already_an_admin")  # only the mesh key removes admins
         ticket = self._membership.adopt(chain)
         self._ctx.notify("admission_renewed", name=chain[-1].name, admin=peer)
         wanted = self._asked.pop(message.number, None)
@@ -144,7 +145,8 @@ class Admissions:
             return
         chain = self._membership.chain
         left = expires_at(chain) - self._ctx.now.unix
-        if len(chain) > DIRECT_CHAIN_LENGTH or left < MEMBER_LIFETIME / 2 or left < INTRODUCED_LIFETIME / 2:
+        leans = self._membership.revocations.revoked.leans_on(chain)
+        if leans or len(chain) > DIRECT_CHAIN_LENGTH or left < MEMBER_LIFETIME / 2 or left < INTRODUCED_LIFETIME / 2:
             self._ask(None, "")
 
     # -- as an admin --------------------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ class Admissions:
             self._ctx.refuse(request, Code.NAME_TAKEN)
         else:
             record = self._membership.record(peer)
-            if record is not None and record.chain[-1].rights & Rights.ADMIN:
+            if record is not None and self._membership.rights_of(record) & Rights.ADMIN:
                 self._ctx.refuse(request, Code.REFUSED, "An admin renames itself.")
                 return
             chain = self._membership.chain_for(peer, name)

@@ -44,6 +44,7 @@ REFUSALS = {
     "expired": Code.TOKEN_EXPIRED,
     "clock": Code.CLOCK_WRONG,
     "busy": Code.BUSY,
+    "key_revoked": Code.KEY_REVOKED,
 }
 
 
@@ -199,6 +200,8 @@ class Arrivals:
             return "expired"
         if joiner not in row.joined and len(row.joined) >= row.uses:
             return "used_up"
+        if self._membership.is_barred(joiner):
+            return "key_revoked"
         if len(self._membership) >= self._ctx.config.mesh.max_members:
             return "busy"
         return None

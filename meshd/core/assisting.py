@@ -90,7 +90,8 @@ class Assisting:
         """A neighbor has admitted somebody and asks us to answer. Raises MalformedMessage and Rejected."""
         session_id = SessionId(message.session)
         chain = decode_chain(message.chain)
-        verify_chain(chain, self._membership.mesh, self._ctx.now.unix, self._ctx.suite.verify)
+        judge = self._membership.revocations.judge
+        verify_chain(chain, self._membership.mesh, self._ctx.now.unix, self._ctx.suite.verify, judge)
         newcomer = PeerId(chain[-1].subject)
         if chain[-1].issuer != introducer or newcomer in (introducer, self._ctx.own_id):
             raise Rejected("not_its_newcomer")

@@ -42,9 +42,14 @@ class Consequences:
             case fa.MembershipChanged():
                 node.routing.changed()
                 if node.membership.row is not None:
+                    node.departures.is_over()
                     node.begin_membership()
                 else:
                     node.end_membership()
+            case fa.MemberRevoked(peer, ticket):
+                node.departures.on_revoked(peer, ticket)
+            case fa.OwnAdmissionRevoked(reason, ticket):
+                node.departures.expel(reason, ticket)
             case fa.DescriptionReady(session_id):
                 self._on_description(session_id)
             case fa.SessionFailed(session_id, peer, reason, pushes, why):
@@ -81,6 +86,7 @@ class Consequences:
         node.joining.on_neighbor_up(peer)
         node.pasting.on_neighbor_up(peer)
         node.membership.neighbors_changed(node.neighbors.peers())
+        node.revoking.greet(peer)
         own = node.membership.own_record
         if own is not None:
             node.reconciliation.introduce(peer, own)
@@ -106,28 +112,19 @@ class Consequences:
     def _on_record(self, fact: fa.RecordAccepted) -> None:
         node = self._node
         record = fact.record
+        node.first_seen.note(record, fact.previous)
         node.routing.changed()
         self._ctx.timers.set_at_latest(("routes", b""), self._ctx.now.mono + ROUTES_DELAY)
         if record.peer == self._ctx.own_id:
             node.reconciliation.spread([record], fact.ticket)
             return
         if record.departed:
-            self.forget_member(record.peer)
+            node.departures.forget(record.peer)
             return
         node.admissions.on_record(record)
+        node.administration.on_record(record)
         node.topology.want(record)
         node.peering.on_member_known(record.peer)
-
-    def forget_member(self, peer: PeerId) -> None:
-        """It has departed."""
-        node = self._node
-        for link in node.neighbors.proved(peer):
-            node.neighbors.close(link, "departed")
-        node.signaling.forget(peer)
-        node.topology.forget(peer)
-        node.grants.forget(peer)
-        node.grant_answers.forget(peer)
-        node.channels.release(peer)
 
     def _on_description(self, session_id: SessionId) -> None:
         node = self._node

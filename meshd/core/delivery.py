@@ -308,6 +308,16 @@ class Delivery:
             self._ctx.persist(*(Delete("received", key) for key in gone))
         self._ctx.timer("messages", b"", SWEEP_INTERVAL)
 
+    def forget_peer(self, peer: PeerId) -> None:
+        """That peer has been revoked: what waits for it must never reach it."""
+        for identifier, item in list(self._outbox.items()):
+            if item.row.peer == peer:
+                self._drop(identifier, item)
+                if item.waiting is not None:
+                    self._ctx.refuse(item.waiting, Code.PEER_UNKNOWN, "It has been revoked.")
+        self._tries.pop(peer, None)
+        self._ctx.cancel_timer("deliver", peer)
+
     def forget_outbox(self) -> None:
         """We have left the mesh: there is nobody to send to."""
         for identifier, item in list(self._outbox.items()):

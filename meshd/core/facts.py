@@ -59,6 +59,25 @@ class MembershipChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberRevoked:
+    """That peer is no member any more, since its own admission or its introducer's has been revoked.
+
+    The peer itself is told once ``ticket`` is durable.
+    """
+
+    peer: PeerId
+    ticket: Ticket | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAdmissionRevoked:
+    """We are no member any more: ``revoked``, or ``issuer_revoked`` where it was our introducer."""
+
+    reason: str
+    ticket: Ticket | None
+
+
+@dataclass(frozen=True, slots=True)
 class DescriptionReady:
     """Gathering for that session is over."""
 
@@ -145,6 +164,8 @@ Fact = (
     | LinkEnded
     | RecordAccepted
     | MembershipChanged
+    | MemberRevoked
+    | OwnAdmissionRevoked
     | DescriptionReady
     | SessionFailed
     | ChannelReady

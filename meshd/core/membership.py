@@ -12,9 +12,13 @@ from dataclasses import replace
 from meshd.core.commands import Clear, Delete, Put
 from meshd.core.context import Context
 from meshd.core.facts import MembershipChanged, RecordAccepted
-from meshd.core.state import MESH_KEY, AdmittedRow, MeshRow, Stored, rows
+from meshd.core.promises import Promises
+from meshd.core.record_rate import RecordRate
+from meshd.core.revocations import Revocations
+from meshd.core.state import MESH_KEY, OF_A_MESH, REVOKED_KEY, AdmittedRow, MeshRow, RevokedRow, Stored, rows
+from meshd.core.stored_records import admitted_in, number_in, records_in
 from meshd.crypto.admission import MAX_CHAIN_LENGTH, Chain, Rights, decode_chain, expires_at, issue, verify_chain
-from meshd.errors import LocalMisuse, MalformedMessage, Rejected
+from meshd.errors import LocalMisuse, Rejected
 from meshd.ids import PREFIX_SIZE, MeshId, PeerId, RequestId, Ticket, is_name
 from meshd.wire.codec import encode
 from meshd.wire.record import DEPARTED, MAX_NEIGHBORS, RELAYS, Record, decode_record, make_record, verify_record
@@ -25,11 +29,6 @@ RECORD_RENEW_INTERVAL = 86400.0  # seconds; well within a record's lifetime of a
 DEPARTED_RETENTION = 30 * 86400.0  # seconds a goodbye is remembered, so that an older record does not raise the dead
 MEMBER_LIFETIME = 365 * 86400  # seconds an admission by an admin lasts
 INTRODUCED_LIFETIME = 30 * 86400  # seconds one by another member lasts; any admin makes it a full one
-RECORD_RATE = 2.0  # records a second of one member, with a burst: a newcomer's links come up one after another
-RECORD_BURST = 64.0
-OF_A_MESH = ("mesh", "records", "admitted", "introductions", "channels", "grants", "outbox")  # tables
-MAX_PROMISED = 64  # names on their way to members
-PROMISE_TIMEOUT = 30.0  # seconds a name is kept for the member that asked for it
 MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits, and 17,000 years of seconds
 
 
@@ -38,38 +37,36 @@ class Membership:
 
     __slots__ = (
         "_admitted",
-        "_allowances",
         "_answering",
         "_ctx",
         "_encodings",
         "_floor",
         "_neighbors",
         "_prefixes",
-        "_promised",
+        "_promises",
+        "_rate",
         "_records",
         "own_ticket",
+        "revocations",
         "row",
     )
 
-    def __init__(self, ctx: Context, stored: Stored) -> None:
+    def __init__(self, ctx: Context, stored: Stored, revocations: Revocations) -> None:
         self._ctx = ctx
+        self.revocations = revocations
         self.row = rows(stored, "mesh", MeshRow).get(MESH_KEY)
-        self._admitted = {PeerId(k): v for k, v in rows(stored, "admitted", AdmittedRow).items()}
+        self._admitted = admitted_in(stored, revocations)
         self._records: dict[PeerId, Record] = {}
         self._encodings: set[bytes] = set()  # of the records that we have, to know them by sight
         self._prefixes: dict[bytes, PeerId] = {}
         self._neighbors: tuple[bytes, ...] = ()
         self._answering: tuple[str, ...] = ()
-        self._allowances: dict[PeerId, tuple[float, float]] = {}  # of members only, so as many as they
-        self._promised: dict[str, tuple[PeerId, float]] = {}  # names given, not taken yet; until when they are kept
-        self._floor = _number_of(stored.get("records", {}).get(ctx.own_id))
+        self._rate = RecordRate(ctx)
+        self._promises = Promises(ctx)
+        self._floor = number_in(stored, ctx.own_id)
         self.own_ticket: Ticket | None = None  # our own record may be shown once it is durable
         if self.row is not None:
-            for data in stored.get("records", {}).values():
-                try:  # they were verified when they came, and only this daemon can write here
-                    record = decode_record(data)
-                except MalformedMessage:
-                    continue
+            for record in records_in(stored, ctx.own_id, revocations):
                 self._keep(record)
 
     # -- ourselves ----------------------------------------------------------------------------------------------------
@@ -92,7 +89,7 @@ class Membership:
     @property
     def rights(self) -> Rights:
         """Our own rights."""
-        return self.chain[-1].rights
+        return self.revocations.rights(self.chain)
 
     @property
     def own_record(self) -> Record | None:
@@ -108,6 +105,7 @@ class Membership:
         """Become a member (by founding or by being admitted). The ticket is that of the membership."""
         self.row = MeshRow(mesh, mesh_name, tuple(c.encoded for c in chain), 0, 0)
         ticket = self._publish((), request)
+        self._ctx.delete("mesh", REVOKED_KEY)
         self._ctx.state(MembershipChanged())
         return ticket
 
@@ -120,8 +118,11 @@ class Membership:
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())
 
-    def leave(self) -> tuple[Record, Ticket]:
-        """Stop being a member: gives the record that says goodbye. Everything about the mesh is forgotten."""
+    def leave(self, *changes: Put) -> tuple[Record, Ticket]:
+        """Stop being a member: gives the record that says goodbye. Everything about the mesh is forgotten.
+
+        ``changes`` are written with it.
+        """
         row = self._own_row()
         farewell = self._make(row, self._next_number(row), (), DEPARTED)
         self.row = None
@@ -130,19 +131,24 @@ class Membership:
         self._prefixes.clear()
         self._admitted.clear()
         self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
+        self.revocations.forget_all()
         ticket = self._ctx.persist(
-            *(Clear(table) for table in OF_A_MESH), Put("records", farewell.peer, farewell.encoded)
+            *(Clear(table) for table in OF_A_MESH), Put("records", farewell.peer, farewell.encoded), *changes
         )
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())
         return farewell, ticket
+
+    def expel(self, why: RevokedRow) -> Ticket:
+        """Stop being a member, since the mesh says so: there is nobody to say goodbye to."""
+        return self.leave(Put("mesh", REVOKED_KEY, encode(why)))[1]
 
     def adopt(self, chain: Chain) -> Ticket:
         """Take a new admission from an admin, after checking it. Raises Rejected if it does not hold or is older."""
         row = self._own_row()
         if chain[-1].subject != self._ctx.own_id:
             raise Rejected("not_our_admission")
-        verify_chain(chain, self.mesh, self._ctx.now.unix, self._ctx.suite.verify)
+        verify_chain(chain, self.mesh, self._ctx.now.unix, self._ctx.suite.verify, self.revocations.judge)
         if chain[-1].issued < self.chain[-1].issued:
             raise Rejected("older_admission")
         self.row = MeshRow(row.mesh, row.mesh_name, tuple(c.encoded for c in chain), row.number, row.generation)
@@ -243,6 +249,10 @@ class Membership:
         """Whether that peer is a member, or has just been admitted."""
         return self.record(peer) is not None or peer in self._admitted
 
+    def is_barred(self, peer: PeerId) -> bool:
+        """Whether that key has been revoked."""
+        return self.revocations.bars(peer) and not self.is_member(peer)
+
     def sealing_key(self, peer: PeerId) -> bytes | None:
         """What to seal to that member with."""
         record = self.record(peer)
@@ -263,21 +273,43 @@ class Membership:
         """The members of that name: one, or none; more only when two introducers gave it at the same time."""
         known = dict.fromkeys(record.peer for record in self if record.name == name)
         known.update(dict.fromkeys(peer for peer in self._admitted if self.name_of(peer) == name))
-        peer, until = self._promised.get(name, (self._ctx.own_id, 0.0))
-        if until > self._ctx.now.mono:
+        peer = self._promises.holder(name)
+        if peer is not None:
             known[peer] = None
         return list(known)
 
     def promise(self, name: str, peer: PeerId) -> None:
         """That name is on its way to that member: nobody else gets it meanwhile."""
-        self._promised.pop(name, None)
-        self._promised[name] = (peer, self._ctx.now.mono + PROMISE_TIMEOUT)
-        if len(self._promised) > MAX_PROMISED:
-            del self._promised[next(iter(self._promised))]
+        self._promises.make(name, peer)
 
     def admins(self) -> list[PeerId]:
         """The members who are admins."""
-        return [record.peer for record in self if record.chain[-1].rights & Rights.ADMIN]
+        return [record.peer for record in self if self.rights_of(record) & Rights.ADMIN]
+
+    def rights_of(self, record: Record) -> Rights:
+        """What that member may do."""
+        return self.revocations.rights(record.chain)
+
+    def chains(self) -> list[Chain]:
+        """Those of all that we know to be, or to have been, members; ours included."""
+        return [r.chain for r in self._records.values()] + [decode_chain(a.chain) for a in self._admitted.values()]
+
+    def rejudge(self) -> list[PeerId]:
+        """A revocation has come: forget all whose chains do not hold any more, and give them. We are not looked at."""
+        touched = [
+            r.peer for r in self._records.values() if not self.revocations.holds(r.chain) and r.peer != self._ctx.own_id
+        ]
+        for peer in touched:
+            self._encodings.discard(self._records.pop(peer).encoded)
+            self._prefixes.pop(peer[:PREFIX_SIZE], None)
+        never_came = [
+            peer for peer, row in self._admitted.items() if not self.revocations.holds(decode_chain(row.chain))
+        ]
+        for peer in never_came:
+            del self._admitted[peer]
+        if touched or never_came:
+            self._ctx.persist(*(Delete("records", p) for p in touched), *(Delete("admitted", p) for p in never_came))
+        return [peer for peer in dict.fromkeys(touched + never_came) if not self.is_member(peer)]
 
     def free_name(self, wanted: str, subject: PeerId) -> str:
         """``wanted``, or with the first number that makes it unique: ``laptop-2``."""
@@ -304,8 +336,8 @@ class Membership:
             return None
         if known is None and len(self._records) >= self._ctx.config.mesh.max_members:
             raise Rejected("too_many_members")
-        verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix)
-        self._charge(record.peer)
+        verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix, self.revocations.judge)
+        self._rate.charge(record.peer)
         previous = self._keep(record)
         changes: list[Put | Delete] = [Put("records", record.peer, data)]
         if self._admitted.pop(record.peer, None) is not None:
@@ -320,24 +352,13 @@ class Membership:
         self._ctx.state(RecordAccepted(record, previous, ticket))
         return record, ticket
 
-    def _charge(self, peer: PeerId) -> None:
-        """Each member may renew its record so often and no oftener: every one costs everybody a write and a message.
-
-        What is refused comes with the next comparison. Raises Rejected.
-        """
-        allowance, since = self._allowances.get(peer, (RECORD_BURST, self._ctx.now.mono))
-        allowance = min(RECORD_BURST, allowance + (self._ctx.now.mono - since) * RECORD_RATE)
-        if allowance < 1:
-            raise Rejected("record_flood")
-        self._allowances[peer] = (allowance - 1, self._ctx.now.mono)
-
     def _meet_own(self, record: Record) -> None:
         """Somebody shows us our own record. One that is newer than ours means a restored backup, or a double."""
         own = self._records.get(self._ctx.own_id)
         row = self._own_row()
         if own is None or record.number < own.number or replace(record, encoded=own.encoded) == own:
             return  # also in other clothes: what is around the signed part may differ
-        verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix)
+        verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix, self.revocations.judge)
         if record.number > MAX_NUMBER:
             raise Rejected("own_number_too_high")
         if record.instance != self._ctx.instance:
@@ -387,7 +408,7 @@ class Membership:
         """An admission by us: what we are, one certificate longer. Raises Rejected if we may not."""
         if not self.may_admit:
             raise Rejected("may_not_introduce")
-        now = int(self._ctx.now.unix)
+        now = max(int(self._ctx.now.unix), self.chain[-1].issued)
         lifetime = MEMBER_LIFETIME if self.rights & Rights.ADMIN else INTRODUCED_LIFETIME
         known = self.record(subject)
         if subject == self._ctx.own_id:
@@ -406,7 +427,9 @@ class Membership:
             issued=now,
             expires=now + lifetime,
         )
-        return (*self._issuing_chain, certificate)
+        chain = (*self._issuing_chain, certificate)
+        self.revocations.judge(chain)
+        return chain
 
     @property
     def is_full(self) -> bool:
@@ -422,11 +445,3 @@ class Membership:
         if self.record(peer) is None:
             self._admitted[peer] = row
         return Put("admitted", peer, encode(row))
-
-
-def _number_of(data: bytes | None) -> int:
-    """The number of a stored record of ours; 0 if there is none."""
-    try:
-        return 0 if data is None else decode_record(data).number
-    except MalformedMessage:
-        return 0

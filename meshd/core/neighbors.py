@@ -52,6 +52,7 @@ LOSS_REASONS = frozenset(
         "malformed",
         "peer_misbehaved",
         "peer_restarted",
+        "revoked",
         "send_overflow",
         "silent",
         "stopping",
@@ -176,6 +177,9 @@ class Neighbors:
         )
         if not self._ctx.suite.verify(link.peer, binding, hello.signature):
             self.fail(link, "hello_forged")
+            return
+        if self._membership.row is not None and self._membership.is_barred(link.peer):
+            self.fail(link, "revoked")
             return
         if hello.min_version > PROTOCOL_VERSION or hello.version < MIN_PROTOCOL_VERSION:
             self.fail(link, "version_unsupported")

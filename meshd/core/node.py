@@ -11,6 +11,7 @@ from random import Random
 
 from meshd.config import Config
 from meshd.core import events as ev
+from meshd.core.administration import Administration
 from meshd.core.admissions import Admissions
 from meshd.core.arrivals import Arrivals
 from meshd.core.assisting import Assisting
@@ -19,6 +20,8 @@ from meshd.core.commands import Command
 from meshd.core.consequences import Consequences
 from meshd.core.context import Context
 from meshd.core.delivery import Delivery
+from meshd.core.departures import Departures
+from meshd.core.first_seen import FirstSeen
 from meshd.core.grant_answers import GrantAnswers
 from meshd.core.grants import Grants
 from meshd.core.introductions import Introductions
@@ -38,6 +41,8 @@ from meshd.core.relay import Relay
 from meshd.core.replay import ReplayMemory
 from meshd.core.requests import Requests
 from meshd.core.resuming import Resuming
+from meshd.core.revocations import Revocations
+from meshd.core.revoking import Revoking
 from meshd.core.routing import Routing
 from meshd.core.signaling import Signaling
 from meshd.core.state import Stored
@@ -63,8 +68,11 @@ class Node:
     def __init__(self, config: Config, identity: Suite, rng: Random, stored: Stored | None = None) -> None:
         stored = stored or {}
         ctx = self._ctx = Context(config, identity, rng, Instance(rng.randbytes(INSTANCE_SIZE)))
-        self.membership = Membership(ctx, stored)
+        self.revocations = Revocations(ctx, stored)
+        self.membership = Membership(ctx, stored, self.revocations)
+        self.first_seen = FirstSeen(ctx, stored, self.membership)
         self.neighbors = Neighbors(ctx, self.membership)
+        self.revoking = Revoking(ctx, self.revocations, self.membership, self.neighbors, self.first_seen)
         self.liveness = Liveness(ctx, self.neighbors)
         self.reconciliation = Reconciliation(ctx, self.membership, self.neighbors)
         self.routing = Routing(ctx, self.membership, self.neighbors)
@@ -101,6 +109,9 @@ class Node:
             ctx, self.membership, self.post, self.signaling, self.introductions, self.arrivals, self.joining
         )
         self.admissions = Admissions(ctx, self.membership, self.channels, self.routing, self.post)
+        self.administration = Administration(
+            ctx, self.revocations, self.revoking, self.membership, self.first_seen, self.post
+        )
         self.delivery = Delivery(ctx, stored, self.membership, self.neighbors, self.post)
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
         self.streams = Streams(ctx, self.membership, self.neighbors)
@@ -108,6 +119,7 @@ class Node:
         self.pushed = Pushed(self, ctx)
         self.consequences = Consequences(self, ctx)
         self.requests = Requests(self, ctx)
+        self.departures = Departures(self, ctx, stored)
         self._timers = self._timer_table()
 
     # -- the contract -------------------------------------------------------------------------------------------------
@@ -198,6 +210,7 @@ class Node:
         if self.membership.row is not None:
             self.begin_membership()
             self.topology.begin()
+            self.revoking.look_at_ourselves()
 
     def begin_membership(self) -> None:
         """Set going what a member does."""
@@ -216,6 +229,7 @@ class Node:
         self.outlook.stop()
         self.stun_servers.update()
         self.topology.clear()
+        self.first_seen.forget_all()
 
     def _on_link_closed(self, link: LinkId, reason: str) -> None:
         if self.outlook.on_closed(link):
@@ -266,6 +280,7 @@ class Node:
             "join_push": lambda _: self.joining.on_timer("join_push"),
             "join_retry": lambda _: self.joining.on_timer("join_retry"),
             "admission": self.admissions.on_timeout,
+            "appointing": self.administration.on_timeout,
             "naming": self.admissions.on_naming_timeout,
             "renewal": lambda _: self.admissions.on_renewal_timer(),
             "deliver": self.delivery.on_retry,
@@ -303,6 +318,7 @@ class Node:
         self.introductions.sweep()
         self.arrivals.sweep()
         self.assisting.sweep()
+        self.revocations.sweep()
 
     def _top_up(self) -> None:
         self._ctx.timer("grants", b"", self._ctx.jitter(TOP_UP_INTERVAL))

@@ -27,6 +27,15 @@ NOTIFICATIONS: dict[str, Notification] = {
     "member_joined": Notification(("peer", "name", "source"), "info", "A member has become known; by whom."),
     "member_left": Notification(("peer", "name"), "info", "A member has left the mesh for good."),
     "member_renamed": Notification(("peer", "name", "previous"), "info", "A member has another name."),
+    "revoked": Notification(
+        ("peer", "name", "scope", "by"), "warning", "A `member`, or its rights as an `admin`, were revoked; by whom."
+    ),
+    "revocation_rejected": Notification(
+        ("peer", "reason"), "warning", "A neighbor brought a revocation that does not hold."
+    ),
+    "expelled": Notification(("mesh", "reason"), "warning", "This node is no member any more: it has been revoked."),
+    "admin_appointed": Notification(("peer", "name"), "warning", "The mesh key was used here to appoint an admin."),
+    "admin_removed": Notification(("name",), "warning", "The mesh key has removed this node as an admin."),
     "admission_renewed": Notification(("name", "admin"), "info", "An admin has renewed this node's admission."),
     "link_up": Notification(("peer", "name", "link", "kind", "replaced"), "info", "A link is up and proved."),
     "link_down": Notification(("peer", "name", "link", "reason"), "info", "A link is gone."),

@@ -71,6 +71,10 @@ class Peering:
                 node.reconciliation.on_summary(peer, message)
             case ms.RecordsWanted():
                 node.reconciliation.on_records_wanted(peer, message)
+            case ms.RevocationsKnown():
+                node.revoking.on_known(peer, message)
+            case ms.Revocations():
+                node.revoking.on_revocations(peer, message)
             case ms.Forward():
                 envelope = node.relay.on_forward(link, message)
                 if envelope is not None:
@@ -129,6 +133,9 @@ class Peering:
             raise Rejected("no_mesh")
         letter = self._node.post.open(data, self._node.membership.mesh)
         if not self._node.membership.is_member(letter.sender):
+            if self._node.revocations.bars(letter.sender):
+                self._ctx.count("envelopes_revoked")
+                raise Rejected("revoked")
             self._keep_stranger(letter, via)
             return None
         return self._on_letter(letter, via)

@@ -128,6 +128,8 @@ class Requests:
                     node.admissions.rename_other(request, peer, params["name"])
             case "mesh.leave":
                 self._leave(request)
+            case "members.revoke" | "admins.appoint" | "admins.remove":
+                node.administration.on_request(request, method, params)
             case _:
                 raise LocalMisuse(f"no method of the core: {method}")
 
@@ -152,12 +154,7 @@ class Requests:
         for peer in node.neighbors.peers():
             node.neighbors.send_to(peer, Records((farewell.encoded,)), ticket=ticket)
         node.neighbors.close_all("leaving", ticket)
-        node.introductions.forget_all(ticket)
-        node.arrivals.forget_all()
-        node.pushing.forget_all()
-        node.grants.forget_all()
-        node.channels.deactivate(ticket)
-        node.delivery.forget_outbox()
+        node.departures.take_down(ticket)
         self._ctx.notify("left", mesh=mesh)
         self._ctx.respond_after(ticket, request, mesh_id=mesh)
 
@@ -167,5 +164,6 @@ class Requests:
         self._node.delivery.abandon(request)
         self._node.pinging.abandon(request)
         self._node.admissions.abandon(request)
+        self._node.administration.abandon(request)
         self._node.streams.abandon(request)
         self._node.pasting.abandon(request)

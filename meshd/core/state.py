@@ -28,6 +28,20 @@ TABLES: tuple[str, ...] = (
     "inbox",  # message id → a message nobody has read yet
     "received",  # message id → when it may be forgotten that it came
     "outbox",  # message id → a message not acknowledged yet
+    "revocations",  # digest → a revocation, as it travels
+    "first_seen",  # digest of a certificate or revocation → when it came to be known here
+)
+
+OF_A_MESH = (  # what goes when the mesh is left
+    "mesh",
+    "records",
+    "admitted",
+    "introductions",
+    "channels",
+    "grants",
+    "outbox",
+    "revocations",
+    "first_seen",
 )
 
 MAX_ROW_SIZE = MAX_BODY_SIZE + 1024
@@ -37,6 +51,7 @@ Layout: TypeAlias = tuple[Kind, ...]
 T = TypeVar("T")
 
 MESH_KEY = b"mesh"
+REVOKED_KEY = b"revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,17 @@ class MeshRow:
     number: int
     generation: int
     WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Many(Blob(1, 256), 4), Uint(40), Uint(40))
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedRow:
+    """The mesh that we were a member of until our admission was revoked, and why. ``when`` in Unix seconds."""
+
+    mesh: bytes
+    mesh_name: str
+    reason: str
+    when: int
+    WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Text(32), Uint(40))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,14 @@ class NodeView(Protocol):
     def introductions(self) -> list[dict[str, Any]]:
         """``introductions.list``, newest first."""
 
+    @property
+    def admins(self) -> list[dict[str, Any]]:
+        """``admins.list``, by name."""
+
+    @property
+    def revocations(self) -> list[dict[str, Any]]:
+        """``revocations.list``, oldest first."""
+
 
 class Window:
     """A window on the node: each property reads it when asked, and gives values that do not change afterwards."""
@@ -64,12 +72,22 @@ class Window:
         """``introductions.list``, newest first."""
         return self._node.introductions.view()
 
+    @property
+    def admins(self) -> list[dict[str, Any]]:
+        """``admins.list``, by name."""
+        return self._node.administration.view_admins()
+
+    @property
+    def revocations(self) -> list[dict[str, Any]]:
+        """``revocations.list``, oldest first."""
+        return self._node.administration.view_revocations()
+
 
 def _status(node: Node, ctx: Context) -> dict[str, Any]:
     row = node.membership.row
-    state = "member" if row is not None else "joining" if node.joining.active else "no_mesh"
+    state = "member" if row is not None else "joining" if node.joining.active else node.departures.state
     mesh = None
-    warnings: list[str] = []
+    warnings: list[str] = list(node.departures.warnings) if state == "revoked" else []
     if row is not None:
         mesh = {"id": row.mesh, "name": row.mesh_name, "admin": bool(node.membership.rights & Rights.ADMIN)}
         warnings.extend(node.outlook.warnings)
@@ -100,7 +118,7 @@ def _sorted(node: Node, ctx: Context) -> list[Record]:
 
 
 def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
-    peer = record.peer
+    peer, rights = record.peer, node.membership.rights_of(record)
     link = node.neighbors.current(peer)
     session = node.signaling.with_peer(peer)
     connected = link.connected if link is not None else None
@@ -118,8 +136,8 @@ def _peer(node: Node, ctx: Context, record: Record) -> dict[str, Any]:
         "peer_id": peer,
         "short_id": short(peer),
         "name": record.name,
-        "admin": bool(record.chain[-1].rights & Rights.ADMIN),
-        "may_introduce": bool(record.chain[-1].rights & (Rights.INTRODUCE | Rights.ADMIN)),
+        "admin": bool(rights & Rights.ADMIN),
+        "may_introduce": bool(rights & (Rights.INTRODUCE | Rights.ADMIN)),
         "link": "up" if link is not None else "connecting" if session is not None else "none",
         "link_id": link.id if link is not None else None,
         "path": path,

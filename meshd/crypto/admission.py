@@ -2,11 +2,13 @@
 
 The mesh key appoints admins; admins admit members; a member with the right to introduce admits others for a time.
 A chain runs from the mesh key down to its subject and is at most ``MAX_CHAIN_LENGTH`` long. What a certificate may
-grant never exceeds what its issuer was granted (docs/protocol.md, admission).
+grant never exceeds what its issuer was granted (docs/protocol.md, admission). What takes all that away again is in
+``revocation``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntFlag
@@ -19,6 +21,7 @@ from meshd.wire.codec import Blob, Kind, Text, Uint, decode, encode, fixed
 # Specification (ours: docs/protocol.md)
 SIGNATURE_SIZE = 64
 MAX_CHAIN_LENGTH = 4
+DIGEST_SIZE = 16  # of a certificate or revocation: second preimages stay out of reach with thousands of targets
 _CONTEXT = b"meshd admission 1\0"
 
 # Policy
@@ -97,6 +100,16 @@ def decode_certificate(data: bytes) -> Certificate:
 
 
 Chain = tuple[Certificate, ...]
+Judge = Callable[[Chain], None]  # raises Rejected for a chain that a revocation voids
+
+
+def digest(certificate: Certificate, mesh: MeshId) -> bytes:
+    """What names a certificate in a revocation: of what was signed, never of the signature or of what is around it.
+
+    So nobody but the signer can make another digest for the same statement.
+    """
+    body = decode(_Signed, certificate.encoded, MAX_CERTIFICATE_SIZE).body
+    return hashlib.sha256(_CONTEXT + mesh + body).digest()[:DIGEST_SIZE]
 
 
 def decode_chain(items: Iterable[bytes]) -> Chain:
@@ -107,10 +120,11 @@ def decode_chain(items: Iterable[bytes]) -> Chain:
     return chain
 
 
-def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify) -> None:
+def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify, revoked: Judge | None = None) -> None:
     """Check the whole chain at Unix time ``now``. Raises Rejected with the reason.
 
-    The order of the checks is the order of their cost: signatures come last.
+    ``revoked`` knows what has been taken back (``revocation.Revoked.judge``). The order of the checks is the order of
+    their cost: signatures come last.
     """
     issuer: bytes = mesh
     granted = Rights.ADMIN | Rights.INTRODUCE
@@ -129,6 +143,8 @@ def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify) -> None
         if certificate.expires <= now:
             raise Rejected("admission_expired")
         issuer, granted = certificate.subject, certificate.rights
+    if revoked is not None:
+        revoked(chain)
     for certificate in chain:
         signed = decode(_Signed, certificate.encoded, MAX_CERTIFICATE_SIZE)
         if not verify(certificate.issuer, _CONTEXT + mesh + signed.body, signed.signature):

@@ -12,17 +12,18 @@ from meshd.core import (
     delivery,
     grants,
     introductions,
-    membership,
     pasting,
     peering,
     pinging,
     post,
+    promises,
     push_budget,
     push_standing,
     pushed,
     pushing,
     relay,
     replay,
+    revocations,
     routing,
     sessions,
     streams,
@@ -31,6 +32,7 @@ from meshd.core import (
 from meshd.core.admissions import MAX_ASKED
 from meshd.core.channels import MAX_CHANNELS
 from meshd.core.node import Node
+from meshd.crypto.admission import MAX_CHAIN_LENGTH
 from meshd.wire.introduction import MAX_STUN_SERVERS
 from meshd.wire.parts import MAX_SUBSCRIPTIONS
 from meshd.wire.record import MAX_ANSWERING, MAX_NEIGHBORS
@@ -68,13 +70,17 @@ LIMITS: dict[str, Limit] = {
     "Timers._heap": lambda config: 64 + 2 * (TIMERS_BESIDE + TIMERS_PER_MEMBER * config.mesh.max_members),
     "Boots._boots": _members,
     "Membership._admitted": _members,
-    "Membership._allowances": _members,
     "Membership._answering": _fixed(MAX_ANSWERING),
     "Membership._encodings": _members,
     "Membership._neighbors": _fixed(MAX_NEIGHBORS),
-    "Membership._promised": _fixed(membership.MAX_PROMISED),
     "Membership._prefixes": _members,
     "Membership._records": _members,
+    "Promises._promised": _fixed(promises.MAX_PROMISED),
+    "RecordRate._allowances": _members,
+    "FirstSeen._times": lambda config: MAX_CHAIN_LENGTH * config.mesh.max_members,
+    "Revocations._encodings": _fixed(2 * revocations.MAX_REVOCATIONS),
+    "Revocations._held": _fixed(2 * revocations.MAX_REVOCATIONS),
+    "Administration._waiting": _members,
     "Neighbors._current": _links,
     "Neighbors._links": _links,
     "Reconciliation._hashes": _members,

@@ -89,7 +89,8 @@ class JoinAnswered:
 
 @dataclass(frozen=True, slots=True)
 class JoinRefused:
-    """The answer to a bearer who may not: ``used_up``, ``revoked``, ``expired``, ``clock``, ``busy``."""
+    """The answer to a bearer who may not: ``used_up``, ``revoked``, ``expired``, ``clock``, ``busy``,
+    ``key_revoked``."""
 
     reason: str
     WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)

@@ -28,6 +28,8 @@ from meshd.wire.parts import CHAIN, MAX_DESCRIPTION_SIZE, MAX_REASON_CHARS, RECO
 from meshd.wire.parts import CapabilityPart as CapabilityPart
 from meshd.wire.parts import Grant as Grant
 from meshd.wire.parts import SubscriptionPart as SubscriptionPart
+from meshd.wire.revoking import Revocations as Revocations
+from meshd.wire.revoking import RevocationsKnown as RevocationsKnown
 
 # Specification (ours: docs/protocol.md)
 PROTOCOL_VERSION = 1
@@ -62,7 +64,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``departed``."""
+    """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``departed``, ``revoked``."""
 
     reason: str
     WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)
@@ -305,6 +307,8 @@ ON_LINK: dict[int, type[Any]] = {
     9: Summary,
     10: Records,
     11: RecordsWanted,
+    12: RevocationsKnown,
+    13: Revocations,
     16: Forward,
     17: Undeliverable,
     18: StreamWanted,

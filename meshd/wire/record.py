@@ -10,6 +10,7 @@ from meshd.crypto.admission import (
     MAX_CERTIFICATE_SIZE,
     MAX_CHAIN_LENGTH,
     Chain,
+    Judge,
     decode_chain,
     expires_at,
     verify_chain,
@@ -174,15 +175,15 @@ def _text_of(packed: bytes) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def verify_record(record: Record, suite: Suite, mesh: MeshId, now: float) -> None:
-    """Check chain, times and signature at Unix time ``now``. Raises Rejected."""
+def verify_record(record: Record, suite: Suite, mesh: MeshId, now: float, revoked: Judge | None = None) -> None:
+    """Check chain, times and signature at Unix time ``now``; ``revoked`` as in ``verify_chain``. Raises Rejected."""
     if record.expires <= now:
         raise Rejected("record_expired")
     if record.issued > now + CLOCK_SKEW:
         raise Rejected("record_in_future")
     if record.expires - record.issued > RECORD_LIFETIME:
         raise Rejected("record_too_long")
-    verify_chain(record.chain, mesh, now, suite.verify)
+    verify_chain(record.chain, mesh, now, suite.verify, revoked)
     signed = decode(_Signed, record.encoded, MAX_RECORD_SIZE)
     if not suite.verify(record.peer, _CONTEXT + mesh + signed.body, signed.signature):
         raise Rejected("bad_signature")

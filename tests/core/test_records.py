@@ -9,8 +9,8 @@ from crowd import record_of, suites
 from playbook import Player, Stage
 
 from meshd.config import Config, MeshConfig
-from meshd.core.membership import RECORD_BURST, RECORD_RATE
 from meshd.core.reconciliation import RECORDS_PER_BUCKET
+from meshd.core.record_rate import RECORD_BURST, RECORD_RATE
 from meshd.ids import Instance
 from meshd.wire.codec import pack, unpack
 from meshd.wire.messages import Digest, Records, RecordsWanted, Summary

@@ -17,6 +17,7 @@ from meshd.config import Config
 from meshd.core.context import Context
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Link, LinkState, Neighbors
+from meshd.core.revocations import Revocations
 from meshd.core.routing import Routing
 from meshd.ids import PREFIX_SIZE, Instance, LinkId, MeshId, Now, PeerId, SessionId
 from meshd.sim.suite import KeyTable, SimSuite
@@ -52,7 +53,7 @@ def routing(own: int, linked: list[int], listed: dict[int, set[int]], odd: dict[
     suite.peer_id = peer(own)
     ctx = Context(Config(), suite, Random(1), Instance(bytes(8)))
     ctx.now = Now(0.0, float(NOW))
-    membership = Membership(ctx, {})
+    membership = Membership(ctx, {}, Revocations(ctx, {}))
     for number, others in listed.items():
         flags = {"no relay": 0, "departed": RELAYS | DEPARTED}.get(odd.get(number, ""), RELAYS)
         expires = NOW if odd.get(number) == "expired" else NOW + 100

@@ -1,0 +1,151 @@
+"""The revocations that this node knows: taken when they verify, kept until nothing they could concern is alive.
+
+What they say together is ``revoked``; every chain that is verified anywhere in the core is judged by it.
+"""
+
+from __future__ import annotations
+
+from meshd.core.commands import Delete, Put
+from meshd.core.context import Context
+from meshd.core.state import MESH_KEY, MeshRow, Stored, rows
+from meshd.crypto.admission import DIGEST_SIZE, Chain, Rights
+from meshd.crypto.revocation import (
+    Revocation,
+    Revoked,
+    decode_revocation,
+    revocation_digest,
+    verify_revocation,
+)
+from meshd.errors import MalformedMessage, Rejected
+from meshd.ids import MeshId, PeerId, Ticket
+
+# Policy
+MAX_REVOCATIONS = 1024  # kept of admins, and as many of the mesh key's: a few hundred bytes each
+MAX_OF_ONE_ADMIN = 256  # of these: a stolen admin cannot keep the others from revoking
+_NO_MESH = MeshId(bytes(32))
+
+
+class Revocations:
+    """All of them. Without a mesh there are none."""
+
+    __slots__ = ("_ctx", "_encodings", "_held", "_mesh", "revoked")
+
+    def __init__(self, ctx: Context, stored: Stored) -> None:
+        self._ctx = ctx
+        row = rows(stored, "mesh", MeshRow).get(MESH_KEY)
+        self._mesh = _NO_MESH if row is None else MeshId(row.mesh)
+        self._held: dict[bytes, Revocation] = {}
+        self._encodings: set[bytes] = set()  # of what we have, to know it by sight
+        if row is not None:
+            for key, data in stored.get("revocations", {}).items():
+                try:  # they were verified when they came, and only this daemon can write here
+                    self._held[key] = decode_revocation(data)
+                except MalformedMessage:
+                    continue
+                self._encodings.add(data)
+        self.revoked = Revoked(self._mesh, self._held.values())
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._held)
+
+    def all(self) -> list[Revocation]:
+        """Those that count, oldest first."""
+        return sorted(self.revoked.counting, key=lambda one: (one.issued, one.subject))
+
+    def judge(self, chain: Chain) -> None:
+        """Raises Rejected for a chain that does not hold any more. See ``Revoked.judge``."""
+        self.revoked.judge(chain)
+
+    def holds(self, chain: Chain) -> bool:
+        """The same as a question."""
+        return self.revoked.holds(chain)
+
+    def rights(self, chain: Chain) -> Rights:
+        """What its subject may still do."""
+        return self.revoked.rights(chain)
+
+    def bars(self, peer: PeerId) -> bool:
+        """Whether that key is no member's any more, and cannot become one by an admin's hand."""
+        return self.revoked.bars(peer)
+
+    def held(self) -> list[bytes]:
+        """The digests of all."""
+        return list(self._held)
+
+    def signed_by(self, issuer: PeerId) -> list[tuple[bytes, Revocation]]:
+        """What that admin has revoked, by digest."""
+        return [(digest, one) for digest, one in self._held.items() if one.issuer == issuer]
+
+    # -- comparing ----------------------------------------------------------------------------------------------------
+
+    def digests(self) -> bytes:
+        """The names of all, in a row."""
+        return b"".join(self._held)
+
+    def beyond(self, digests: bytes) -> list[Revocation]:
+        """Those that are not among the digests. Raises MalformedMessage."""
+        if len(digests) % DIGEST_SIZE:
+            raise MalformedMessage("digests that do not add up")
+        theirs = {digests[i : i + DIGEST_SIZE] for i in range(0, len(digests), DIGEST_SIZE)}
+        return [one for digest, one in self._held.items() if digest not in theirs]
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    def take(self, data: bytes, mesh: MeshId) -> tuple[bytes, Revocation, Ticket] | None:
+        """Take one, whoever brought it; if it is news: its digest, it, and the ticket of keeping it.
+
+        Raises MalformedMessage and Rejected.
+        """
+        if data in self._encodings:
+            return None
+        revocation = decode_revocation(data)
+        digest = revocation_digest(revocation, mesh)
+        if digest in self._held:
+            return None  # in other clothes
+        verify_revocation(revocation, mesh, self._ctx.now.unix, self._ctx.suite.verify)
+        if not self.revoked.may_count(revocation):
+            raise Rejected("issuer_revoked")
+        if not self.has_room(revocation.issuer, mesh):
+            raise Rejected("too_many_revocations")
+        self._mesh = mesh
+        self._held[digest] = revocation
+        self._encodings.add(data)
+        ticket = self._ctx.persist(Put("revocations", digest, data))
+        self._renew()
+        return digest, revocation, ticket
+
+    def has_room(self, issuer: bytes, mesh: MeshId) -> bool:
+        """Whether one more of that issuer can be kept."""
+        of_mesh_key = sum(1 for one in self._held.values() if one.by_mesh_key)
+        if issuer == mesh:
+            return of_mesh_key < MAX_REVOCATIONS
+        own = sum(1 for one in self._held.values() if one.issuer == issuer)
+        return len(self._held) - of_mesh_key < MAX_REVOCATIONS and own < MAX_OF_ONE_ADMIN
+
+    def _renew(self) -> None:
+        """What they say together now. Those that the mesh key has voided never count again: they are forgotten."""
+        self.revoked = Revoked(self._mesh, self._held.values())
+        self._drop([digest for digest, one in self._held.items() if not self.revoked.may_count(one)])
+
+    def _drop(self, digests: list[bytes]) -> None:
+        for digest in digests:
+            self._encodings.discard(self._held.pop(digest).encoded)
+        if digests:
+            self._ctx.persist(*(Delete("revocations", digest) for digest in digests))
+
+    def sweep(self) -> None:
+        """Forget those whose time is over: what they concern has expired by itself."""
+        over = [digest for digest, one in self._held.items() if one.expires <= self._ctx.now.unix]
+        if over:
+            self._drop(over)
+            self._renew()
+
+    def forget_all(self) -> None:
+        """We are in no mesh any more. The rows go with the others of the mesh."""
+        self._held.clear()
+        self._encodings.clear()
+        self._mesh = _NO_MESH
+        self.revoked = Revoked(self._mesh)
