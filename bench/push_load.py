@@ -1,6 +1,8 @@
 """Load for a push service: many user agents that stay connected, and pushes at a steady rate. A process of its own.
 
-``python -m bench.push_load http://127.0.0.1:8085 --user-agents 2000 --rate 500 --seconds 30`` prints one JSON object.
+``python -m bench.push_load http://127.0.0.1:8085 --user-agents 2000`` prints a line when everybody is there. For each
+line it then reads, such as ``500 30`` (pushes a second, seconds), it makes that load and prints a JSON object.
+
 Nothing of the service's code is used, and as little of anything as can be: what this process costs the machine is not
 the service's. Each user agent has one channel with a VAPID key of its own, as each holder of a node's has.
 
@@ -63,8 +65,6 @@ class Load:
 
     url: str
     user_agents: int
-    rate: float
-    seconds: float
     senders: int
     size: int
     trusted: str | None = None  # a file with the certificate to believe
@@ -80,6 +80,7 @@ class Load:
     _waiting: deque[int] = field(default_factory=deque)
     _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     _due: dict[int, float] = field(default_factory=dict)
+    _next: int = 0  # the number of the next push
 
     def prepare(self) -> None:
         """Connect and register everybody."""
@@ -96,30 +97,36 @@ class Load:
             self._selector.register(sender.stream, selectors.EVENT_READ, sender)
             self._pool.append(sender)
 
-    def run(self) -> None:
+    def run(self, rate: float, seconds: float) -> None:
         """Push at the rate for so long, then wait until what was accepted has come."""
-        total = int(self.rate * self.seconds)
+        first = self._next
+        self.statuses.clear()
+        for counted in (self.accepted, self.delivered, self._due):
+            counted.clear()
+        self.repeated = 0
+        total = int(rate * seconds)
         idle = list(self._pool)
         pushed = 0
         began = time.perf_counter()
-        last = began + self.seconds + DRAIN_TIMEOUT
+        last = began + seconds + DRAIN_TIMEOUT
         while time.perf_counter() < last:
             now = time.perf_counter()
-            while pushed < total and began + pushed / self.rate <= now:
-                self._due[pushed] = began + pushed / self.rate
-                self._waiting.append(pushed)
+            while pushed < total and began + pushed / rate <= now:
+                self._due[first + pushed] = began + pushed / rate
+                self._waiting.append(first + pushed)
                 pushed += 1
             while idle and self._waiting:
                 self._push(idle.pop(), self._waiting.popleft())
             if pushed == total and len(idle) == len(self._pool) and len(self.delivered) >= len(self.accepted):
                 break
-            wait = max(0.0, began + pushed / self.rate - now) if pushed < total else 0.1
+            wait = max(0.0, began + pushed / rate - now) if pushed < total else 0.1
             for key, _ in self._selector.select(wait):
                 if isinstance(key.data, _UserAgent):
                     self._on_user_agent(key.data)
                 elif self._on_answer(key.data):
                     idle.append(key.data)
         self.took = time.perf_counter() - began
+        self._next += total
 
     def report(self) -> dict[str, Any]:
         """Counts, and quantiles in seconds."""
@@ -237,7 +244,8 @@ class Load:
                     continue
                 number = int.from_bytes(base64.urlsafe_b64decode(message["data"] + "==")[-8:])
                 self.repeated += number in self.delivered
-                self.delivered.setdefault(number, now - self._due[number])
+                if number in self._due:  # or it is of an earlier load, and was given up
+                    self.delivered.setdefault(number, now - self._due[number])
                 updates.append({"channelID": message["channelID"], "version": message["version"], "code": 100})
         if updates:
             acknowledgement = {"messageType": "ack", "updates": updates}
@@ -294,27 +302,23 @@ def _quantiles(times: dict[int, float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Two lines of JSON: one when everybody is there (somebody may look at the service then), the result at the end."""
+    """A line of JSON when everybody is there, and one for each load that is asked for on standard input."""
     parser = argparse.ArgumentParser(prog="push_load", description=__doc__)
     parser.add_argument("url", help="where the service answers")
     parser.add_argument("--user-agents", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=500.0, help="pushes per second, in all")
-    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--senders", type=int, default=16, help="connections that push")
     parser.add_argument("--size", type=int, default=1024, help="bytes of a message before its encryption")
     parser.add_argument("--trust", help="a file with the certificate to believe, for https")
     arguments = parser.parse_args()
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    load = Load(
-        arguments.url, arguments.user_agents, arguments.rate, arguments.seconds, arguments.senders, arguments.size,
-        arguments.trust,
-    )  # fmt: skip
+    load = Load(arguments.url, arguments.user_agents, arguments.senders, arguments.size, arguments.trust)
     load.prepare()
     print(json.dumps({"user_agents": len(load.uaids)}), flush=True)
-    sys.stdin.readline()
-    load.run()
-    print(json.dumps(load.report()), flush=True)
+    for line in sys.stdin:
+        rate, seconds = map(float, line.split())
+        load.run(rate, seconds)
+        print(json.dumps(load.report()), flush=True)
 
 
 if __name__ == "__main__":

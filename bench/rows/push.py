@@ -93,60 +93,64 @@ def _write_certificate(directory: Path) -> tuple[Path, Path]:
     return chain, private
 
 
-def _load(service: _Running, user_agents: int, rate: float, seconds: float) -> tuple[dict[str, Any], float]:
-    """What the load generator reports, and the CPU seconds that the service spent on each message."""
-    command = [sys.executable, "-m", "bench.push_load", service.url, "--user-agents", str(user_agents)]
-    command += ["--rate", str(rate), "--seconds", str(seconds)]
-    if service.certificate is not None:
-        command += ["--trust", str(service.certificate)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdout.readline()  # everybody is there
-            before = service.cpu()
-            process.stdin.write("\n")
-            process.stdin.flush()
-            report: dict[str, Any] = json.loads(process.stdout.readline())
-        finally:
-            process.kill()
-    return report, (service.cpu() - before) / max(1, report["accepted"])
+class _Load:
+    """The load generator, its user agents connected to ``running``; ended with the context."""
+
+    def __init__(self, running: _Running, user_agents: int) -> None:
+        self._running = running
+        command = [sys.executable, "-m", "bench.push_load", running.url, "--user-agents", str(user_agents)]
+        if running.certificate is not None:
+            command += ["--trust", str(running.certificate)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._line()  # everybody is there
+
+    def make(self, rate: float, seconds: float) -> dict[str, Any]:
+        """What it reports, and under "each" the CPU seconds that the service spent on each message."""
+        assert self._process.stdin is not None
+        before = self._running.cpu()
+        print(rate, seconds, file=self._process.stdin, flush=True)
+        report: dict[str, Any] = json.loads(self._line())
+        return report | {"each": (self._running.cpu() - before) / max(1, report["accepted"])}
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def __enter__(self) -> _Load:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        with self._process:
+            pass
 
 
-def _counts(report: dict[str, Any], cpu: float) -> str:
-    return f"{report['accepted']:,} accepted, {report['lost']} lost, CPU {cpu * 1e3:.2f} ms each"
+def _counts(report: dict[str, Any]) -> str:
+    return f"{report['accepted']:,} accepted, {report['lost']} lost, CPU {report['each'] * 1e3:.2f} ms each"
 
 
 def service(extent: Extent) -> Iterator[Figure]:
     """Stored, delivered and acknowledged at a steady rate; then as fast as it goes; then with TLS."""
     many = USER_AGENTS if extent.links >= 100 else (extent.links,)
     for count in many:
-        with _service() as running:
-            report, cpu = _load(running, count, RATE, extent.seconds)
+        with _service() as running, _Load(running, count) as load:
+            report = load.make(RATE, extent.seconds)
             memory = running.memory()
-            kept = report["accepted"] == report["pushed"] and not report["lost"] and memory <= MEMORY_AIM
+            most = load.make(SATURATION, extent.seconds / 2)
+        kept = report["accepted"] == report["pushed"] and not report["lost"] and memory <= MEMORY_AIM
         times = report["delivered_after"]
         yield Figure(
             f"{count:,} user agents, {RATE:g} messages of 1 KB a second",
-            f"{_counts(report, cpu)}; {memory / 1e6:.0f} MB; "
+            f"{_counts(report)}; {memory / 1e6:.0f} MB; "
             f"delivered after p50 {times['p50'] * 1e3:.1f} ms, p99 {times['p99'] * 1e3:.0f} ms",
             "all, in <= 300 MB" if count == many[-1] else "",
             met=kept if count == many[-1] else None,
         )
-    for count in many:
-        with _service() as running:
-            report, cpu = _load(running, count, SATURATION, extent.seconds / 2)
-        yield Figure(
-            f"  {count:,} user agents, as fast as it goes",
-            f"{report['accepted'] / report['took']:.0f} messages a second; {_counts(report, cpu)}",
-        )
-    with _service(tls=True) as running:
-        report, cpu = _load(running, many[-1], RATE, extent.seconds)
+        yield Figure("  as fast as it goes", f"{most['accepted'] / most['took']:,.0f} a second; {_counts(most)}")
+    with _service(tls=True) as running, _Load(running, many[-1]) as load:
+        report = load.make(RATE, extent.seconds)
         memory = running.memory()
-    yield Figure(
-        f"  {many[-1]:,} user agents over TLS",
-        f"{_counts(report, cpu)}; {memory / 1e6:.0f} MB",
-    )
+    yield Figure(f"{many[-1]:,} user agents over TLS", f"{_counts(report)}; {memory / 1e6:.0f} MB")
 
 
 def latency(extent: Extent) -> Iterator[Figure]:
