@@ -72,6 +72,11 @@ def is_public(address: str, *, allow_documentation: bool = False) -> bool:
     return rule is None or (allow_documentation and rule == "documentation")
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine itself can be there."""
+    return ipaddress.ip_address(address).is_loopback
+
+
 def _carried_v4(address: IPv6Address) -> IPv4Address | None:
     value = int(address)
     if address in _MAPPED or address in _NAT64:

@@ -7,7 +7,6 @@ a snapshot; nothing is asked for one link alone, and only what has never been as
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from meshd.links.demux import Address
 from meshd.links.netlink import AddressWatch
 from meshd.links.reflections import Reflections
 from meshd.links.socket import LinkSockets
+from meshd.links.statistics import address_text
 from meshd.links.turn import Relays, RelaySocket, TurnConfig
-from meshd.special_addresses import is_public
+from meshd.special_addresses import is_loopback, is_public
 from meshd.wire.session_description import MAX_CANDIDATES
 
 # Policy
@@ -105,11 +105,11 @@ def host_addresses(config: AddressConfig, found: Sequence[str] | None = None) ->
     """The local addresses to use, loopback last. ``found`` are this machine's; None: look."""
     if found is None:
         found = get_host_addresses(use_ipv4=True, use_ipv6=True)
-    addresses = list(dict.fromkeys(a for a in found if not _is_loopback(a)))
+    addresses = list(dict.fromkeys(a for a in found if not is_loopback(a)))
     if config.allow_loopback:
         # aioice never offers loopback, and is right about real networks: only the peer's own machine could answer.
         addresses.append(LOOPBACK_ADDRESS)
-        addresses += [a for a in config.addresses if a not in addresses and _is_loopback(a)]
+        addresses += [a for a in config.addresses if a not in addresses and is_loopback(a)]
     if config.addresses:
         addresses = [a for a in addresses if a in config.addresses]
     return addresses[:MAX_CANDIDATES]
@@ -172,10 +172,10 @@ class AddressBook:
         if self._config.ice in ("stun", "turn"):
             for text in self._config.stun_servers:
                 server = parse_ice_server(text, "stun")
-                asked.append(_text(server.host, server.port))
+                asked.append(address_text(server.host, server.port))
         if self._config.ice == "turn":  # what speaks TURN over UDP speaks STUN, on the same port
             servers_of_turn = [parse_ice_server(text, "turn", "turns") for text in self._config.turn_servers]
-            asked += [_text(s.host, s.port) for s in servers_of_turn if s.transport == "udp"]
+            asked += [address_text(s.host, s.port) for s in servers_of_turn if s.transport == "udp"]
         self._reflections.use(asked)
 
     def set_mappings(self, mappings: Iterable[PortMapping]) -> None:
@@ -281,7 +281,7 @@ class AddressBook:
         addresses = self._host_addresses()
         self._reflections.keep_addresses(addresses)
         ports = {a: shared.port for a in addresses if (shared := self._sockets.for_address(a)) is not None}
-        reflexive = dict.fromkeys(_text(*mapped) for _, mapped in self._outside(addresses))
+        reflexive = dict.fromkeys(address_text(*mapped) for _, mapped in self._outside(addresses))
         public = [(a, port) for a, port in ports.items() if self._is_public(a)]
         public += [m.external for m in self._mappings if self._is_public(m.external[0])]
         public.sort(key=lambda address: ":" in address[0])
@@ -290,7 +290,7 @@ class AddressBook:
         event = AddressesChanged(
             tuple(addresses),
             tuple(reflexive),
-            tuple(dict.fromkeys(_text(*address) for address in public)) if says_so else (),
+            tuple(dict.fromkeys(address_text(*address) for address in public)) if says_so else (),
         )
         if event != self._told:
             self._told = event
@@ -304,11 +304,3 @@ class AddressBook:
         if self._holders and not self._closed:
             self._reflections.ask(self._host_addresses())
             self._keeping = asyncio.get_running_loop().call_later(KEEPALIVE_INTERVAL, self._keep_alive)
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
-
-
-def _text(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

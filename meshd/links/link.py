@@ -25,12 +25,14 @@ from meshd.links.gathering import gather
 from meshd.links.ice import IceConnection
 from meshd.links.outbox import Outbox
 from meshd.links.reasons import LinkFailed, reason_of_association
-from meshd.links.remote import add_addresses, add_names, dtls_role
+from meshd.links.remote import add_addresses, add_names, dtls_role, may_turn_to_ipv6
 from meshd.links.resumption import FormerConnections
 from meshd.links.statistics import LinkStatistics, statistics_of
 from meshd.links.streams import LinkStreams
 from meshd.links.surroundings import Surroundings
+from meshd.special_addresses import is_loopback
 from meshd.transport import events as transport
+from meshd.transport.config import BASE_PACKET_SIZE
 from meshd.wire.frame import FrameType, Reassembler, decode_frame, encode_datagram, fragment
 from meshd.wire.session_description import SessionDescription
 
@@ -334,6 +336,10 @@ class Link:
             self._end("fault")
             return
         size = max_packet_size(selected.remote_addr, self._dtls.packet_overhead)
+        if not is_loopback(selected.remote_addr[0]) and may_turn_to_ipv6(
+            self._connection.paths(), self._connection.remotes()
+        ):
+            size = min(size, BASE_PACKET_SIZE)
         association = self._association = LinkAssociation(
             config_of(self._around.config.congestion, size),
             send=self._dtls.send,

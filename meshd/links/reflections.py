@@ -17,6 +17,7 @@ from aioice import stun
 
 from meshd.links.demux import Address
 from meshd.links.socket import LinkSockets
+from meshd.special_addresses import is_loopback
 
 # Policy
 FRESH_TIME = 30.0  # seconds; routers forget a mapping that nothing passes after that time or later
@@ -140,7 +141,7 @@ class Reflections:
     async def _answer(self, address: str, server: str) -> Address:
         shared = self._sockets.for_address(address)
         remote = await self._resolve(server, socket.AF_INET6 if ":" in address else socket.AF_INET)
-        if shared is None or _is_loopback(address) != _is_loopback(remote[0]):
+        if shared is None or is_loopback(address) != is_loopback(remote[0]):
             raise _NoWay
         request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
         response = await shared.request(request, remote, address, retransmissions=RETRANSMISSIONS)
@@ -182,7 +183,3 @@ def _askers(addresses: Iterable[str]) -> list[str]:
         if count[family] <= MAX_ADDRESSES:
             kept.append(address)
     return kept
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Iterable
 from typing import Protocol
 
 from aioice import Candidate as IceCandidate
 
 from meshd.links.demux import Address
 from meshd.links.ice import IceConnection
+from meshd.links.mobility import Path
 from meshd.links.names import NameResolver
 from meshd.wire.session_description import Candidate, SessionDescription, candidate_priority, is_mdns_name
 
@@ -95,6 +97,16 @@ def add_addresses(connection: IceConnection, remote: SessionDescription, config:
     if not names:
         connection.end_of_remotes()
     return names
+
+
+def may_turn_to_ipv6(paths: Iterable[Path], remotes: Iterable[Address]) -> bool:
+    """Whether a link over IPv4 may be led over IPv6 later, by what both sides have named.
+
+    There nobody makes fragments of a chunk that was cut for more than the new path carries, and SCTP cuts none again:
+    one that is under way when the path changes would be lost for ever if no router says what fits.
+    """
+    ours = list(paths)
+    return any(":" in remote[0] and any(path.reaches(remote) for path in ours) for remote in remotes)
 
 
 async def add_names(connection: IceConnection, names: list[IceCandidate], resolver: NameResolver) -> None:

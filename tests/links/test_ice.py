@@ -18,7 +18,7 @@ from meshd.config import LinksConfig
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
 from meshd.links import consent, ice, names, path
 from meshd.links.ice import IceConnection
-from meshd.links.remote import dtls_role, usable
+from meshd.links.remote import dtls_role, may_turn_to_ipv6, usable
 from meshd.links.socket import LinkSockets
 from meshd.wire.session_description import Candidate
 
@@ -268,5 +268,32 @@ def test_who_waits_for_the_peer_knocks_again_and_again(monkeypatch):
                 while len(transactions) < 3:
                     transactions.add((await there.recv(2048))[8:20])
                 b.close()
+
+    run_clean(main)
+
+
+# -- packet sizes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "may"),
+    [
+        (["192.0.2.1"], ["192.0.2.2"], False),
+        (["192.0.2.1"], ["192.0.2.2", "2001:db8::2"], False),
+        (["192.0.2.1", "2001:db8::1"], ["192.0.2.2"], False),
+        (["192.0.2.1", "2001:db8::1"], ["192.0.2.2", "2001:db8::2"], True),
+        (["192.0.2.1", "::1"], ["192.0.2.2", "2001:db8::2"], False),
+    ],
+)
+def test_over_ipv4_packets_are_as_small_as_over_ipv6_if_the_link_may_turn_there(ours, theirs, may):
+    """What is under way when the path changes cannot be cut again, and over IPv6 nobody makes fragments of it."""
+
+    async def main() -> None:
+        config = LinksConfig(allow_loopback=True)
+        async with connection_of(config, Counter()) as connection:
+            shared = connection._sockets.for_address("127.0.0.1")
+            assert shared is not None
+            paths = [path.LinkPath(connection, shared, address) for address in ours]
+            assert may_turn_to_ipv6(paths, [(address, 5_000) for address in theirs]) is may
 
     run_clean(main)
