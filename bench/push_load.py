@@ -1,7 +1,9 @@
 """Load for a push service: many user agents that stay connected, and pushes at a steady rate. A process of its own.
 
 ``python -m bench.push_load http://127.0.0.1:8085 --user-agents 2000`` prints a line when everybody is there. For each
-line it then reads, such as ``500 30`` (pushes a second, seconds), it makes that load and prints a JSON object.
+line it then reads, such as ``500 30`` (pushes a second, seconds), it makes that load and prints a JSON object. A
+service that dies under it ends the load. After a line ``leave`` every second user agent is away; after ``again`` all
+come back and take what waits for them.
 
 Nothing of the service's code is used, and as little of anything as can be: what this process costs the machine is not
 the service's. Each user agent has one channel with a VAPID key of its own, as each holder of a node's has.
@@ -40,6 +42,7 @@ _TEXT, _CLOSE, _PING = 0x1, 0x8, 0x9  # RFC 6455 section 5.2
 SETUP_TIMEOUT = 10.0  # seconds for any answer while the user agents come
 DRAIN_TIMEOUT = 20.0  # seconds for what is still on its way when the last push has been made
 _READ_SIZE = 64 << 10
+_HELLO = {"messageType": "hello", "use_webpush": True, "broadcasts": {}}
 _LIFETIME = 3600  # TTL of the pushes, seconds: they have to be stored
 
 
@@ -120,13 +123,39 @@ class Load:
             if pushed == total and len(idle) == len(self._pool) and len(self.delivered) >= len(self.accepted):
                 break
             wait = max(0.0, began + pushed / rate - now) if pushed < total else 0.1
-            for key, _ in self._selector.select(wait):
-                if isinstance(key.data, _UserAgent):
-                    self._on_user_agent(key.data)
-                elif self._on_answer(key.data):
-                    idle.append(key.data)
+            try:
+                for key, _ in self._selector.select(wait):
+                    if isinstance(key.data, _UserAgent):
+                        self._on_user_agent(key.data)
+                    elif self._on_answer(key.data):
+                        idle.append(key.data)
+            except ConnectionError:
+                break
         self.took = time.perf_counter() - began
         self._next += total
+
+    def leave(self) -> None:
+        """Every second user agent goes away."""
+        for agent in self._agents[::2]:
+            self._selector.unregister(agent.stream)
+            agent.stream.close()
+
+    def come_back(self) -> None:
+        """Connect all user agents anew, as who they were, and take what waits for them."""
+        for entry in list(self._selector.get_map().values()):
+            self._selector.unregister(entry.fileobj)
+            entry.data.stream.close()
+        for agent in self._agents:
+            agent.stream = self._connect()
+            agent.buffer.clear()
+            self._upgrade(agent)
+            agent.stream.sendall(_frame(_TEXT, json.dumps(_HELLO | {"uaid": agent.uaid}).encode()))
+            agent.stream.setblocking(False)
+            self._selector.register(agent.stream, selectors.EVENT_READ, agent)
+        last = time.perf_counter() + DRAIN_TIMEOUT
+        while self.accepted.keys() - self.delivered.keys() and time.perf_counter() < last:
+            for key, _ in self._selector.select(0.1):
+                self._on_user_agent(key.data)
 
     def report(self) -> dict[str, Any]:
         """Counts, and quantiles in seconds."""
@@ -159,7 +188,7 @@ class Load:
         context.check_hostname = self.trusted is None  # a certificate named as a file is believed whatever its name
         return context
 
-    def _greet(self, agent: _UserAgent, key: vapid.VapidKey) -> None:
+    def _upgrade(self, agent: _UserAgent) -> None:
         nonce = base64.b64encode(os.urandom(16)).decode()
         agent.stream.sendall(
             f"GET / HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -170,7 +199,10 @@ class Load:
         while not answer.endswith(b"\r\n\r\n"):
             answer += self._more(agent.stream)
         assert answer.startswith(b"HTTP/1.1 101 "), answer
-        agent.uaid = self._ask(agent, {"messageType": "hello", "use_webpush": True, "broadcasts": {}})["uaid"]
+
+    def _greet(self, agent: _UserAgent, key: vapid.VapidKey) -> None:
+        self._upgrade(agent)
+        agent.uaid = self._ask(agent, _HELLO)["uaid"]
         self.uaids.append(agent.uaid)
         public = base64.urlsafe_b64encode(key.public).rstrip(b"=").decode()
         register = {"messageType": "register", "channelID": str(uuid.uuid4()), "key": public}
@@ -212,7 +244,7 @@ class Load:
     def _on_answer(self, sender: _Sender) -> bool:
         """True when the answer is there and the connection free again."""
         if not _receive(sender.stream, sender.buffer):
-            raise RuntimeError("the service has closed the connection of a sender")
+            raise ConnectionError("the service has closed the connection of a sender")
         end = sender.buffer.find(b"\r\n\r\n")
         if end < 0:
             return False
@@ -316,8 +348,13 @@ def main() -> None:
     load.prepare()
     print(json.dumps({"user_agents": len(load.uaids)}), flush=True)
     for line in sys.stdin:
-        rate, seconds = map(float, line.split())
-        load.run(rate, seconds)
+        if line == "leave\n":
+            load.leave()
+        elif line == "again\n":
+            load.come_back()
+        else:
+            rate, seconds = map(float, line.split())
+            load.run(rate, seconds)
         print(json.dumps(load.report()), flush=True)
 
 

@@ -6,9 +6,11 @@ import datetime
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ class _Running:
 
 
 @contextmanager
-def _service(*, tls: bool = False) -> Iterator[_Running]:
+def _service(*, tls: bool = False, state: str = "", port: int = 0) -> Iterator[_Running]:
     with tempfile.TemporaryDirectory(prefix="push-bench-") as directory:
         config = Path(directory, "push.toml")
         certificate = None
@@ -61,8 +63,8 @@ def _service(*, tls: bool = False) -> Iterator[_Running]:
             certificate, key = _write_certificate(Path(directory))
             lines += [f'tls_certificate = "{certificate}"', f'tls_key = "{key}"']
         config.write_text("\n".join(lines) + "\n")
-        command = [sys.executable, "-m", "meshd.push.service", "--listen", "127.0.0.1:0", "--config", str(config)]
-        command += ["--state", str(Path(directory, "state"))]
+        command = [sys.executable, "-m", "meshd.push.service", "--config", str(config)]
+        command += ["--listen", f"127.0.0.1:{port}", "--state", state or str(Path(directory, "state"))]
         for limit in _LIMITS:
             command += ["--limit", limit]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -106,11 +108,20 @@ class _Load:
 
     def make(self, rate: float, seconds: float) -> dict[str, Any]:
         """What it reports, and under "each" the CPU seconds that the service spent on each message."""
-        assert self._process.stdin is not None
         before = self._running.cpu()
-        print(rate, seconds, file=self._process.stdin, flush=True)
-        report: dict[str, Any] = json.loads(self._line())
+        self.ask(f"{rate} {seconds}")
+        report = self.report()
         return report | {"each": (self._running.cpu() - before) / max(1, report["accepted"])}
+
+    def ask(self, line: str) -> None:
+        """Tell it what to do."""
+        assert self._process.stdin is not None
+        print(line, file=self._process.stdin, flush=True)
+
+    def report(self) -> dict[str, Any]:
+        """What came of it, once it has."""
+        report: dict[str, Any] = json.loads(self._line())
+        return report
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -151,6 +162,32 @@ def service(extent: Extent) -> Iterator[Figure]:
         report = load.make(RATE, extent.seconds)
         memory = running.memory()
     yield Figure(f"{many[-1]:,} user agents over TLS", f"{_counts(report)}; {memory / 1e6:.0f} MB")
+    yield _killed(many[0], extent.seconds)
+
+
+def _killed(user_agents: int, seconds: float) -> Figure:
+    """SIGKILL in the middle of the load, half of the user agents away; a restart, and all come back."""
+    with (
+        tempfile.TemporaryDirectory(prefix="push-bench-") as state,
+        _service(state=state) as running,
+        _Load(running, user_agents) as load,
+    ):
+        load.ask("leave")
+        load.report()
+        load.ask(f"{RATE} {seconds}")
+        time.sleep(seconds / 2)
+        os.kill(running.pid, signal.SIGKILL)
+        before = load.report()
+        with _service(state=state, port=int(running.url.rpartition(":")[2])):
+            load.ask("again")
+            after = load.report()
+    return Figure(
+        "killed under that load, half of them away",
+        f"{before['accepted']:,} answered 201, {before['lost']} of them not delivered then, "
+        f"{after['lost']} not after the restart",
+        "all that was answered 201",
+        met=before["accepted"] > 0 and not after["lost"],
+    )
 
 
 def latency(extent: Extent) -> Iterator[Figure]:
