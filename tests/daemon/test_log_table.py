@@ -13,7 +13,7 @@ _LINE = re.compile(r"_log\.(debug|info|warning|error|critical)\(\s*\"([a-z_]+)\"
 
 def written_lines() -> set[str]:
     files = [path for room in ("daemon", "control", "links") for path in (ROOT / "meshd" / room).glob("*.py")]
-    files.append(ROOT / "meshd" / "systemd.py")
+    files += (ROOT / "meshd").glob("*.py")
     found = (_LINE.findall(path.read_text()) for path in files)
     return {name or other for lines in found for _, name, other in lines}
 
