@@ -18,7 +18,7 @@ meshctl netcheck
 meshctl netcheck --server stun.example.org:3478 --server 192.0.2.7:3478
 meshctl netcheck --json | jq -r .verdict"""
 
-ROUNDS = 5  # of asking, each as long as the timeout
+ROUNDS = 7  # of asking, each as long as the timeout
 PATIENCE = 5.0  # seconds that routers may take besides
 
 _MAPPINGS = {

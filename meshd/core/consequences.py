@@ -31,7 +31,7 @@ class Consequences:
         match fact:
             case fa.LinkProved(link):
                 node.neighbors.on_proved(link)
-            case fa.NeighborUp(peer, _):
+            case fa.NeighborUp(peer):
                 self._on_neighbor_up(peer)
             case fa.NeighborDown(peer, reason):
                 self._on_neighbor_down(peer, reason)
@@ -67,7 +67,7 @@ class Consequences:
                 node.grant_answers.on_stored(peer, generation, until)
             case fa.SubscriptionGone(peer, generation, endpoint):
                 node.grant_answers.on_gone(peer, generation, endpoint)
-            case fa.PathFailed(peer, _):
+            case fa.PathFailed(peer):
                 node.routing.unlearn(peer)
                 node.signaling.on_path_failed(peer)
             case fa.NotDurable(ticket):

@@ -20,10 +20,9 @@ class LinkProved:
 
 @dataclass(frozen=True, slots=True)
 class NeighborUp:
-    """The peer at the other end of a link has proved who it is. ``replaced``: it was our neighbor already."""
+    """The peer at the other end of a link has proved who it is, or a link to it goes on over another path."""
 
     peer: PeerId
-    replaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,6 @@ class PathFailed:
     """Something that we sent to ``peer`` through others came back: they have no way to it."""
 
     peer: PeerId
-    reason: str
 
 
 Fact = (

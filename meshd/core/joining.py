@@ -185,7 +185,6 @@ class Joining:
             self._fail(Code.TOKEN_EXPIRED, "Or this machine's clock is wrong: its capability cannot be used now.")
             return
         join.attempts += 1
-        join.pushes_sent += 1
         self._ctx.notify("join_requested", introducer=introduction.introducer, attempt=join.attempts)
         if join.attempts < MAX_TRIES:
             self._ctx.timer("join_retry", b"", RETRY_INTERVAL)
@@ -333,7 +332,7 @@ class Joining:
             name=self._membership.name,
             introducer={"peer_id": join.introduction.introducer, "name": join.introducer_name},
             elapsed=self._ctx.now.mono - join.began,
-            pushes_sent=join.pushes_sent,
+            pushes_sent=join.attempts,
             pushes_received=join.pushes_received,
             warnings=join.warnings,
         )

@@ -86,7 +86,6 @@ class Link:
     connected: LinkConnected | None = None
     instance: bytes = b""
     agent: str = ""
-    features: int = 0
     up_since: float = 0.0  # Unix seconds
     up_mono: float = 0.0
     neighbor_since: float = 0.0  # monotonic seconds; later than ``up_mono`` where it was silent, or has another path
@@ -185,7 +184,7 @@ class Neighbors:
             self.fail(link, "version_unsupported")
             return
         self._ctx.cancel_timer("hello", link.id.to_bytes(8, "big"))
-        link.instance, link.agent, link.features = hello.instance, hello.agent, hello.features
+        link.instance, link.agent = hello.instance, hello.agent
         # Up is both ways: what we say next must find our own hello said, and that may still wait for the disk.
         self._ctx.state_after(link.ticket, LinkProved(link.id))
 
@@ -222,7 +221,7 @@ class Neighbors:
             kind=connected.local_kind if connected else "",
             replaced=replaced,
         )
-        self._ctx.state(NeighborUp(link.peer, replaced))
+        self._ctx.state(NeighborUp(link.peer))
 
     def on_closed(self, event_link: LinkId, reason: str) -> Link | None:
         """The links room says that it is gone."""

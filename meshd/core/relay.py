@@ -137,7 +137,7 @@ class Relay:
         previous, destination = trace
         if previous is None:
             self._ctx.count("envelopes_returned")
-            self._ctx.state(PathFailed(destination, message.reason))
+            self._ctx.state(PathFailed(destination))
         else:
             self._neighbors.send_to(previous, message)
 

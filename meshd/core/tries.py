@@ -137,7 +137,6 @@ class Join:
     tries: Tries
     pasted: bool = False
     attempts: int = 0
-    pushes_sent: int = 0
     pushes_received: int = 0
     accepted: bool = False
     introducer_name: str = ""

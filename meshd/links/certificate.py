@@ -15,9 +15,6 @@ from OpenSSL import SSL
 
 from meshd.links.webrtc import RTCCertificate
 
-# Specification
-FINGERPRINT_SIZE = 32  # SHA-256, RFC 8122 section 5
-
 # Policy
 ROTATION_INTERVAL = 86_400.0  # a day: what a stolen key can impersonate on links ends with it
 

@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from meshd.links.checks import RELAY_DELAY
 from meshd.links.consent import (
     RESPONSE,
     XOR_MAPPED_ADDRESS,
@@ -49,7 +50,6 @@ MAX_HEARD = 16  # addresses that the peer, or somebody with old checks of the pe
 MAX_SEEN = 64  # remote addresses of which a path remembers what it looks like there
 MIN_GRACE, MAX_GRACE = 0.05, 0.5  # seconds the pair in use gets to answer when another has
 UNANSWERED_TIME = 0.7  # seconds into a full round, three times asked: from then on it is said that nobody answers
-RELAY_GRACE = 1.2  # seconds into a round that direct pairs get, as in meshd.links.checks
 
 
 class Path(Protocol):
@@ -303,8 +303,8 @@ class Mobility(Awaiting, Generic[P]):
         if current.nominated in current.valid:
             chosen = current.nominated
         elif in_use in current.valid and (direct is None or not in_use[0].is_relay):
-            if current.is_full and in_use[0].is_relay and now < current.began + RELAY_GRACE:
-                at = current.began + RELAY_GRACE
+            if current.is_full and in_use[0].is_relay and now < current.began + RELAY_DELAY:
+                at = current.began + RELAY_DELAY
             else:
                 chosen = in_use
         elif direct is not None:
@@ -312,7 +312,7 @@ class Mobility(Awaiting, Generic[P]):
             if at is None or now >= at - TIMER_SLACK or in_use[0].is_relay or not self._is_there(in_use):
                 chosen = direct
         else:
-            at = current.began + RELAY_GRACE
+            at = current.began + RELAY_DELAY
             if now >= at - TIMER_SLACK or all(path.is_relay for path, _ in current.pairs):
                 chosen = next(iter(current.valid))
         if chosen is None:

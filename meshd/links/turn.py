@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import ssl
 import stat
 import struct
@@ -69,7 +68,6 @@ class RelaySocket:
         self.relayed = relayed
         self.address, self.port = relayed
         self.name = f"relay {relayed[0]}"  # its path's: the address may be one of this machine's own, too
-        self.family = socket.AF_INET6 if ":" in relayed[0] else socket.AF_INET
         self.transactions: dict[bytes, stun.Transaction] = {}
         self.on_lost: Callable[[], None] = lambda: None
         self._client = client

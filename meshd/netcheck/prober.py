@@ -124,7 +124,7 @@ class StunSocket:
 
 
 async def probe(servers: Sequence[Server], timeout: float, local_hosts: Sequence[str] = ()) -> Seen:
-    """Ask all of them over both families; ``timeout`` seconds for each of up to five rounds.
+    """Ask all of them over both families; ``timeout`` seconds for each of up to seven rounds.
 
     ``local_hosts``: local addresses to use; empty: whatever the system chooses.
     """

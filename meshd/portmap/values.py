@@ -58,11 +58,10 @@ class Grant:
 class Refusal:
     """No answer (``silent``), or one that is no. ``retry_after``: seconds for which the router said not to ask again.
 
-    ``reason`` is a short name; ``detail`` goes into a sentence for people and holds no text that a router chose.
+    ``reason`` is a short name, and no text that a router chose.
     """
 
     reason: str
-    detail: str = ""
     retry_after: float = 0.0
 
 

@@ -15,13 +15,12 @@ from typing import TypeAlias
 from meshd.errors import LocalMisuse, MalformedMessage
 
 # Specification (RFC 8489)
-DEFAULT_PORT = 3478  # section 18.6
 HEADER_SIZE = 20  # section 5
 TRANSACTION_SIZE = 12
 MAGIC_COOKIE = 0x2112A442
 COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 UNKNOWN_ATTRIBUTE = 420  # section 14.8
-_REQUEST, _INDICATION, _SUCCESS, _ERROR = 0x0001, 0x0011, 0x0101, 0x0111  # classes of method Binding, sections 3, 5
+_REQUEST, _SUCCESS, _ERROR = 0x0001, 0x0101, 0x0111  # classes of method Binding, sections 3, 5
 _MAPPED_ADDRESS, _USERNAME, _MESSAGE_INTEGRITY, _ERROR_CODE = 0x0001, 0x0006, 0x0008, 0x0009  # section 14
 _UNKNOWN_ATTRIBUTES, _XOR_MAPPED_ADDRESS, _FINGERPRINT = 0x000A, 0x0020, 0x8028
 _PRIORITY, _USE_CANDIDATE = 0x0024, 0x0025  # RFC 8445 section 16.1
