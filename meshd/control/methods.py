@@ -364,9 +364,7 @@ METHODS = _table(
         'configuration (with `ice = "stun"` or `"turn"`) and the mesh name. One at a time; takes some seconds.',
         (
             Param("servers", "[string]", "`HOST:PORT` of further STUN servers to ask.", False, low=0, high=8),
-            Param(
-                "timeout", "seconds", "How long each of up to 7 rounds takes.", False, DEFAULT_PROBE_TIMEOUT, 0.1, 10
-            ),
+            Param("timeout", "seconds", "How long a round takes; up to 7.", False, DEFAULT_PROBE_TIMEOUT, 0.1, 10),
         ),
         (
             Field("ipv4", "network", "What IPv4 is like from here."),
