@@ -32,9 +32,14 @@ def _table(name: str, figures: Sequence[Figure], remark: str) -> str:
 
 
 def commit() -> str:
-    """What is measured, as git names it; with ``+`` where files differ from it."""
-    command = ["git", "-C", str(PAGE.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    """What is measured, as git names it; with ``+`` where files other than the page differ from it."""
+    root = PAGE.parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        changed = git("diff", "--name-only", "HEAD", "--", f":!{PAGE.relative_to(root)}")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
