@@ -244,6 +244,31 @@ class PushConfig:
         "your network.",
         check=check_origin,
     )
+    subscription: str = _setting(
+        "own",
+        "`own`: each holder (a member, a token) has a subscription and a VAPID key of its own, so that what it was "
+        "given can be taken back from it alone, and it is given capabilities for 14 days. `shared`: one subscription "
+        "for tokens and members of a day and one for the other members, for services that allow few; then "
+        "capabilities are given for 48 hours, and taking one back means a new subscription for all.",
+        choices=("own", "shared"),
+    )
+    self_test_interval: float = _setting(
+        21_600.0,
+        "How often this node pushes to itself through each service, to know that it can be reached; 0: never.",
+        unit="seconds",
+        low=0,
+        high=2_592_000,
+        reload=True,
+    )
+    rotation_interval: float = _setting(
+        7_776_000.0,
+        "How often all subscriptions are made anew, with new keys; 0: never. The holders are told over the mesh; the "
+        "old ones are listened to until they have been, or could not use them any more, and for a day at least.",
+        unit="seconds",
+        low=0,
+        high=315_360_000,
+        reload=True,
+    )
     request_timeout: float = _setting(
         10.0, "How long a push service may take to answer one request.", unit="seconds", low=1, high=120
     )
@@ -414,24 +439,3 @@ def name_from_host(host_name: str) -> str:
     """A valid member name made of the first label of a host name; ``node`` if nothing of it can be used."""
     made = re.sub(r"[^a-z0-9._-]+", "-", host_name.split(".")[0].lower())[:MAX_NAME_CHARS].strip("-._")
     return made if is_name(made) else "node"
-
-
-def reloaded(old: Config, new: Config) -> Config:
-    """What is in force after a reload: ``new`` where that takes effect at once, ``old`` where it needs a restart."""
-    sections = {}
-    for name, kind in SECTIONS.items():
-        section = getattr(new, name)
-        at_once = {key: getattr(section, key) for key, (setting, _, _) in settings_of(kind).items() if setting.reload}
-        sections[name] = replace(getattr(old, name), **at_once)
-    return Config(**sections)
-
-
-def changes_between(old: Config, new: Config) -> tuple[list[str], list[str]]:
-    """Keys (``section.key``) that differ: those a reload puts in force, and those that need a restart."""
-    at_once: list[str] = []
-    at_restart: list[str] = []
-    for section, kind in SECTIONS.items():
-        for key, (setting, _, _) in settings_of(kind).items():
-            if getattr(getattr(old, section), key) != getattr(getattr(new, section), key):
-                (at_once if setting.reload else at_restart).append(f"{section}.{key}")
-    return at_once, at_restart

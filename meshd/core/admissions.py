@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshd.core.channels import Channels
 from meshd.core.context import Context
+from meshd.core.holders import Holders
 from meshd.core.membership import INTRODUCED_LIFETIME, MEMBER_LIFETIME, Membership
 from meshd.core.post import Post
 from meshd.core.routing import Routing
@@ -35,12 +35,12 @@ class _Wanted:
 class Admissions:
     """Changes of admissions."""
 
-    __slots__ = ("_asked", "_channels", "_ctx", "_founding", "_membership", "_naming", "_post", "_routing")
+    __slots__ = ("_asked", "_ctx", "_founding", "_holders", "_membership", "_naming", "_post", "_routing")
 
-    def __init__(self, ctx: Context, membership: Membership, channels: Channels, routing: Routing, post: Post) -> None:
+    def __init__(self, ctx: Context, membership: Membership, holders: Holders, routing: Routing, post: Post) -> None:
         self._ctx = ctx
         self._membership = membership
-        self._channels = channels
+        self._holders = holders
         self._routing = routing
         self._post = post
         self._asked: dict[int, _Wanted] = {}
@@ -71,7 +71,7 @@ class Admissions:
         self._ctx.respond_after(
             self._founding, request, mesh_id=mesh, mesh_name=mesh_name, peer_id=self._ctx.own_id, name=name
         )
-        self._channels.activate()
+        self._holders.activate()
 
     def on_not_durable(self, ticket: Ticket) -> bool:
         """The disk would not have it: as if it had not been asked for. True if it was a founding."""
@@ -79,7 +79,7 @@ class Admissions:
             return False
         self._founding = None
         self._membership.undo_enter()
-        self._channels.deactivate()
+        self._holders.deactivate()
         return True
 
     # -- names and renewals, as the one concerned ---------------------------------------------------------------------

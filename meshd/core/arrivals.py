@@ -6,8 +6,8 @@ import hmac
 from dataclasses import dataclass, field, replace
 
 from meshd.core.assisting import choose
-from meshd.core.channels import Channels
 from meshd.core.context import Context
+from meshd.core.holders import Holders
 from meshd.core.introductions import Introductions
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
@@ -66,9 +66,9 @@ class Arrivals:
 
     __slots__ = (
         "_arrivals",
-        "_channels",
         "_clocks",
         "_ctx",
+        "_holders",
         "_introductions",
         "_membership",
         "_neighbors",
@@ -82,7 +82,7 @@ class Arrivals:
         ctx: Context,
         membership: Membership,
         neighbors: Neighbors,
-        channels: Channels,
+        holders: Holders,
         pushing: Pushing,
         post: Post,
         signaling: Signaling,
@@ -91,7 +91,7 @@ class Arrivals:
         self._ctx = ctx
         self._membership = membership
         self._neighbors = neighbors
-        self._channels = channels
+        self._holders = holders
         self._pushing = pushing
         self._post = post
         self._signaling = signaling
@@ -257,7 +257,7 @@ class Arrivals:
         if session is not None:
             session.remote, session.patience = remote, PUSH_PATIENCE if carrier is None else PASTE_TIMEOUT
             arrival = self._arrivals[session_id] = _Arrival(joiner, chain, {}, request=carrier)
-            self._channels.ensure(joiner)
+            self._holders.ensure(joiner)
             self._ask(session_id, arrival, request, remote, ticket)
 
     # -- other members ------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ class Arrivals:
         """Our description is there: answer, with a grant if the channel for it is there soon."""
         arrival = self._arrivals.get(session.id)
         by_push = arrival is not None and arrival.request is None
-        if arrival is not None and by_push and self._channels.receiving and not self._channels.is_ready(session.peer):
+        if arrival is not None and by_push and self._holders.receiving and not self._holders.is_ready(session.peer):
             arrival.granting = True
             self._ctx.timer("accept", session.id, CHANNEL_WAIT)
         self._go_on(session.id)
@@ -324,7 +324,7 @@ class Arrivals:
         own = self._membership.own_record
         if session is None or arrival is None or own is None or not session.description or session.pushed:
             return
-        if arrival.asked or (arrival.granting and not self._channels.is_ready(arrival.peer)):
+        if arrival.asked or (arrival.granting and not self._holders.is_ready(arrival.peer)):
             return
         self._ctx.cancel_timer("accept", session_id)
         self._ctx.cancel_timer("help", session_id)
@@ -372,7 +372,7 @@ class Arrivals:
             tuple(certificate.encoded for certificate in arrival.chain),
             row.mesh_name if row is not None else "",
             own.encoded,
-            self._channels.grant(arrival.peer, row.generation if row is not None else 0),
+            self._holders.grant(arrival.peer, row.generation if row is not None else 0),
         )
         for answer in arrival.answers:
             longer = replace(accepted, answers=(*accepted.answers, answer))

@@ -16,7 +16,11 @@ MAX_AHEAD = 86400  # seconds; RFC 8292 section 2
 CLOCK_SLACK = int(CLOCK_SKEW)  # seconds; expiries are whole ones
 GRANT_SPAN = 48 * 3600.0  # seconds that a holder can push for from now on
 TOP_UP_SPAN = 36 * 3600.0  # below that it is given more
-_COVERED = MAX_AHEAD - 2 * CLOCK_SLACK
+# Where a holder has a channel of its own, which can be taken back from it alone, it may hold more: a laptop that was
+# shut for a fortnight comes home without a new token. Sixteen capabilities at most, as a subscription carries.
+OWN_GRANT_SPAN = 14 * 86400.0
+OWN_TOP_UP_SPAN = 13 * 86400.0
+COVERED = MAX_AHEAD - 2 * CLOCK_SLACK  # seconds that one capability serves for
 
 
 def expiries(now: float, span: float = GRANT_SPAN) -> list[int]:
@@ -24,10 +28,24 @@ def expiries(now: float, span: float = GRANT_SPAN) -> list[int]:
 
     From a little before, in fact: where ours is ahead and the holder's behind, it could not use what begins later.
     """
+    return _expiries(now - 2 * CLOCK_SLACK, now + span)
+
+
+def further_expiries(held_until: float, now: float, span: float) -> list[int]:
+    """What a holder that is served until ``held_until`` lacks to be served for ``span`` from ``now`` on, about.
+
+    Whole capabilities, so that the last of them is not a short one at each renewal; or one short one, where not even
+    one whole is lacking. Empty if it lacks nothing.
+    """
+    lacking = now + span - held_until
+    whole = int(lacking // COVERED)
+    return _expiries(held_until, held_until + whole * COVERED if whole else now + span)
+
+
+def _expiries(covered: float, end: float) -> list[int]:
     result: list[int] = []
-    covered = now - 2 * CLOCK_SLACK
-    while covered < now + span:
-        covered = min(covered + _COVERED, now + span)
+    while covered < end:
+        covered = min(covered + COVERED, end)
         result.append(int(covered) + CLOCK_SLACK)
     return result
 

@@ -175,17 +175,23 @@ class CloseStream:
 
 @dataclass(frozen=True, slots=True)
 class OpenUserAgent:
-    """Connect to that push service and stay connected. ``uaid`` is what the service called us last time, or empty."""
+    """Connect to that push service and stay connected. ``uaid`` is what the service called us last time, or empty.
+
+    We are two user agents at each service: ``newcomers`` is the one whose channels are for tokens and members of a
+    day, so that whoever floods it until the service forgets it costs us nobody else.
+    """
 
     service: str
     uaid: str = field(repr=False)
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CloseUserAgent:
-    """Disconnect from that push service and do not come back."""
+    """Disconnect from that push service, as that user agent, and do not come back."""
 
     service: str
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +201,7 @@ class RegisterChannel:
     service: str
     channel: ChannelId
     vapid_key: bytes = field(repr=False)
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +210,7 @@ class UnregisterChannel:
 
     service: str
     channel: ChannelId
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +221,7 @@ class AcknowledgePush:
     channel: ChannelId
     version: str = field(repr=False)
     code: int = 100
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,13 @@ class Consequences:
                 node.topology.on_failed(peer, reason, pushes, why)
             case fa.ChannelReady(channel):
                 self._on_channel_ready(channel)
+            case fa.ChannelDead(channel):
+                node.subscription_change.on_channel_dead(channel)
+            case fa.UserAgentDead(service, newcomers):
+                node.subscription_change.on_user_agent_dead((service, newcomers))
             case fa.PushOutcome(name, outcome, detail):
+                if node.self_test.on_push_outcome(name, outcome, detail):
+                    return
                 if not node.joining.on_push_outcome(name, outcome, detail) and outcome != "accepted":
                     node.signaling.on_push_failed(name, detail)
             case fa.GrantStored(peer, generation, until):
@@ -92,8 +98,7 @@ class Consequences:
             node.reconciliation.introduce(peer, own)
         if self._ctx.own_id < peer:
             node.reconciliation.compare_with(peer)
-        node.channels.ensure(peer)
-        node.grant(peer)
+        node.granting.on_neighbor_up(peer)
         node.delivery.again(peer)
         node.grant_answers.flush()
         node.flush_waiting()
@@ -145,11 +150,10 @@ class Consequences:
 
     def _on_channel_ready(self, channel: ChannelId) -> None:
         node = self._node
-        holder = node.channels.holder(channel)
-        if holder is None:
-            return
-        node.introductions.on_channel_ready(holder)
-        node.arrivals.on_channel_ready(holder)
-        node.joining.on_channel_ready(holder)
-        node.signaling.on_channel_ready(holder)
-        node.grant(PeerId(holder))
+        node.self_test.on_channel_ready(channel)
+        for holder in node.holders.of_channel(channel):
+            node.introductions.on_channel_ready(holder)
+            node.arrivals.on_channel_ready(holder)
+            node.joining.on_channel_ready(holder)
+            node.signaling.on_channel_ready(holder)
+            node.granting.on_channel_ready(holder)

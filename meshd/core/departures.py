@@ -31,7 +31,7 @@ class Departures:
         node.topology.forget(peer)
         node.grants.forget(peer)
         node.grant_answers.forget(peer)
-        node.channels.release(peer)
+        node.subscription_change.take_back(peer, revoked=reason == "revoked")
 
     def on_revoked(self, peer: PeerId, ticket: Ticket | None) -> None:
         """That peer has been revoked, or whoever admitted it: links end at once, what waits for it is dropped."""
@@ -66,7 +66,7 @@ class Departures:
         node.arrivals.forget_all()
         node.pushing.forget_all()
         node.grants.forget_all()
-        node.channels.deactivate(ticket)
+        node.holders.deactivate(ticket)
         node.delivery.forget_outbox()
 
     def is_over(self) -> None:

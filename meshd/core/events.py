@@ -183,18 +183,22 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class UserAgentConnected:
-    """The push service knows us as ``uaid``. If that is not the one we asked for, all our channels there are gone."""
+    """The push service knows us as ``uaid``. If that is not the one we asked for, all channels of that user agent are
+    gone. ``newcomers`` says which of our two user agents it is about, as in the commands.
+    """
 
     service: str
     uaid: str = field(repr=False)
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class UserAgentDisconnected:
-    """No connection to that push service now; the receiver keeps trying."""
+    """No connection to that push service now, as that user agent; the receiver keeps trying."""
 
     service: str
     reason: str
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,7 @@ class PushReceived:
     channel: ChannelId
     version: str = field(repr=False)
     body: bytes = field(repr=False)
+    newcomers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,21 @@ class ChannelReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelDead:
+    """The push service says that this channel of ours is no more: our own push to it was told so."""
+
+    channel: ChannelId
+
+
+@dataclass(frozen=True, slots=True)
+class UserAgentDead:
+    """What we are at that push service, for newcomers or for the others, is of no use: pushes do not get through."""
+
+    service: str
+    newcomers: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PushOutcome:
     """What became of a push, by the name its sender gave it: ``accepted``, ``gone``, ``failed``, ``withheld``.
 
@@ -167,6 +182,8 @@ Fact = (
     | DescriptionReady
     | SessionFailed
     | ChannelReady
+    | ChannelDead
+    | UserAgentDead
     | PushOutcome
     | GrantStored
     | SubscriptionGone

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from meshd.core.channels import Channels
 from meshd.core.commands import Put
 from meshd.core.context import Context
+from meshd.core.holders import Holders
 from meshd.core.membership import Membership
 from meshd.core.reachability import Outlook
 from meshd.core.state import IntroductionRow, Stored, rows
@@ -28,20 +28,20 @@ EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the li
 class Introductions:
     """All tokens of this node."""
 
-    __slots__ = ("_channels", "_ctx", "_membership", "_mints", "_outlook", "_rows", "_stun_servers")
+    __slots__ = ("_ctx", "_holders", "_membership", "_mints", "_outlook", "_rows", "_stun_servers")
 
     def __init__(
         self,
         ctx: Context,
         stored: Stored,
         membership: Membership,
-        channels: Channels,
+        holders: Holders,
         outlook: Outlook,
         stun_servers: StunServers,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
-        self._channels = channels
+        self._holders = holders
         self._outlook = outlook
         self._stun_servers = stun_servers
         self._rows = {IntroductionId(k): row for k, row in rows(stored, "introductions", IntroductionRow).items()}
@@ -75,7 +75,7 @@ class Introductions:
             return
         self._mints[identifier] = request
         self._ctx.timer("mint", identifier, self._ctx.config.push.request_timeout)
-        self._channels.ensure(identifier)
+        self._holders.ensure(identifier)
 
     def on_channel_ready(self, holder: bytes) -> None:
         """A token's channel is there: the token can be given out."""
@@ -84,7 +84,7 @@ class Introductions:
         if request is not None:
             self._ctx.cancel_timer("mint", identifier)
             row = self._rows[identifier]
-            grant = self._channels.grant(identifier, 0, row.expires - self._ctx.now.unix)
+            grant = self._holders.grant(identifier, 0, row.expires - self._ctx.now.unix)
             if grant is None or row.revoked:
                 self._ctx.refuse(request, Code.PUSH_UNAVAILABLE)
             else:
@@ -147,22 +147,22 @@ class Introductions:
 
     def _end(self, identifier: IntroductionId, row: IntroductionRow) -> Ticket:
         self._rows[identifier] = row
-        self._channels.release(identifier)
+        self._holders.release(identifier)
         return self._ctx.persist(Put("introductions", identifier, encode(row)))
 
     def sweep(self) -> None:
         """Take back the channels of expired tokens; forget the old ones."""
         now = self._ctx.now.unix
         for identifier, row in list(self._rows.items()):
-            if row.expires + CLOCK_SKEW < now and self._channels.is_ready(identifier):
-                self._channels.release(identifier)
+            if row.expires + CLOCK_SKEW < now and self._holders.is_ready(identifier):
+                self._holders.release(identifier)
             if row.expires + EXPIRED_RETENTION < now:
                 self.forget(identifier)
 
     def forget(self, identifier: IntroductionId, ticket: Ticket | None = None) -> None:
         """Not even in the list any more."""
         del self._rows[identifier]
-        self._channels.release(identifier, ticket)
+        self._holders.release(identifier, ticket)
         self._ctx.delete("introductions", identifier)
 
     def forget_all(self, ticket: Ticket) -> None:

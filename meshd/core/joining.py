@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from meshd.core.arrivals import REFUSALS
-from meshd.core.channels import Channels
 from meshd.core.context import Context
+from meshd.core.holders import Holders
 from meshd.core.membership import Membership
 from meshd.core.newcomer import check_accepted, check_token
 from meshd.core.post import Post
@@ -38,13 +38,13 @@ BY_HAND = "By hand: meshctl offer --for TOKEN"
 class Joining:
     """At most one join at a time, by a node without a mesh."""
 
-    __slots__ = ("_channels", "_ctx", "_join", "_membership", "_post", "_pushing", "_signaling", "_stun_servers")
+    __slots__ = ("_ctx", "_holders", "_join", "_membership", "_post", "_pushing", "_signaling", "_stun_servers")
 
     def __init__(
         self,
         ctx: Context,
         membership: Membership,
-        channels: Channels,
+        holders: Holders,
         pushing: Pushing,
         post: Post,
         signaling: Signaling,
@@ -52,7 +52,7 @@ class Joining:
     ) -> None:
         self._ctx = ctx
         self._membership = membership
-        self._channels = channels
+        self._holders = holders
         self._pushing = pushing
         self._post = post
         self._signaling = signaling
@@ -69,6 +69,11 @@ class Joining:
         """Whether an offer waits for people to carry it to the introducer, and the answer back."""
         return self._join is not None and self._join.pasted
 
+    @property
+    def introducer(self) -> PeerId | None:
+        """The one that we have asked to let us in."""
+        return None if self._join is None else self._join.introduction.introducer
+
     def is_introducer(self, peer: PeerId) -> bool:
         """Whether that peer is the one that we have asked to let us in."""
         return self._join is not None and peer == self._join.introduction.introducer
@@ -82,8 +87,8 @@ class Joining:
         if not introduction.subscriptions:
             raise ControlError(Code.PUSH_UNAVAILABLE, f"The token names none. {BY_HAND}")
         self._begin(Join(request, introduction, name, self._ctx.now.mono, Tries(self._ctx, self._signaling)))
-        self._channels.activate()
-        self._channels.ensure(introduction.introducer)
+        self._holders.activate()
+        self._holders.ensure(introduction.introducer)
         self._ctx.timer("join", b"", min(timeout, MAX_JOIN_TIMEOUT))
         self._ctx.timer("join_push", b"", PUSH_WAIT)
         self._gather()
@@ -150,7 +155,7 @@ class Joining:
         if not this.waited and not all(offer.description for offer in join.tries.offers(this)):
             return
         introduction = join.introduction
-        grant = Grant(0, ()) if join.pasted else self._channels.grant(introduction.introducer, 0)
+        grant = Grant(0, ()) if join.pasted else self._holders.grant(introduction.introducer, 0)
         if grant is None:
             return
         message = JoinRequest(
@@ -382,7 +387,7 @@ class Joining:
             for this in join.tries.all():
                 join.tries.give_up(this)
             self._stun_servers.join_ended()
-            self._channels.deactivate()
+            self._holders.deactivate()
             self._pushing.forget_all()
             self._pushing.grants.forget_all()
 

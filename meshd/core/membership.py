@@ -156,11 +156,12 @@ class Membership:
         self._ctx.state(MembershipChanged())
         return ticket
 
-    def new_generation(self) -> None:
-        """Our push subscriptions have changed: say so in the record."""
+    def new_generation(self, above: int = 0) -> None:
+        """Our push subscriptions have changed: say so in the record. The new number is above that one, too."""
         row = self.row
         if row is not None:
-            self.row = MeshRow(row.mesh, row.mesh_name, row.chain, row.number, row.generation + 1)
+            generation = max(row.generation, above) + 1
+            self.row = MeshRow(row.mesh, row.mesh_name, row.chain, row.number, generation)
             self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
 
     def neighbors_changed(self, neighbors: tuple[PeerId, ...]) -> None:

@@ -6,7 +6,6 @@ lower one has to tell, it states as a fact (``facts``), and ``consequences`` pas
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 from meshd.config import Config
@@ -15,6 +14,7 @@ from meshd.core.administration import Administration
 from meshd.core.admissions import Admissions
 from meshd.core.arrivals import Arrivals
 from meshd.core.assisting import Assisting
+from meshd.core.audit import Audit
 from meshd.core.channels import Channels
 from meshd.core.commands import Command
 from meshd.core.consequences import Consequences
@@ -23,7 +23,9 @@ from meshd.core.delivery import Delivery
 from meshd.core.departures import Departures
 from meshd.core.first_seen import FirstSeen
 from meshd.core.grant_answers import GrantAnswers
+from meshd.core.granting import Granting
 from meshd.core.grants import Grants
+from meshd.core.holders import Holders
 from meshd.core.introductions import Introductions
 from meshd.core.joining import Joining
 from meshd.core.liveness import Liveness
@@ -44,18 +46,17 @@ from meshd.core.resuming import Resuming
 from meshd.core.revocations import Revocations
 from meshd.core.revoking import Revoking
 from meshd.core.routing import Routing
+from meshd.core.self_test import SelfTest
 from meshd.core.signaling import Signaling
 from meshd.core.state import Stored
 from meshd.core.streams import Streams
 from meshd.core.stun_servers import StunServers
+from meshd.core.subscription_change import SubscriptionChange
+from meshd.core.timer_table import timer_table
 from meshd.core.topology import Topology
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
-from meshd.ids import INSTANCE_SIZE, Instance, LinkId, Now, PeerId
-from meshd.wire.parts import Grant
-
-# Policy
-TOP_UP_INTERVAL = 1800.0  # seconds between looks at what neighbors hold
+from meshd.ids import INSTANCE_SIZE, Instance, LinkId, Now
 
 
 class Node:
@@ -77,25 +78,48 @@ class Node:
         self.reconciliation = Reconciliation(ctx, self.membership, self.neighbors)
         self.routing = Routing(ctx, self.membership, self.neighbors)
         self.relay = Relay(ctx, self.membership, self.neighbors, self.routing)
+        self.audit = Audit(ctx, stored)
         self.channels = Channels(ctx, stored)
+        self.holders = Holders(ctx, stored, self.channels, self.audit)
         self.grants = Grants(ctx, stored)
         self.pushing = Pushing(ctx, self.grants)
         self.replay = ReplayMemory(ctx, stored)
         self.post = Post(ctx, self.membership, self.neighbors, self.relay, self.pushing, self.replay)
         self.grant_answers = GrantAnswers(ctx, self.post)
         self.signaling = Signaling(
-            ctx, self.membership, self.neighbors, self.routing, self.post, self.pushing, self.channels
+            ctx, self.membership, self.neighbors, self.routing, self.post, self.pushing, self.holders
+        )
+        self.granting = Granting(
+            ctx,
+            self.membership,
+            self.neighbors,
+            self.routing,
+            self.channels,
+            self.holders,
+            self.pushing,
+            self.post,
+        )
+        self.self_test = SelfTest(ctx, self.channels, self.pushing)
+        self.subscription_change = SubscriptionChange(
+            ctx,
+            stored,
+            self.membership,
+            self.channels,
+            self.holders,
+            self.granting,
+            self.self_test,
+            self.audit,
         )
         self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.pushing)
         self.resuming = Resuming(ctx, self.neighbors, self.routing, self.signaling)
         self.outlook = Outlook(ctx)
         self.stun_servers = StunServers(ctx, self.membership, self.routing)
-        self.introductions = Introductions(ctx, stored, self.membership, self.channels, self.outlook, self.stun_servers)
+        self.introductions = Introductions(ctx, stored, self.membership, self.holders, self.outlook, self.stun_servers)
         self.arrivals = Arrivals(
             ctx,
             self.membership,
             self.neighbors,
-            self.channels,
+            self.holders,
             self.pushing,
             self.post,
             self.signaling,
@@ -103,12 +127,12 @@ class Node:
         )
         self.assisting = Assisting(ctx, self.membership, self.post, self.signaling)
         self.joining = Joining(
-            ctx, self.membership, self.channels, self.pushing, self.post, self.signaling, self.stun_servers
+            ctx, self.membership, self.holders, self.pushing, self.post, self.signaling, self.stun_servers
         )
         self.pasting = Pasting(
             ctx, self.membership, self.post, self.signaling, self.introductions, self.arrivals, self.joining
         )
-        self.admissions = Admissions(ctx, self.membership, self.channels, self.routing, self.post)
+        self.admissions = Admissions(ctx, self.membership, self.holders, self.routing, self.post)
         self.administration = Administration(
             ctx, self.revocations, self.revoking, self.membership, self.first_seen, self.post
         )
@@ -120,7 +144,7 @@ class Node:
         self.consequences = Consequences(self, ctx)
         self.requests = Requests(self, ctx)
         self.departures = Departures(self, ctx, stored)
-        self._timers = self._timer_table()
+        self._timers = timer_table(self, ctx)
 
     # -- the contract -------------------------------------------------------------------------------------------------
 
@@ -181,11 +205,11 @@ class Node:
                 self.streams.on_ended(event)
             case ev.SendBufferHigh(link) | ev.SendBufferLow(link):
                 self._on_send_buffer(link, isinstance(event, ev.SendBufferHigh))
-            case ev.UserAgentConnected(service, uaid):
-                if self.channels.on_connected(service, uaid):
-                    self.membership.new_generation()
-            case ev.UserAgentDisconnected(service, reason):
-                self.channels.on_disconnected(service, reason)
+            case ev.UserAgentConnected(service, uaid, newcomers):
+                if self.channels.on_connected((service, newcomers), uaid):
+                    self.subscription_change.on_forgotten((service, newcomers))
+            case ev.UserAgentDisconnected(service, reason, newcomers):
+                self.channels.on_disconnected((service, newcomers), reason)
             case ev.ChannelRegistered(channel, endpoint):
                 self.channels.on_registered(channel, endpoint)
             case ev.ChannelRefused(channel, status):
@@ -214,18 +238,20 @@ class Node:
 
     def begin_membership(self) -> None:
         """Set going what a member does."""
-        self.channels.activate()
+        self.holders.activate()
         self.stun_servers.join_ended()
         self.outlook.refresh()
         self.membership.neighbors_changed(self.neighbors.peers())
         mono = self._ctx.now.mono
-        for name in ("compare", "sweep", "messages", "renewal", "grants"):
+        self.self_test.begin()
+        for name in ("compare", "sweep", "messages", "renewal", "grants", "rotation"):
             self._ctx.timers.set_at_latest((name, b""), mono + self._ctx.jitter(1.0))
 
     def end_membership(self) -> None:
         """Nothing of that is to be done any more."""
-        for name in ("compare", "renewal", "grants"):
+        for name in ("compare", "renewal", "grants", "rotation"):
             self._ctx.cancel_timer(name, b"")
+        self.self_test.stop()
         self.outlook.stop()
         self.stun_servers.update()
         self.topology.clear()
@@ -249,53 +275,7 @@ class Node:
         for peer in self.delivery.waiting_peers():
             self.delivery.flush(peer)
 
-    def grant(self, peer: PeerId) -> None:
-        """Give a neighbor new capabilities if it is time."""
-        if self.neighbors.current(peer) is not None and self.channels.needs_top_up(peer):
-            row = self.membership.row
-            grant = self.channels.grant(peer, row.generation if row is not None else 0)
-            if grant is not None:
-                self.neighbors.send_to(peer, Grant(grant.generation, grant.subscriptions))
-
     # -- timers -------------------------------------------------------------------------------------------------------
-
-    def _timer_table(self) -> dict[str, Callable[[bytes], None]]:
-        return {
-            "hello": self.neighbors.on_hello_timeout,
-            "silence": self.neighbors.on_silence_timeout,
-            "heartbeat": lambda _: self.liveness.on_timer(),
-            "record": lambda _: self.membership.on_timer(),
-            "compare": lambda _: self.reconciliation.on_timer(),
-            "session": self.signaling.on_timeout,
-            "resend": self.signaling.on_resend,
-            "grant": self.signaling.on_grant_possible,
-            "dial": self.topology.on_timer,
-            "resume": self.resuming.on_timer,
-            "push": self.pushing.on_timer,
-            "mint": self.introductions.on_mint_timeout,
-            "accept": self.arrivals.on_grant_wait_over,
-            "help": self.arrivals.on_help_wait_over,
-            "further": self.joining.on_further_wait_over,
-            "join": lambda _: self.joining.on_timer("join"),
-            "join_push": lambda _: self.joining.on_timer("join_push"),
-            "join_retry": lambda _: self.joining.on_timer("join_retry"),
-            "admission": self.admissions.on_timeout,
-            "appointing": self.administration.on_timeout,
-            "naming": self.admissions.on_naming_timeout,
-            "renewal": lambda _: self.admissions.on_renewal_timer(),
-            "deliver": self.delivery.on_retry,
-            "send": self.delivery.on_wait_over,
-            "messages": lambda _: self.delivery.sweep(),
-            "ping": self.pinging.on_timeout,
-            "stream": self.streams.on_open_timeout,
-            "acceptor": self.streams.on_accept_timeout,
-            "sweep": lambda _: self._sweep(),
-            "grants": lambda _: self._top_up(),
-            "routes": lambda _: self._on_routes(),
-            "outlook": lambda _: self.outlook.refresh(),
-            "stranger": self.peering.on_stranger_timeout,
-            "store": lambda _: self._ctx.retry_store(),
-        }
 
     def _on_timers(self) -> None:
         """All that are due. Each sets its next one later than now, so this ends."""
@@ -303,14 +283,16 @@ class Node:
             name, about = due[0]
             self._timers[name](about)
 
-    def _on_routes(self) -> None:
+    def on_routes(self) -> None:
         """Records have changed the graph: members that were out of reach may be in it now."""
         self.topology.on_routes()
         self.grant_answers.flush()
+        self.granting.on_routes()
         self.stun_servers.update()
         self.flush_waiting()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Let go of what has run out."""
         self.replay.sweep()
         for link in self.neighbors.links():
             if link.state in PROVED and not self.membership.is_member(link.peer):
@@ -319,8 +301,3 @@ class Node:
         self.arrivals.sweep()
         self.assisting.sweep()
         self.revocations.sweep()
-
-    def _top_up(self) -> None:
-        self._ctx.timer("grants", b"", self._ctx.jitter(TOP_UP_INTERVAL))
-        for peer in self.neighbors.peers():
-            self.grant(peer)

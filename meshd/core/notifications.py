@@ -53,6 +53,12 @@ NOTIFICATIONS: dict[str, Notification] = {
         "A byte stream is over; `done`: all bytes of both ways have arrived.",
     ),
     "subscriptions_lost": Notification(("service",), "warning", "A push service has forgotten us; all is made anew."),
+    "subscriptions_changed": Notification(
+        ("cause", "generation"), "info", "Our push subscriptions are new; all who hold something of ours are told."
+    ),
+    "push_test_failed": Notification(
+        ("service", "outcome", "detail"), "warning", "A push to ourselves did not come back; what that says."
+    ),
     "channel_refused": Notification(("channel", "status"), "warning", "A push service refused a subscription."),
     "push_failed": Notification(("peer", "reason"), "warning", "A push could not be sent."),
     "push_unauthorized": Notification(

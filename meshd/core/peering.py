@@ -107,6 +107,10 @@ class Peering:
                 node.delivery.on_refused(peer, message)
             case ms.Grant():
                 node.grants.on_grant(peer, message)
+            case ms.SubscriptionDead():
+                node.subscription_change.on_report(peer, message)
+            case ms.GrantTaken():
+                node.granting.on_taken(peer, message)
             case ms.Ping():
                 node.pinging.on_ping(peer, message)
             case ms.PingAnswer():

@@ -86,6 +86,10 @@ class Post:
             name, envelope, peer=peer, topic=topic, lifetime=lifetime, ticket=ticket
         )
 
+    def push(self, peer: PeerId, message: Message, *, name: bytes, topic: bytes, lifetime: float) -> bool:
+        """By push, in no session; False if we hold no usable capability of that peer."""
+        return self.push_in_session(peer, message, self._conversation, name=name, topic=topic, lifetime=lifetime)
+
     def envelope(self, peer: PeerId, message: Message, session: SessionId) -> bytes | None:
         """Sealed for a member; None if we do not know its sealing key."""
         key = self._membership.sealing_key(peer)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshd.core.channels import SHARED
 from meshd.core.commands import AcknowledgePush, UnregisterChannel
 from meshd.core.context import Context
 from meshd.core.events import PushReceived
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import ChannelId, IntroductionId, PeerId, Ticket
+from meshd.wire.envelope import Header, read_header
 
 if TYPE_CHECKING:
     from meshd.core.node import Node
@@ -43,22 +45,27 @@ class Pushed:
         service, channel, version, body = event.service, event.channel, event.version, event.body
         code, ticket = _HANDLED, None
         channels = self._node.channels
-        holder = channels.holder(channel)
+        row = channels.row(channel)
         try:
-            if holder is None:
-                self._ctx.do(UnregisterChannel(service, channel))
+            if row is None:
+                self._ctx.do(UnregisterChannel(service, channel, event.newcomers))
                 raise Rejected("channel_unknown")
             try:
                 plaintext = channels.decrypt(channel, body)
             except MalformedMessage as error:
                 code = _UNDECRYPTABLE
                 raise Rejected("undecryptable", str(error)) from None
-            ticket = self._on_envelope(holder, plaintext)
+            if self._node.self_test.on_push(channel, plaintext):
+                self._ctx.do(AcknowledgePush(service, channel, version, code, event.newcomers))
+                return
+            if row.holder != SHARED:
+                self._node.audit.used(row.holder, service)
+            ticket = self._on_envelope(row.holder, plaintext)
         except MalformedMessage as error:
             self._drop(channel, "malformed", str(error))
         except Rejected as rejected:
             self._drop(channel, rejected.reason, rejected.detail)
-        self._ctx.after(ticket, AcknowledgePush(service, channel, version, code))
+        self._ctx.after(ticket, AcknowledgePush(service, channel, version, code, event.newcomers))
 
     def take_held(self) -> None:
         """Something has been written: perhaps the store works again."""
@@ -69,11 +76,19 @@ class Pushed:
 
     def _on_envelope(self, holder: bytes, envelope: bytes) -> Ticket | None:
         node = self._node
+        if holder == SHARED:
+            holder = self._recipient(read_header(envelope))
         if node.introductions.is_ours(holder):
             return node.arrivals.on_envelope(IntroductionId(holder), envelope)
         if node.joining.is_introducer(PeerId(holder)):
             return node.joining.on_push(envelope)
         return node.peering.on_envelope(envelope)
+
+    def _recipient(self, header: Header) -> bytes:
+        """Whose channel it would be, were it not everybody's: a token's, the introducer's, or some member's."""
+        if header.recipient != self._ctx.own_id:
+            return self._node.introductions.with_key(header.recipient) or b""
+        return self._node.joining.introducer or b""
 
     def _drop(self, channel: ChannelId, reason: str, detail: str) -> None:
         self._ctx.count("pushes_dropped")

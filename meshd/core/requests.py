@@ -113,6 +113,11 @@ class Requests:
                 peer = find_member(node.membership, self._peer(params))
                 take = node.pasting.answer_sdp if method == "links.answer" else node.pasting.accept_sdp
                 take(request, params["sdp"], peer)
+            case "push.test":
+                node.self_test.ask(request)
+            case "push.renew":
+                wanted = params.get("peer")
+                node.subscription_change.ask(request, None if wanted is None else find_member(node.membership, wanted))
             case "introductions.mint":
                 lifetime = params.get("lifetime") or self._ctx.config.introductions.lifetime
                 by_hand, uses, label = bool(params.get("by_hand")), params.get("uses") or 1, params.get("label") or ""
@@ -167,3 +172,4 @@ class Requests:
         self._node.administration.abandon(request)
         self._node.streams.abandon(request)
         self._node.pasting.abandon(request)
+        self._node.self_test.abandon(request)

@@ -9,9 +9,9 @@ again, the other gives up its own and answers.
 from __future__ import annotations
 
 from meshd.core.boots import Boots
-from meshd.core.channels import Channels
 from meshd.core.context import Context
 from meshd.core.degree import accepted_links
+from meshd.core.holders import Holders
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
@@ -39,7 +39,7 @@ WITHDRAWN = "withdrawn"  # why an answer that comes too late is declined
 class Signaling(Sessions):
     """All sessions of this node, and what is said in those between members."""
 
-    __slots__ = ("_boots", "_channels", "_post", "_routing")
+    __slots__ = ("_boots", "_holders", "_post", "_routing")
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class Signaling(Sessions):
         routing: Routing,
         post: Post,
         pushing: Pushing,
-        channels: Channels,
+        holders: Holders,
     ) -> None:
         super().__init__(ctx, membership, neighbors, pushing)
         self._routing = routing
         self._post = post
-        self._channels = channels
+        self._holders = holders
         self._boots = Boots(ctx)
 
     def forget(self, peer: PeerId) -> None:
@@ -81,7 +81,7 @@ class Signaling(Sessions):
         )
         if session is None:
             return False
-        self._channels.ensure(peer)
+        self._holders.ensure(peer)
         self._ctx.count("sessions_offered")
         return True
 
@@ -90,7 +90,7 @@ class Signaling(Sessions):
     def ready(self, session: Session) -> None:
         """A member's session can speak now (for a joiner's, see ``joining``)."""
         if session.offerer:
-            if self._channels.receiving and not self._channels.is_ready(session.peer):
+            if self._holders.receiving and not self._holders.is_ready(session.peer):
                 session.waiting_for_grant = True
                 self._ctx.timer("grant", session.id, GRANT_WAIT)
             else:
@@ -114,7 +114,7 @@ class Signaling(Sessions):
 
     def _offer(self, session: Session) -> None:
         row = self._membership.row
-        grant = self._channels.grant(session.peer, row.generation if row else 0)
+        grant = self._holders.grant(session.peer, row.generation if row else 0)
         session.state = SessionState.HAVE_LOCAL_OFFER
         self._say(session, Offer(session.description, self._ctx.instance, grant, self._resumed(session)))
 

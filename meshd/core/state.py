@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias, TypeVar
 
 from meshd.errors import MalformedMessage
-from meshd.ids import PEER_ID_SIZE
+from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE
 from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, decode, fixed
 from meshd.wire.messages import MAX_BODY_SIZE
 from meshd.wire.parts import MAX_SUBSCRIPTIONS, SubscriptionPart
@@ -22,6 +22,8 @@ TABLES: tuple[str, ...] = (
     "admitted",  # peer id → whom we have admitted and not yet heard from
     "introductions",  # introduction id → a token of ours
     "channels",  # channel id → a push channel of ours
+    "holders",  # peer or introduction id → what it has been given of ours
+    "audit",  # a number that counts up → what became of a capability
     "grants",  # peer id → what lets us push to it
     "user_agents",  # push service → what it calls us
     "seen",  # sender, session, sequence → when the envelope stops being replayable
@@ -38,6 +40,8 @@ OF_A_MESH = (  # what goes when the mesh is left
     "admitted",
     "introductions",
     "channels",
+    "holders",
+    "audit",
     "grants",
     "outbox",
     "revocations",
@@ -112,14 +116,68 @@ class IntroductionRow:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRow:
-    """A push channel of ours. Its holder is a peer (32 bytes) or an introduction (8 bytes)."""
+    """A push channel of ours. Its holder is a peer (32 bytes) or an introduction (8 bytes).
+
+    ``newcomer``: it belongs to our user agent for newcomers. ``retired`` (Unix seconds; 0 for one in use): granted no
+    more, and not to be taken back before. ``granted_until``: when the last capability for a retired one ends.
+    """
 
     service: str
     seed: bytes = field(repr=False)
     holder: bytes
     endpoint: str = field(repr=False)
     granted_until: int
-    WIRE: ClassVar[Layout] = (Text(256), fixed(32), Blob(8, PEER_ID_SIZE), Text(1000), Uint(40))
+    newcomer: int = 0
+    retired: int = 0
+    WIRE: ClassVar[Layout] = (
+        Text(256),
+        fixed(32),
+        Blob(8, PEER_ID_SIZE),
+        Text(1000),
+        Uint(40),
+        Uint(1),
+        Uint(40),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HolderRow:
+    """What a holder has been given: the ``channels`` of our last grant, and until when their capabilities serve.
+
+    ``taken_until`` is what the holder has confirmed of that, 0 if nothing. ``since``: when it came to hold something
+    here for the first time. Unix seconds.
+    """
+
+    since: int
+    newcomer: int
+    generation: int = 0
+    channels: tuple[bytes, ...] = ()
+    granted_until: int = 0
+    taken_until: int = 0
+    WIRE: ClassVar[Layout] = (
+        Uint(40),
+        Uint(1),
+        Uint(40),
+        Many(fixed(CHANNEL_ID_SIZE), MAX_SUBSCRIPTIONS),
+        Uint(40),
+        Uint(40),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """What became of a capability, and when (Unix seconds); ``until``: to when it serves, 0 where that means nothing.
+
+    ``holder`` is a peer or an introduction, or empty: everybody.
+    """
+
+    when: int
+    kind: str
+    holder: bytes
+    service: str
+    until: int
+    detail: str = ""
+    WIRE: ClassVar[Layout] = (Uint(40), Text(16), Blob(0, PEER_ID_SIZE), Text(256), Uint(40), Text(64))
 
 
 @dataclass(frozen=True, slots=True)

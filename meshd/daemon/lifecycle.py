@@ -21,7 +21,8 @@ import structlog
 import trio
 
 from meshd import VERSION, metrics_server, systemd
-from meshd.config import Config, changes_between, reloaded
+from meshd.config import Config
+from meshd.config_reload import changes_between, reloaded
 from meshd.control import listeners as control_listeners
 from meshd.control import server as control_server
 from meshd.control.access import Access

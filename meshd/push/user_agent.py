@@ -1,6 +1,7 @@
 """The user agent role: keeps a connection to each push service and hands over what is pushed to us.
 
-Each service has a task that connects, says hello, and connects again when that ends, with growing jittered pauses.
+Each user agent (two at a service: one for newcomers, one for the others) has a task that connects, says hello, and
+connects again when that ends, with growing jittered pauses.
 Commands never wait. Registrations and their reverse are kept until the service has answered them, over any number of
 connections; acknowledgements belong to the connection that brought the push, and die with it, since the service
 delivers again what was not acknowledged.
@@ -31,7 +32,7 @@ from meshd.push.websocket import ConnectionLost, ServiceUrl, WebSocket, open_str
 from meshd.push_services import parse_service
 
 # Policy
-MAX_SERVICES = 16
+MAX_USER_AGENTS = 32  # two at each of 16 services
 MAX_REQUESTS = 1_024  # channels of one service with a registration or its reverse unanswered
 MAX_UNACKNOWLEDGED = 256  # pushes in the core's hands; autopush sends stored ones ten at a time. Then we stop reading
 MAX_ACKS_PER_MESSAGE = 100
@@ -71,7 +72,7 @@ class UserAgents:
         self._rng = rng
         self._connect = connect or self._open_stream
         self._ssl_context: ssl.SSLContext | None = None
-        self._agents: dict[str, _UserAgent] = {}
+        self._agents: dict[tuple[str, bool], _UserAgent] = {}  # by service, and whether it is the newcomers' one
         self._refused: deque[ChannelId] = deque()  # answered by run at its next turn: it holds one burst of commands
         self._wake = trio.Event()
 
@@ -82,7 +83,8 @@ class UserAgents:
         service that is open ends the pause before its next attempt. Raises LocalMisuse for a registration with a
         service that is not open, and for too many services.
         """
-        agent = self._agents.get(command.service)
+        key = command.service, command.newcomers
+        agent = self._agents.get(key)
         match command:
             case OpenUserAgent():
                 self._open(command, agent)
@@ -91,7 +93,7 @@ class UserAgents:
             case _ if agent is None:
                 pass  # what is closed has nothing left to close, unregister or acknowledge
             case CloseUserAgent():
-                del self._agents[command.service]
+                del self._agents[key]
                 agent.scope.cancel()
             case RegisterChannel():
                 if not agent.request(command.channel, command.vapid_key):
@@ -106,9 +108,9 @@ class UserAgents:
         if agent is not None:
             agent.hurry.set()
             return
-        if len(self._agents) == MAX_SERVICES:
-            raise LocalMisuse(f"more than {MAX_SERVICES} push services")
-        self._agents[command.service] = _UserAgent(
+        if len(self._agents) == MAX_USER_AGENTS:
+            raise LocalMisuse(f"more than {MAX_USER_AGENTS} user agents")
+        self._agents[command.service, command.newcomers] = _UserAgent(
             command, self._config, self._deliver, self._connect, self._rng, self.counters
         )
         self._wake.set()
@@ -151,6 +153,7 @@ class _UserAgent:
         self.started = False
         self.hurry = trio.Event()
         self._service = command.service
+        self._newcomers = command.newcomers
         self._uaid = command.uaid
         self._config = config
         self._deliver = deliver
@@ -199,7 +202,7 @@ class _UserAgent:
         with self.scope:
             url, problem = self._resolve()
             if url is None:
-                self._deliver(UserAgentDisconnected(self._service, problem))
+                self._deliver(UserAgentDisconnected(self._service, problem, self._newcomers))
                 return
             failures = 0
             is_first = True
@@ -208,7 +211,7 @@ class _UserAgent:
                 lived = None if self._connected_at is None else trio.current_time() - self._connected_at
                 self._connected_at = None
                 if lived is not None or is_first:
-                    self._deliver(UserAgentDisconnected(self._service, reason))
+                    self._deliver(UserAgentDisconnected(self._service, reason, self._newcomers))
                 is_first = False
                 if lived is not None and lived >= STABLE_INTERVAL:
                     failures = 0
@@ -271,7 +274,7 @@ class _UserAgent:
         self._unsent = dict.fromkeys(self._requests)
         self._has_output.set()
         self._connected_at = trio.current_time()
-        self._deliver(UserAgentConnected(self._service, uaid))
+        self._deliver(UserAgentConnected(self._service, uaid, self._newcomers))
 
     async def _serve(self, websocket: WebSocket) -> str:
         reasons: list[str] = []
@@ -339,7 +342,7 @@ class _UserAgent:
                 self._queue_ack(channel, version, autopush.UNDECRYPTABLE)  # or it would come for ever
             case autopush.Notification(channel, version, bytes() as body):
                 self._unacknowledged.add((channel, version))
-                self._deliver(PushReceived(self._service, channel, version, body))
+                self._deliver(PushReceived(self._service, channel, version, body, self._newcomers))
             case autopush.RegisterAnswered(channel, status, endpoint):
                 if self._requests.get(channel) is None or channel in self._unsent:
                     self._counters["unasked"] += 1

@@ -9,6 +9,7 @@ from typing import Any
 from meshd.config import Config
 from meshd.core import (
     assisting,
+    audit,
     delivery,
     grants,
     introductions,
@@ -25,6 +26,7 @@ from meshd.core import (
     replay,
     revocations,
     routing,
+    self_test,
     sessions,
     streams,
     stun_servers,
@@ -54,6 +56,11 @@ def _members(config: Config) -> int:
 
 def _links(config: Config) -> int:
     return config.links.max_links
+
+
+def _holders(config: Config) -> int:
+    """With a channel of its own each; where they share one, as many as there are members and tokens."""
+    return MAX_CHANNELS + config.mesh.max_members + introductions.MAX_INTRODUCTIONS
 
 
 def _fixed(limit: int) -> Limit:
@@ -91,16 +98,31 @@ LIMITS: dict[str, Limit] = {
     "Routing._previous": _members,
     "Relay._buckets": _links,
     "Relay._traces": _fixed(relay.MAX_TRACES),
-    "Channels._by_holder": _fixed(MAX_CHANNELS),
+    "Audit._entries": _fixed(audit.MAX_ENTRIES),
+    "Audit._used": _fixed(audit.MAX_USERS),
+    "Channels._agents": _fixed(2 * MAX_SUBSCRIPTIONS),
+    "Channels._current": _fixed(MAX_CHANNELS),
     "Channels._ready": _fixed(MAX_CHANNELS),
     "Channels._rows": _fixed(MAX_CHANNELS),
-    "Channels._services": _fixed(MAX_SUBSCRIPTIONS),
     "GrantAnswers._dead": _members,
     "Grants._refused": _fixed(grants.MAX_REFUSED),
     "Grants._rows": _members,
     "PushBudget._last": _fixed(push_budget.MAX_ACCOUNTS),
     "Standings._endpoints": _fixed(push_standing.MAX_ENDPOINTS),
     "Standings._origins": _fixed(push_standing.MAX_ORIGINS),
+    "Channels.services": _fixed(MAX_SUBSCRIPTIONS),
+    "Holders._kept": _holders,
+    "Holders._rows": _holders,
+    "SelfTest._lost": _fixed(2 * MAX_SUBSCRIPTIONS),
+    "SelfTest._probes": _fixed(self_test.MAX_PROBES + 2 * MAX_SUBSCRIPTIONS),
+    "SelfTest._waiting": _fixed(self_test.MAX_WAITING),
+    "SelfTest.results": _fixed(2 * MAX_SUBSCRIPTIONS),
+    "SubscriptionChange._reported": _members,
+    "SubscriptionChange._started_over": _fixed(2 * MAX_SUBSCRIPTIONS),
+    "Granting._deposited": _members,
+    "Granting._pushes": _members,
+    "Granting._tries": _members,
+    "Granting.further": _members,
     "Pushing._by_name": _fixed(pushing.MAX_PUSHES),
     "Pushing._in_flight": _fixed(pushing.MAX_PUSHES),
     "ReplayMemory._rows": _fixed(replay.MAX_SESSIONS),

@@ -56,7 +56,8 @@ class Machine:
     delivered: list[dict[str, Any]] = field(default_factory=list)
     notices: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
     push_down: bool = False
-    user_agent: str | None = None  # the uaid it connects with; None while its daemon wants no push service
+    user_agents: dict[bool, str] = field(default_factory=dict)  # newcomers' or not → the uaid it connects with
+    unregistering: list[cm.UnregisterChannel] = field(default_factory=list)  # to be said at the next connection
     store_fails: bool = False  # every write is answered with an error
     writes: deque[tuple[Ticket, Changes]] = field(default_factory=deque)  # asked for, not on the disk yet
     disk_free_at: float = 0.0

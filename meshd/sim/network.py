@@ -95,7 +95,9 @@ class Network:
     def kill(self, index: int) -> None:
         """kill -9: memory is gone, links fall silent."""
         machine = self.machines[index]
-        machine.node, machine.deadline, machine.alarm, machine.user_agent = None, None, None, None
+        machine.node, machine.deadline, machine.alarm = None, None, None
+        machine.user_agents.clear()
+        machine.unregistering.clear()
         machine.lose_power(self.rng)
         for end in machine.ends.values():
             end.open = False
@@ -251,28 +253,32 @@ class Network:
 
     def _user_agent(self, machine: Machine, command: cm.Command) -> None:
         match command:
-            case cm.OpenUserAgent(_, uaid):
-                machine.user_agent = uaid
-                self._hello(machine)
-            case cm.CloseUserAgent():
-                machine.user_agent = None
-                self.push.disconnect(machine.index)
+            case cm.OpenUserAgent(_, uaid, newcomers):
+                machine.user_agents[newcomers] = uaid
+                self._hello(machine, newcomers)
+            case cm.CloseUserAgent(_, newcomers):
+                machine.user_agents.pop(newcomers, None)
+                self.push.disconnect(machine.index, newcomers)
             case cm.RegisterChannel():
                 registered = self.push.register(machine.index, command)
                 if registered is not None:
                     self.schedule(self.between(self.conditions.push_latency) / 4, machine, registered)
             case cm.UnregisterChannel():
-                self.push.unregister(machine.index, command)
+                if not self.push.unregister(machine.index, command):
+                    machine.unregistering.append(command)
 
-    def _hello(self, machine: Machine) -> None:
+    def _hello(self, machine: Machine, newcomers: bool) -> None:
         """The receiver connects; while it cannot, it keeps trying: see ``set_push``."""
         delay = self.between(self.conditions.push_latency) / 4
         if self.push.down or machine.push_down:
-            self.schedule(delay, machine, ev.UserAgentDisconnected(SERVICE, "refused"))
+            self.schedule(delay, machine, ev.UserAgentDisconnected(SERVICE, "refused", newcomers))
             return
-        assert machine.user_agent is not None
-        welcome, stored = self.push.hello(machine.index, machine.user_agent, EPOCH + self.now)
-        machine.user_agent = welcome.uaid
+        owner = (machine.index, newcomers)
+        welcome, stored = self.push.hello(owner, machine.user_agents[newcomers], EPOCH + self.now)
+        machine.user_agents[newcomers] = welcome.uaid
+        machine.unregistering = [
+            command for command in machine.unregistering if not self.push.unregister(machine.index, command)
+        ]
         self.schedule(delay, machine, welcome)
         for event in stored:
             self.schedule(delay + self.between(self.conditions.push_latency), machine, event)
@@ -284,21 +290,21 @@ class Network:
         else:
             self.machines[only].push_down = down
         for machine in self.machines if only is None else [self.machines[only]]:
-            if machine.node is not None and machine.user_agent is not None:
+            if machine.node is not None:
                 self._reconnect(machine)
 
     def _reconnect(self, machine: Machine) -> None:
         self.push.disconnect(machine.index)
-        if not (self.push.down or machine.push_down):
-            self.schedule(0.0, machine, ev.UserAgentDisconnected(SERVICE, "connection lost"))
-        self._hello(machine)
+        for newcomers in list(machine.user_agents):
+            if not (self.push.down or machine.push_down):
+                self.schedule(0.0, machine, ev.UserAgentDisconnected(SERVICE, "connection lost", newcomers))
+            self._hello(machine, newcomers)
 
-    def forget_user_agent(self, index: int) -> None:
+    def forget_user_agent(self, index: int, newcomers: bool | None = None) -> None:
         """The service forgets that machine (it was flooded, or away for months): all its subscriptions are gone."""
         machine = self.machines[index]
-        self.push.forget_machine(index)
-        if machine.user_agent is not None:
-            self._reconnect(machine)
+        self.push.forget_machine(index, newcomers)
+        self._reconnect(machine)
 
     def _post(self, machine: Machine, command: cm.SendPush) -> None:
         delay = self.between(self.conditions.push_latency)

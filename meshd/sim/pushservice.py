@@ -12,6 +12,8 @@ from meshd.ids import ChannelId
 from meshd.sim.suite import KeyTable
 from meshd.wire.endpoint import join_endpoint
 
+Owner = tuple[int, bool]  # a simulated machine, and whether as its user agent for newcomers
+
 # Policy
 SERVICE = "mozilla"  # one that answers no STUN, so that nobody asks it
 ORIGIN = "https://push.sim"
@@ -29,7 +31,7 @@ class _Message:
 
 @dataclass(slots=True)
 class _UserAgent:
-    owner: int | None = None  # the simulated machine that is connected as it
+    owner: Owner | None = None  # who is connected as it
     channels: dict[ChannelId, bytes] = field(default_factory=dict)  # with the VAPID key
     stored: list[_Message] = field(default_factory=list)
 
@@ -45,46 +47,48 @@ class PushService:
         self.down = False
         self.accepted = 0
 
-    def hello(self, machine: int, uaid: str, now: float) -> tuple[ev.UserAgentConnected, list[ev.Event]]:
+    def hello(self, owner: Owner, uaid: str, now: float) -> tuple[ev.UserAgentConnected, list[ev.Event]]:
         """A user agent connects: what it is told, and what was kept for it."""
         if uaid not in self._agents:
             self._count += 1
             uaid = hashlib.blake2b(str(self._count).encode(), digest_size=16).hexdigest()
             self._agents[uaid] = _UserAgent()
         agent = self._agents[uaid]
-        agent.owner = machine
+        agent.owner = owner
         agent.stored = [message for message in agent.stored if message.expires > now]
-        return ev.UserAgentConnected(SERVICE, uaid), [self._received(message) for message in agent.stored]
+        welcome = ev.UserAgentConnected(SERVICE, uaid, owner[1])
+        return welcome, [self._received(message, owner) for message in agent.stored]
 
     @staticmethod
-    def _received(message: _Message) -> ev.Event:
-        return ev.PushReceived(SERVICE, message.channel, message.version, message.body)
+    def _received(message: _Message, owner: Owner) -> ev.Event:
+        return ev.PushReceived(SERVICE, message.channel, message.version, message.body, owner[1])
 
     def forget(self, uaid: str) -> None:
         """As a real one does with a user agent that is away for months or flooded."""
         self._agents.pop(uaid, None)
 
-    def forget_machine(self, machine: int) -> None:
-        """Forget the user agent that this machine is connected as."""
-        found = self._agent_of(machine)
-        if found is not None:
-            self.forget(found[0])
+    def forget_machine(self, machine: int, newcomers: bool | None = None) -> None:
+        """Forget the user agents that this machine is connected as, or one of them."""
+        for kind in (False, True):
+            found = self._agent_of((machine, kind))
+            if found is not None and newcomers in (None, kind):
+                self.forget(found[0])
 
-    def disconnect(self, machine: int) -> None:
-        """That machine is gone."""
+    def disconnect(self, machine: int, newcomers: bool | None = None) -> None:
+        """That machine is gone, as one of its user agents or as both."""
         for agent in self._agents.values():
-            if agent.owner == machine:
+            if agent.owner is not None and agent.owner[0] == machine and newcomers in (None, agent.owner[1]):
                 agent.owner = None
 
-    def _agent_of(self, machine: int) -> tuple[str, _UserAgent] | None:
+    def _agent_of(self, owner: Owner) -> tuple[str, _UserAgent] | None:
         for uaid, agent in self._agents.items():
-            if agent.owner == machine:
+            if agent.owner == owner:
                 return uaid, agent
         return None
 
     def register(self, machine: int, command: cm.RegisterChannel) -> ev.Event | None:
         """Gives the endpoint."""
-        found = self._agent_of(machine)
+        found = self._agent_of((machine, command.newcomers))
         if found is None:
             return None
         uaid, agent = found
@@ -94,15 +98,16 @@ class PushService:
         self._endpoints[endpoint] = (uaid, command.channel)
         return ev.ChannelRegistered(command.channel, endpoint)
 
-    def unregister(self, machine: int, command: cm.UnregisterChannel) -> None:
-        """The endpoint is dead from now on."""
-        found = self._agent_of(machine)
+    def unregister(self, machine: int, command: cm.UnregisterChannel) -> bool:
+        """The endpoint is dead from now on. False if the user agent is not connected."""
+        found = self._agent_of((machine, command.newcomers))
         if found is not None:
             found[1].channels.pop(command.channel, None)
+        return found is not None
 
     def acknowledge(self, machine: int, command: cm.AcknowledgePush) -> None:
         """Forget that message."""
-        found = self._agent_of(machine)
+        found = self._agent_of((machine, command.newcomers))
         if found is not None:
             found[1].stored = [message for message in found[1].stored if message.version != command.version]
 
@@ -130,7 +135,7 @@ class PushService:
         agent.stored.append(message)
         if agent.owner is None:
             return 201, None
-        return 201, (agent.owner, self._received(message))
+        return 201, (agent.owner[0], self._received(message, agent.owner))
 
     def _authorized(self, authorization: str, key: bytes, now: float) -> bool:
         try:

@@ -118,23 +118,23 @@ def away_40_hours(stage: Stage) -> None:
 
 
 @scenario(3)
-def asleep_40_hours(stage: Stage) -> None:
-    """All are switched off for 40 h: nobody could top anything up, and capabilities of 48 h still serve."""
+def asleep_12_days(stage: Stage) -> None:
+    """All are switched off for 12 days: nobody could top anything up, and capabilities of 14 days still serve."""
     _mesh(stage)
     stage.wait(stage.dice.uniform(0.0, 7200.0))
     stage.kill(*range(stage.size))
-    stage.wait(35 * 3600.0)
+    stage.wait(12 * 86400.0)
     stage.start()
     stage.expect(stage.until(lambda: stage.neighbors(1) == stage.size - 1, 600.0), "back within 10 min")
     stage.rest()
 
 
 @scenario(3)
-def asleep_60_hours(stage: Stage) -> None:
-    """All are switched off for 60 h: no capability serves, so they stay apart until one introduces another anew."""
+def asleep_16_days(stage: Stage) -> None:
+    """All are switched off for 16 days: no capability serves, so they stay apart until one introduces another anew."""
     _mesh(stage)
     stage.kill(*range(stage.size))
-    stage.wait(60 * 3600.0)
+    stage.wait(16 * 86400.0)
     stage.start()
     stage.wait(600.0)
     stage.expect(not any(stage.neighbors(i) for i in range(stage.size)), "nobody can call anybody")

@@ -201,7 +201,8 @@ class Stage:
         self.ends: dict[tuple[str, str], End] = {}
         self.cut: set[frozenset[str]] = set()  # pairs that no link comes up between
         self.endpoints: dict[str, tuple[Player, str, ChannelId]] = {}
-        self.uaids: dict[tuple[str, str], str] = {}
+        self.newcomers: set[ChannelId] = set()  # those of user agents for newcomers
+        self.uaids: dict[tuple[str, str, bool], str] = {}  # the flag: whether it is the user agent for newcomers
         self.pushes: list[tuple[str, str, cm.SendPush]] = []  # from, to, what
         self.hold_pushes = False
         self.held_pushes: list[tuple[Player, ev.PushReceived]] = []
@@ -353,19 +354,21 @@ class Stage:
                     if other_end is not None and other_end.open:
                         other_end.open = False
                         then(ev.LinkClosed(other_end.link, "closed_by_peer"), other_end.owner)
-            case cm.OpenUserAgent(service, uaid):
+            case cm.OpenUserAgent(service, uaid, newcomers):
                 if player.push_works:
-                    known = self.uaids.get((player.name, service))
+                    known = self.uaids.get((player.name, service, newcomers))
                     if known is None or known != uaid:
-                        known = self.uaids[player.name, service] = f"uaid {next(self.numbers)}"
+                        known = self.uaids[player.name, service, newcomers] = f"uaid {next(self.numbers)}"
                         for endpoint, owner in list(self.endpoints.items()):
-                            if owner[0] is player and owner[1] == service:
+                            if owner[:2] == (player, service) and (owner[2] in self.newcomers) == newcomers:
                                 del self.endpoints[endpoint]
-                    then(ev.UserAgentConnected(service, known))
-            case cm.RegisterChannel(service, channel, _):
+                    then(ev.UserAgentConnected(service, known, newcomers))
+            case cm.RegisterChannel(service, channel, _, newcomers):
                 word = base64.urlsafe_b64encode(hashlib.sha256(channel + str(next(self.numbers)).encode()).digest())
                 endpoint = f"https://{service}.example/wpush/v2/{word.decode().rstrip('=')}"
                 self.endpoints[endpoint] = (player, service, channel)
+                if newcomers:
+                    self.newcomers.add(channel)
                 then(ev.ChannelRegistered(channel, endpoint))
             case cm.UnregisterChannel(_, channel):
                 self.endpoints = {e: owner for e, owner in self.endpoints.items() if owner[2] != channel}
@@ -423,7 +426,9 @@ class Stage:
         if status == 201 and owner is not None:
             to, service, channel = owner
             self.pushes.append((player.name, to.name, command))
-            received = ev.PushReceived(service, channel, f"version {next(self.numbers)}", command.body)
+            received = ev.PushReceived(
+                service, channel, f"version {next(self.numbers)}", command.body, channel in self.newcomers
+            )
             if self.hold_pushes:
                 self.held_pushes.append((to, received))
             else:

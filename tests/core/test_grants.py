@@ -117,7 +117,11 @@ def test_grants_outlive_a_restart() -> None:
 
 def test_a_renewal_carries_only_what_is_new() -> None:
     desk = Desk()
-    (part,) = held(desk)
+    (whole,) = held(desk)
+    part = replace(whole, capabilities=whole.capabilities[:5])
+    given = generation(desk)
+    desk.grants.forget(desk.bert.id)
+    desk.grants.on_grant(desk.bert.id, Grant(given, (part,)))
     last = part.capabilities[-1].exp
     renewal = issued(desk, part, last + 80_000, last + 160_000)
     desk.grants.on_grant(desk.bert.id, Grant(generation(desk), (renewal,)))

@@ -146,7 +146,7 @@ def test_everybody_drops_it_at_once_and_it_knows_why() -> None:
         assert "bert" not in members(player) | player.neighbors()
         assert not player.node.membership.is_member(bert.id)
         assert not player.node.grants.can_push(bert.id)
-        assert bert.id not in player.node.channels.holders()
+        assert bert.id not in player.node.holders
         assert [notice["reason"] for notice in player.notices("link_down")] == ["revoked"]
     assert len(stage.endpoints) < channels - 3  # each has taken back what bert could push with, and bert all of its own
     assert state(bert) == "revoked"

@@ -189,7 +189,7 @@ def knock(
     )
     part = introduction.subscriptions[0]
     for owner, service, channel in list(stage.endpoints.values()):
-        if owner.node.introductions.is_ours(owner.node.channels.holder(channel) or b""):
+        if any(map(owner.node.introductions.is_ours, owner.node.holders.of_channel(channel))):
             body = who.suite.encrypt_push(part.p256dh, part.auth, envelope)
             owner.give(ev.PushReceived(service, channel, "v", body))
 

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from meshd.config import (
     SECTIONS,
     Config,
-    changes_between,
     name_from_host,
-    reloaded,
     resolve,
     settings_of,
 )
 from meshd.config_checks import origin_of
+from meshd.config_reload import changes_between, reloaded
 from meshd.config_toml import MAX_CONFIG_SIZE, parse, toml_of
 from meshd.daemon.document_config import FILES
 from meshd.errors import ConfigError

@@ -1,0 +1,56 @@
+"""Every timer of a node by name, and the machine that it wakes. The bytes are what the timer is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from meshd.core.context import Context
+
+if TYPE_CHECKING:
+    from meshd.core.node import Node
+
+
+def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
+    """The table for that node."""
+    return {
+        "hello": node.neighbors.on_hello_timeout,
+        "silence": node.neighbors.on_silence_timeout,
+        "heartbeat": lambda _: node.liveness.on_timer(),
+        "record": lambda _: node.membership.on_timer(),
+        "compare": lambda _: node.reconciliation.on_timer(),
+        "session": node.signaling.on_timeout,
+        "resend": node.signaling.on_resend,
+        "grant": node.signaling.on_grant_possible,
+        "resume": node.resuming.on_timer,
+        "dial": node.topology.on_timer,
+        "push": node.pushing.on_timer,
+        "mint": node.introductions.on_mint_timeout,
+        "accept": node.arrivals.on_grant_wait_over,
+        "help": node.arrivals.on_help_wait_over,
+        "further": node.joining.on_further_wait_over,
+        "join": lambda _: node.joining.on_timer("join"),
+        "join_push": lambda _: node.joining.on_timer("join_push"),
+        "join_retry": lambda _: node.joining.on_timer("join_retry"),
+        "admission": node.admissions.on_timeout,
+        "appointing": node.administration.on_timeout,
+        "naming": node.admissions.on_naming_timeout,
+        "renewal": lambda _: node.admissions.on_renewal_timer(),
+        "deliver": node.delivery.on_retry,
+        "send": node.delivery.on_wait_over,
+        "messages": lambda _: node.delivery.sweep(),
+        "ping": node.pinging.on_timeout,
+        "stream": node.streams.on_open_timeout,
+        "acceptor": node.streams.on_accept_timeout,
+        "sweep": lambda _: node.sweep(),
+        "grants": lambda _: node.granting.look(),
+        "granting": node.granting.on_timer,
+        "self_test": lambda _: node.self_test.on_timer(),
+        "probe": node.self_test.on_timeout,
+        "rotation": lambda _: node.subscription_change.on_rotation_timer(),
+        "register": lambda _: node.channels.on_register_timer(),
+        "routes": lambda _: node.on_routes(),
+        "outlook": lambda _: node.outlook.refresh(),
+        "stranger": node.peering.on_stranger_timeout,
+        "store": lambda _: ctx.retry_store(),
+    }
