@@ -241,10 +241,21 @@ class Load:
         header = bytes(16) + struct.pack("!IB", 4096, 65) + b"\x04" + bytes(64)
         sender.stream.send(agent.head + header + filler + number.to_bytes(8))
 
+    def _renew(self, sender: _Sender) -> None:
+        """A connection that nothing was pushed over for a while has been closed, as it may be."""
+        self._selector.unregister(sender.stream)
+        sender.stream.close()
+        sender.stream = self._connect()
+        sender.stream.setblocking(False)
+        self._selector.register(sender.stream, selectors.EVENT_READ, sender)
+
     def _on_answer(self, sender: _Sender) -> bool:
         """True when the answer is there and the connection free again."""
         if not _receive(sender.stream, sender.buffer):
-            raise ConnectionError("the service has closed the connection of a sender")
+            if sender.push >= 0:
+                raise ConnectionError("the service has closed a connection with a push under way")
+            self._renew(sender)
+            return False
         end = sender.buffer.find(b"\r\n\r\n")
         if end < 0:
             return False
