@@ -14,7 +14,7 @@ _WORDS = {
     "fault": "a fault inside the daemon; see the log",
     "hello_forged": "whoever answered could not prove to be it",
     "hello_missing": "whoever answered did not say who it is",
-    "ice_failed": "no direct path between the two networks",
+    "ice_failed": "no direct path was found between the two networks",
     "leaving": "one of the two is leaving the mesh",
     "link_limit": "this node has as many links as it may ([links] max_links)",
     "no_answer": "it did not answer",

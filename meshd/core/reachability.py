@@ -139,8 +139,8 @@ def why_no_link(local: SessionDescription | None, remote: SessionDescription | N
             "port mapping or IPv6 on one side, or a TURN server (links.turn_servers), would help."
         )
     return (
-        "Both offered addresses that should be reachable, yet no packet came through: a firewall that blocks UDP, or "
-        "two strict (symmetric) NAT routers."
+        "Both offered addresses that should be reachable, yet no packet came through: a firewall that blocks UDP, "
+        "two strict (symmetric) NAT routers, or the answer never arrived at the side that had offered."
     )
 
 

@@ -43,8 +43,8 @@ class IceConnection(Checks):
     ``on_record(datagram)`` gets DTLS records, and says whether they were meant for this link; ``on_flush()`` is called
     when no more come for now, ``on_lost()`` when the peer has taken its consent back by silence, ``on_path(moved)``
     when data goes another way from now on, or can go again, ``on_unanswered(elapsed)`` now and then while no path
-    answers. ``bases()`` gives the local addresses and relays that there
-    are now, each with its path's name; without it there are those that ``add_path`` was told.
+    answers. ``bases()`` gives the local addresses and relays that there are now, each with its path's name; without it
+    there are those that ``add_path`` was told.
     """
 
     def __init__(
@@ -138,6 +138,7 @@ class IceConnection(Checks):
                 self.counters["candidate_overflow"] += 1
                 return
         super().check_incoming(message, addr, protocol)
+        cast(LinkPath, protocol).ask_again(addr)
         self._sockets.demux.claim(self, addr, proven=True)
 
     def _is_paired(self, protocol: aioice_ice.StunProtocol, address: Address) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
 from aioice import Connection, stun
@@ -11,6 +12,9 @@ from meshd.links.checks import CHECK_RETRANSMISSIONS
 from meshd.links.demux import Address
 from meshd.links.socket import SharedSocket
 from meshd.links.turn import RelaySocket
+
+# Policy
+ASK_AGAIN_INTERVAL = 0.02  # seconds, Ta: a check sent less long ago may well be answered yet
 
 
 class LinkPath(aioice_ice.StunProtocol):
@@ -30,6 +34,8 @@ class LinkPath(aioice_ice.StunProtocol):
         self.is_relay = relay is not None
         self.seen_by: dict[Address, Address] = {}  # what we look like to each remote address that has answered
 
+        self._asking: dict[Address, tuple[stun.Message, float]] = {}  # what awaits an answer, and when it was last sent
+
     def reaches(self, remote: Address) -> bool:
         """Whether packets from there may get to that address at all: one family, and loopback only to itself."""
         ours, theirs = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(remote[0])
@@ -43,9 +49,26 @@ class LinkPath(aioice_ice.StunProtocol):
         retransmissions: int | None = CHECK_RETRANSMISSIONS,
     ) -> tuple[stun.Message, Address]:
         """Ask, and give up after 7.5 s where upstream takes 63. Raises stun.TransactionError."""
-        response, source = await super().request(request, addr, integrity_key, retransmissions)
+        self._asking[addr] = request, asyncio.get_running_loop().time()
+        try:
+            response, source = await super().request(request, addr, integrity_key, retransmissions)
+        finally:
+            if addr in self._asking and self._asking[addr][0] is request:
+                del self._asking[addr]
         self.seen_by[addr] = response.attributes.get("XOR-MAPPED-ADDRESS", self.address)
         return response, source
+
+    def ask_again(self, addr: Address) -> None:
+        """Send what awaits an answer from there once more: something has come from there (RFC 8445 section 7.3.1.4).
+
+        The first checks to a peer behind a router are lost until it sends some of its own. Upstream goes on waiting for
+        its timer then, up to 4 s.
+        """
+        asking = self._asking.get(addr)
+        now = asyncio.get_running_loop().time()
+        if asking is not None and now - asking[1] >= ASK_AGAIN_INTERVAL:
+            self._asking[addr] = asking[0], now
+            self.send_stun(asking[0], addr)
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         """Send a STUN message. Nothing here can fail: retransmissions come due after the end, too."""
