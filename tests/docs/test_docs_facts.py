@@ -116,7 +116,7 @@ def test_events_that_an_operator_should_act_on_exist() -> None:
 
 def test_counters_of_the_page_exist() -> None:
     page = (ROOT / "docs/operations.md").read_text()
-    table = page[page.index("| counters | tell |") : page.index("## When things go wrong")]
+    table = page[page.index("| counters | tell |") : page.index("#### Of links")]
     stems = [stem for stem in re.findall(r'count\(f"(\w+_)\{', SOURCES) if stem]
     for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
         for name in re.findall(r"`(\w+)`", row):
