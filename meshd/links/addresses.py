@@ -20,7 +20,7 @@ from meshd.ice_servers import parse_ice_server
 from meshd.links.demux import Address
 from meshd.links.netlink import AddressWatch
 from meshd.links.reflections import Reflections
-from meshd.links.socket import LinkSockets
+from meshd.links.sockets import LinkSockets
 from meshd.links.statistics import address_text
 from meshd.links.turn import Relays, RelaySocket, TurnConfig
 from meshd.special_addresses import is_loopback, is_public

@@ -22,7 +22,7 @@ from meshd.links.demux import STUN_HEADER_SIZE, Address
 from meshd.links.early import EarlyChecks, EarlyRecords
 from meshd.links.mobility import Mobility
 from meshd.links.path import LinkPath
-from meshd.links.socket import LinkSockets
+from meshd.links.sockets import LinkSockets
 from meshd.links.statistics import Ends, address_text
 from meshd.links.turn import RelaySocket
 
@@ -159,8 +159,7 @@ class IceConnection(Checks):
         pair = self._nominated.get(1)
         if pair is None or (self._consent is not None and self._consent.is_paused):
             return
-        path = cast(LinkPath, pair.protocol)
-        if not path.send_batch(batch, size, pair.remote_addr) and self._mobility is not None:
+        if not cast(LinkPath, pair.protocol).send_batch(batch, size, pair.remote_addr) and self._mobility is not None:
             self._mobility.probe()
 
     def let_fragment(self, allowed: bool) -> None:

@@ -32,7 +32,8 @@ from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
 from meshd.links.link import LINGER_TIMEOUT, Link
 from meshd.links.names import NameResolver
-from meshd.links.socket import LinkSockets, SharedSocket, SocketsConfig
+from meshd.links.socket import SharedSocket
+from meshd.links.sockets import LinkSockets, SocketsConfig
 from meshd.links.statistics import LinkStatistics
 from meshd.links.surroundings import LinkConfig, Surroundings
 from meshd.wire.stun_responder import StunResponder

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from aioice import stun
 
 from meshd.links.demux import Address
-from meshd.links.socket import LinkSockets
+from meshd.links.sockets import LinkSockets
 from meshd.special_addresses import is_loopback
 
 # Policy

@@ -13,7 +13,7 @@ from meshd.links.addresses import AddressBook
 from meshd.links.guest import Tasks
 from meshd.links.names import NameResolver
 from meshd.links.remote import RemoteConfig
-from meshd.links.socket import LinkSockets
+from meshd.links.sockets import LinkSockets
 
 
 class LinkConfig(RemoteConfig, Protocol):

@@ -35,7 +35,7 @@ from meshd.transport.events import Closed, CloseReason, Established, Event, Writ
 from meshd.transport.send_queue import MAX_MESSAGES, PRIORITIES, Outgoing, SendQueue
 from meshd.transport.session import Session
 from meshd.transport.setup import Setup, Stage
-from meshd.transport.statistics import AssociationStatistics
+from meshd.transport.statistics import AssociationStatistics, statistics_of
 
 # Policy
 MAX_ANSWERS = 8  # packets of the handshake that wait to leave; a peer that asks on and on gets no more at a time
@@ -376,32 +376,7 @@ class Association:
 
     def statistics(self) -> AssociationStatistics | None:
         """One reading of all figures; None before the association is established."""
-        session = self._session
-        if session is None:
+        if self._session is None:
             return None
-        sender, receiver = session.sender, session.receiver
-        round_trip = sender.recovery.round_trip
-        return AssociationStatistics(
-            srtt=round_trip.srtt,
-            min_rtt=round_trip.min_rtt,
-            rto=round_trip.rto,
-            window=sender.controller.window,
-            pacing_rate=sender.controller.pacing_rate,
-            in_flight_size=sender.in_flight,
-            unsent_size=self._queue.size,
-            peer_window=sender.peer_window,
-            held_size=receiver.reassembly.held_size,
-            packet_size=session.path_mtu.size,
-            packets_sent=self._packets_sent,
-            packets_received=self._packets_received,
-            bytes_sent=self._bytes_sent,
-            bytes_received=self._bytes_received,
-            data_packets_sent=sender.data_packets,
-            chunks_retransmitted=sender.retransmitted,
-            chunks_lost=sender.lost_chunks,
-            spurious_losses=sender.spurious,
-            timeouts=sender.timeouts,
-            tail_probes=sender.tail_probes,
-            duplicates_received=receiver.duplicates,
-            messages_abandoned=sender.abandoning.count,
-        )
+        packets = self._packets_sent, self._packets_received, self._bytes_sent, self._bytes_received
+        return statistics_of(self._session, self._queue.size, packets)

@@ -7,10 +7,10 @@ through a table.
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct
 
 from meshd.errors import MalformedMessage
-from meshd.transport.channels import DATA_CHANNEL_ACK, DCEP_PPID, MAX_CHANNEL, decode_open
+from meshd.transport.beats import Beats, is_beat
+from meshd.transport.channels import DCEP_PPID, Channels
 from meshd.transport.chunks import (
     ABORT,
     CAUSE_UNKNOWN_CHUNK,
@@ -24,7 +24,6 @@ from meshd.transport.chunks import (
     FORWARD_TSN,
     HEARTBEAT,
     HEARTBEAT_ACK,
-    HEARTBEAT_INFO,
     I_DATA,
     I_DATA_HEADER,
     I_DATA_SIZE,
@@ -45,31 +44,27 @@ from meshd.transport.chunks import (
 from meshd.transport.closing import Closing, Phase
 from meshd.transport.config import AssociationConfig
 from meshd.transport.events import (
-    ChannelOpened,
     Closed,
     Drained,
     Event,
     HeartbeatAcknowledged,
     HeartbeatReceived,
-    Message,
     StreamReset,
 )
 from meshd.transport.handshake import PeerParameters
 from meshd.transport.path_mtu import BLACK_HOLE_TIMEOUTS, PathMtu
 from meshd.transport.receiver import Receiver
-from meshd.transport.send_queue import Outgoing, SendQueue
+from meshd.transport.send_queue import SendQueue
 from meshd.transport.sender import LARGE_LOSSES, Sender
 from meshd.transport.stream_reset import StreamResets
 
 # Specification
-BEAT = Struct(">HHL")  # the information in our heartbeats (section 3.3.5): type, length, a number
 SKIP_UNKNOWN, REPORT_UNKNOWN = 0x80, 0x40  # RFC 9260 section 3.2: the two highest bits of a chunk's type
 
 # Policy
 SEARCH_SIZE = 16_384  # unsent bytes from which on larger packets are worth a search for what the path carries
 MAX_CONTROL_SIZE = 16_384  # bytes of answers that wait to leave; a peer that asks for more gets fewer
 MAX_HEARTBEAT_SIZE = 1_024  # bytes of one that are sent back: our answer has to get through on any path
-MAX_BEATS = 32  # heartbeats whose answers would still be recognised
 MAX_REPORTS_SIZE = 512  # bytes of answers that wait already, above which nothing is quoted: a quote is the longer one
 MAX_REPORTED_SIZE = 64  # bytes of an unknown chunk that are quoted back
 
@@ -85,7 +80,6 @@ class Session:
         "_handlers",
         "_has_heard",
         "_interleaving",
-        "_our_resets",
         "_peer",
         "_queue",
         "closing",
@@ -119,13 +113,11 @@ class Session:
         self.path_mtu = PathMtu(config.base_packet_size, ceiling)
         self.resets = StreamResets(initial_tsn, peer.initial_tsn)
         self.closing = Closing()
-        self._channels: set[int] = set()
-        """Streams on which the peer has opened a channel in band."""
-        self._our_resets: set[int] = set()
+        self._channels = Channels(peer, queue, self.resets)
         self._control: list[bytes] = []
         self._control_size = 0
         self._has_heard = False  # a sign of life in the packet at hand
-        self._beats: dict[int, float] = {}  # our heartbeats without an answer, by number: when each was asked for
+        self._beats = Beats()
         self._handlers: dict[int, Callable[[bytes, float], None]] = {
             SACK: self._on_sack,
             HEARTBEAT: self._on_heartbeat,
@@ -193,27 +185,10 @@ class Session:
         messages = self.receiver.reassembly.messages
         self.receiver.reassembly.messages = []
         for message in messages:
-            if message.ppid == DCEP_PPID:
-                self._on_channel(message)
-            else:
+            if message.ppid != DCEP_PPID:
                 self.events.append(message)
-
-    def _on_channel(self, message: Message) -> None:
-        """RFC 8832 section 6: a channel is acknowledged, or refused by resetting its stream.
-
-        One that is open already, or whose reset is not over, is refused too: every acknowledgement waits in the queue
-        until the peer takes it.
-        """
-        label = decode_open(message.data)
-        if label is None:
-            return
-        is_new = message.stream not in self._channels and not self.resets.is_wanted(message.stream)
-        if message.stream < min(MAX_CHANNEL, self._peer.inbound_streams) and is_new:
-            self._channels.add(message.stream)
-            self._queue.put(Outgoing(message.stream, DCEP_PPID, DATA_CHANNEL_ACK, 0, True, None))
-            self.events.append(ChannelOpened(message.stream, label))
-        else:
-            self.reset_stream(message.stream)
+            elif (opened := self._channels.on_message(message)) is not None:
+                self.events.append(opened)
 
     def _on_unknown(self, kind: int, chunk: bytes) -> bool:
         """RFC 9260 section 3.2: whether to go on with the packet."""
@@ -243,17 +218,14 @@ class Session:
 
     def heartbeat(self, number: int, now: float) -> None:
         """Ask whether the peer lives: in the next packet, and never again."""
-        if len(self._beats) >= MAX_BEATS:
-            del self._beats[next(iter(self._beats))]
-        self._beats[number] = now
-        self._say(encode_chunk(HEARTBEAT, BEAT.pack(HEARTBEAT_INFO, BEAT.size, number)))
+        self._say(self._beats.ask(number, now))
 
     def _on_heartbeat_ack(self, body: bytes, now: float) -> None:
         self._has_heard = True
-        if len(body) == BEAT.size:
-            number = BEAT.unpack(body)[2]
-            asked = self._beats.pop(number, None)
-            if asked is not None:  # else: answered before, or made up
+        if is_beat(body):
+            answered = self._beats.take(body)
+            if answered is not None:
+                number, asked = answered
                 self.sender.recovery.round_trip.sample(now - asked, now)  # an idle link measures nothing else
                 self.events.append(HeartbeatAcknowledged(number))
         elif self.path_mtu.on_heartbeat_ack(body, now):
@@ -277,18 +249,14 @@ class Session:
             self._deliver()  # what came before the reset is told before it
         for stream in theirs:
             self.receiver.reassembly.reset(stream)
-            self._channels.discard(stream)
             self.events.append(StreamReset(stream))
-            self.reset_stream(stream)  # RFC 8831 section 6.7: the other direction follows
-            self._our_resets.discard(stream)  # both are over: it may be closed anew
+            self._channels.on_reset(stream)
         for stream in ours:
             self._queue.restart_stream(stream)
 
     def reset_stream(self, stream: int) -> None:
         """Close our side of a stream once everything queued on it has left."""
-        if self._peer.reconfiguration and stream not in self._our_resets:
-            self._our_resets.add(stream)
-            self.resets.want(stream)
+        self._channels.reset(stream)
 
     def _on_shutdown(self, body: bytes, now: float) -> None:
         if len(body) != TSN.size:

@@ -27,7 +27,7 @@ from meshd.links.addresses import AddressBook, host_addresses
 from meshd.links.guest import from_asyncio
 from meshd.links.netlink import AddressChange, address_changes
 from meshd.links.reflections import DOUBT_TIME
-from meshd.links.socket import LinkSockets
+from meshd.links.sockets import LinkSockets
 from meshd.wire import stun as our_stun
 
 FOUND = ["192.0.2.1", "2001:db8::1", "127.0.0.1", "127.0.0.2", "::1"]

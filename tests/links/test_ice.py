@@ -19,7 +19,7 @@ from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared
 from meshd.links import consent, ice, names, path
 from meshd.links.ice import IceConnection
 from meshd.links.remote import dtls_role, may_turn_to_ipv6, usable
-from meshd.links.socket import LinkSockets
+from meshd.links.sockets import LinkSockets
 from meshd.wire.session_description import Candidate
 
 

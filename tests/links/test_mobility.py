@@ -18,7 +18,7 @@ from meshd.core.commands import Priority, ProbePath
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared, ProbeFailed
 from meshd.ids import LinkId
 from meshd.links import consent, ice, mobility
-from meshd.links.socket import LinkSockets
+from meshd.links.sockets import LinkSockets
 
 BOTH = replace(LOOPBACK, addresses=("127.0.0.1", "127.0.0.2"))
 

@@ -17,7 +17,8 @@ from link_ends import LOOPBACK, link_up, run_clean, settle, two_ends
 from meshd.core.events import LinkConnected, LinkPrepared, MessageReceived
 from meshd.errors import ConfigError
 from meshd.links.guest import from_asyncio
-from meshd.links.socket import MAX_SEGMENTS, LinkSockets, SharedSocket
+from meshd.links.socket import MAX_SEGMENTS, SharedSocket
+from meshd.links.sockets import LinkSockets
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from enum import Enum
 
 from meshd.transport.congestion.aggregation import Aggregation
 from meshd.transport.congestion.bandwidth import FULL_ROUNDS, Bandwidth
@@ -18,40 +17,35 @@ from meshd.transport.congestion.controller import Packet, initial_window
 from meshd.transport.congestion.delivery_rate import DeliveryRate
 from meshd.transport.congestion.interruption import Interruption
 from meshd.transport.congestion.losses import LossJudge
+from meshd.transport.congestion.phases import (
+    DOWN_GAIN,
+    DOWN_ROUNDS,
+    DRAIN_GAIN,
+    STARTUP_GAIN,
+    UP_GAIN,
+    UP_GROWTH,
+    UP_ROUNDS,
+    Cruises,
+    Phase,
+    probe_duration,
+)
 
 # Specification: draft-ietf-ccwg-bbr section 2
-STARTUP_GAIN = 2.77
-DRAIN_GAIN = 0.5
-UP_GAIN = 1.25
 WINDOW_GAIN = 2.0
 PACING_MARGIN = 0.99
 MIN_WINDOW_PACKETS = 4
 PROBE_WINDOW_GAIN = 0.5
-PROBE_DURATION = 0.2
 
 # Policy
 SEGMENT_SIZE = 1448
 """Bytes that a fair window counts as one packet, if ours are not larger: what TCP has in a packet of 1,500 bytes. A
 window counted in smaller ones would be cut like TCP's and grow by less."""
-DOWN_GAIN = 0.75
-"""The draft has 0.9. In simulation both do alike; this one has the queue of a probe gone sooner."""
-CRUISE_ROUNDS = (4, 8)
-"""Rounds between two probes for bandwidth, drawn anew each time. The draft waits for two to three seconds; at a
-tenth of that a rise is followed sooner, and what a probe costs others is bounded by the fair window."""
-UP_ROUNDS = 2
-UP_GROWTH = 1.1
-"""A probe goes on for as long as the bandwidth grows by this factor in so many rounds."""
-DOWN_ROUNDS = 4
-"""After so many rounds the queue is not ours, or the model is wrong: in both cases waiting does not mend it."""
 MIN_RTT_WINDOW = 10.0
 """Seconds after which the shortest round trip is measured anew, by emptying the path. The draft has half of it."""
 MAX_INFLATED_TIME = 30.0
 """The same, no matter how often it was seen: a queue that is always full shows a round trip that never changes."""
 MIN_RTT_SLACK = 1.01
 """A round trip this near to the shortest shows that the shortest is still true."""
-SHORT_PROBE_ROUND_TRIPS = 20
-"""On the shortest paths the path is kept empty for so many round trips only, and MIN_PROBE_DURATION."""
-MIN_PROBE_DURATION = 0.02
 MIN_BUFFERED_TIME = 0.001
 """The window holds at least so much time, and three bursts: on the shortest paths the hosts are slower than the path.
 What it holds more stands before small messages in the peer's socket. Slower hosts are ``aggregation``'s to notice."""
@@ -66,26 +60,6 @@ MIN_RATE = 1000.0
 MAX_RATE = 1e11
 COMPETING_PACING_GAIN = 1.2
 
-# The constants of ``random.Random``'s elders (POSIX drand48) are good enough to keep two flows out of step.
-_MULTIPLIER, _INCREMENT, _MASK = 0x5DEECE66D, 0xB, (1 << 48) - 1
-
-
-class Phase(Enum):
-    """Where in its search the controller is."""
-
-    STARTUP = "startup"
-    """Looking for the bandwidth, doubling."""
-    DRAIN = "drain"
-    """Emptying the queue that this has made."""
-    DOWN = "down"
-    """Emptying the queue that a probe has made."""
-    CRUISE = "cruise"
-    """Sending at the bandwidth."""
-    UP = "up"
-    """Probing for more."""
-    PROBE_RTT = "probe_rtt"
-    """Emptying the path to see its round trip."""
-
 
 class Bbr:
     """See ``Controller``, and the module."""
@@ -95,6 +69,7 @@ class Bbr:
         "_bandwidth",
         "_competition",
         "_cruise_rounds",
+        "_cruises",
         "_cut_at",
         "_gain",
         "_interruption",
@@ -108,7 +83,6 @@ class Bbr:
         "_probe_end",
         "_probed_at",
         "_ramp",
-        "_random",
         "_rate",
         "_round_end",
         "_round_in_flight",
@@ -125,7 +99,7 @@ class Bbr:
     def __init__(self, now: float, mtu: int, *, seed: int = 0) -> None:
         self._mtu = mtu
         self._segment = max(mtu, SEGMENT_SIZE)  # what the fair window counts
-        self._random = (seed * _MULTIPLIER ^ int(now * 1e6)) & _MASK
+        self._cruises = Cruises(seed, now)
         self._rate = DeliveryRate(now)
         self._bandwidth = Bandwidth(now)
         self._aggregation = Aggregation(now)
@@ -340,16 +314,14 @@ class Bbr:
                 self._enter(now, Phase.DOWN, DOWN_GAIN)
         elif phase is Phase.DOWN:
             if in_flight <= bdp or self._phase_rounds >= DOWN_ROUNDS:
-                self._cruise()
-                self._enter(now, Phase.CRUISE, 1.0)
+                self._cruise(now)
         else:
             return self._search_rtt(now, in_flight)
         return self._consider_probe(now, newest) or self._phase is not phase
 
-    def _cruise(self) -> None:
-        low, high = CRUISE_ROUNDS
-        self._random = (self._random * _MULTIPLIER + _INCREMENT) & _MASK
-        self._cruise_rounds = low + (self._random >> 17) % (high - low + 1)
+    def _cruise(self, now: float) -> None:
+        self._cruise_rounds = self._cruises.draw()
+        self._enter(now, Phase.CRUISE, 1.0)
 
     def _consider_probe(self, now: float, newest: Packet) -> bool:
         """Begin to empty the path if its round trip has not been seen for long, or somebody else empties his part."""
@@ -373,8 +345,7 @@ class Bbr:
     def _search_rtt(self, now: float, in_flight: int) -> bool:
         if self._probe_end == math.inf:
             if in_flight <= self.window:
-                duration = max(SHORT_PROBE_ROUND_TRIPS * self._min_rtt, MIN_PROBE_DURATION)
-                self._probe_end = now + min(duration, PROBE_DURATION)
+                self._probe_end = now + probe_duration(self._min_rtt)
                 self._phase_rounds = 0
             return False
         if now < self._probe_end or self._phase_rounds == 0:
@@ -383,8 +354,7 @@ class Bbr:
         self._competition.on_emptied(self._min_rtt, self._bandwidth.value, self._least())
         self._judge.set_floor(min(self._min_rtt, self._competition.base))
         if self._bandwidth.is_full:
-            self._cruise()
-            self._enter(now, Phase.CRUISE, 1.0)
+            self._cruise(now)
         else:
             self._enter(now, Phase.STARTUP, STARTUP_GAIN)
         return True
