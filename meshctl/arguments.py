@@ -72,6 +72,17 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def moment(text: str) -> str:
+    """For argparse's ``type``: a time of the past, as ``2d`` (ago) or as date and time by the clock on the wall.
+
+    Gives it as the control socket wants it.
+    """
+    try:
+        return durations.moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def count(text: str) -> int:
     """For argparse's ``type``: a whole number from 1."""
     if text.isdecimal() and 1 <= len(text) <= 9 and int(text) > 0:

@@ -1,8 +1,11 @@
-"""Lengths of time: as people write them, and as people read them."""
+"""Lengths of time: as people write them, and as people read them. Moments, too."""
 
 from __future__ import annotations
 
+import time
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_FORMS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
 
 
 def parse(text: str) -> float:
@@ -16,6 +19,26 @@ def parse(text: str) -> float:
     if not 0 < seconds < 1e12:
         raise ValueError(f"{text!r} is no duration; it has to be more than nothing")
     return seconds
+
+
+def moment(text: str) -> str:
+    """``2d`` (ago), ``2025-03-01``, ``2025-03-01 09:00`` or with seconds by the local clock, or RFC 3339 in UTC.
+
+    In the form of the control socket. Raises ValueError.
+    """
+    from meshd.control.encodings import decode_time, encode_time
+
+    if text.endswith("Z"):
+        return encode_time(decode_time(text))
+    for form in _FORMS:
+        try:
+            return encode_time(time.mktime(time.strptime(text.replace("T", " "), form)))
+        except (ValueError, OverflowError):
+            continue
+    try:
+        return encode_time(time.time() - parse(text))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time; write 2d (ago), 2025-03-01 or '2025-03-01 09:00'") from None
 
 
 def tight(seconds: float) -> str:

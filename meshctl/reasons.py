@@ -21,6 +21,7 @@ _WORDS = {
     "peer_misbehaved": "it broke the rules of the link",
     "peer_restarted": "it started again",
     "push_failed": "it could not be called by push",
+    "revoked": "it has been revoked",
     "send_overflow": "it took in too slowly what was sent",
     "silent": "nothing was heard from it any more",
     "stopping": "its daemon was stopped",

@@ -28,6 +28,8 @@ def run(args: argparse.Namespace, client: Client) -> int:
         node = f"{status['name']}, {'an admin' if mesh['admin'] else 'a member'} of {mesh['name']}"
     elif status["state"] == "joining":
         node = "joining a mesh"
+    elif status["state"] == "revoked":
+        node = "revoked: no member of the mesh any more"
     else:
         node = "in no mesh yet: meshctl join TOKEN, or meshctl found MESHNAME"
     pairs = [

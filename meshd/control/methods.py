@@ -8,6 +8,7 @@ Named tuples rather than dataclasses: ``meshctl`` imports this, and ``import dat
 from __future__ import annotations
 
 from meshd.control import jsonrpc
+from meshd.control.administration_methods import ADMINISTRATION
 from meshd.control.entries import ADMIN as ADMIN
 from meshd.control.entries import PERMISSIONS as PERMISSIONS
 from meshd.control.entries import READ as READ
@@ -276,6 +277,7 @@ METHODS = _table(
         {"stream": 1},
     ),
     *PASTING,
+    *ADMINISTRATION,
     Method(
         "introductions.mint",
         ADMIN,

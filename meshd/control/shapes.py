@@ -54,7 +54,11 @@ SHAPES: dict[str, tuple[Field, ...]] = {
     ),
     "outbox": (Field("queued", "integer", "Messages not acknowledged yet."),),
     "status": (
-        Field("state", "no_mesh|joining|member", "How far this node is."),
+        Field(
+            "state",
+            "no_mesh|joining|member|revoked",
+            "How far this node is. `revoked`: it was a member, until its admission was revoked; `warnings` say more.",
+        ),
         Field("version", "string", "Of the daemon."),
         Field("protocol", "integer", "Of this socket."),
         Field("peer_id", "id", "This node's id: its public key."),
@@ -162,6 +166,29 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("rtt", "seconds?", "How long its answer took."),
         Field("error", "silent|refused|unresolved|no_way?", "What went wrong."),
         Field("two_addresses", "boolean", "Whether it can tell what a NAT does (RFC 5780)."),
+    ),
+    "dependant": (
+        Field("peer_id", "id", "The member's id."),
+        Field("name", "string", "Its name."),
+        Field("known_since", "time", "When its admission was signed, or came to be known here, if that was later."),
+    ),
+    "revocation": (
+        Field("peer_id", "id", "Whose key was revoked."),
+        Field("name", "string", "What it was called then; may be empty."),
+        Field("scope", "member|admin", "All of it, or an admin's rights alone."),
+        Field("by", "string?", "The admin's name or id; null: the mesh key."),
+        Field("revoked_at", "time", "When."),
+        Field("void_from", "time?", "What the key signed after that is void; null: all of it."),
+        Field("kept", "integer", "How many admissions that it signed stay good."),
+        Field("until", "time", "When the revocation may be forgotten."),
+    ),
+    "admin": (
+        Field("peer_id", "id", "Its id."),
+        Field("short_id", "string", "The first characters of it."),
+        Field("name", "string", "Its name."),
+        Field("this_node", "boolean", "Whether it is this node."),
+        Field("appointed_at", "time", "When."),
+        Field("expires_at", "time", "Until when."),
     ),
     "introducer": (
         Field("peer_id", "id", "Its id."),

@@ -69,6 +69,8 @@ class DaemonBackend:
             "peers.list": lambda params: {"peers": self.peers()},
             "messages.list": self._messages,
             "introductions.list": lambda params: {"introductions": self._view().introductions},
+            "admins.list": lambda params: {"admins": self._view().admins},
+            "revocations.list": lambda params: {"revocations": self._view().revocations},
             "config.show": lambda params: {"file": self._file, "values": asdict(self.config)},
         }
 

@@ -17,6 +17,8 @@ def status_line(status: Mapping[str, Any]) -> str:
     """``member of home as laptop: 2 links up, 3 members, push ok``, from the values of ``node.status``."""
     if status["state"] == "joining":
         return "joining a mesh: waiting for the introducer"
+    if status["state"] == "revoked":
+        return "no member any more: revoked, see meshctl status"
     mesh = status["mesh"]
     if status["state"] != "member" or mesh is None:
         return "no mesh yet: meshctl found or meshctl join"

@@ -194,7 +194,7 @@ class History:
         known = self._valid.get(peer)
         if known is None or known[0] is not chain:
             try:
-                verify_chain(chain, self.mesh, chain[-1].issued, self._reader.verify)
+                verify_chain(chain, self.mesh, max(c.issued for c in chain), self._reader.verify)
                 known = self._valid[peer] = (chain, float(expires_at(chain)))
             except Rejected:
                 known = self._valid[peer] = (chain, 0.0)

@@ -141,9 +141,9 @@ class FakeBackend:
                 await self.changed.wait()
 
     def _status(self) -> dict[str, Any]:
-        away = self.state == "no_mesh"
+        away = self.state in ("no_mesh", "revoked")
         return {
-            "state": "no_mesh" if away else "member",
+            "state": self.state if away else "member",
             "version": self.version,
             "protocol": 1,
             "peer_id": text_of(OWN_ID),
@@ -305,6 +305,54 @@ class FakeBackend:
         joined = bool(params["text"]) and "join" in params["text"]
         result = {"peer_id": text_of(DESK_ID), "name": "desk", "mesh_name": "home", "elapsed": 1.5}
         return result | {"joined": joined}
+
+    async def _members_revoke(self, params: dict[str, Any]) -> dict[str, Any]:
+        peer_id, name = self._find(params["peer"])
+        if params["mesh_key"] and decode_bytes(params["mesh_key"]) == bytes(32):
+            raise ControlError(Code.MESH_KEY_WRONG)
+        entry = {"peer_id": text_of(EVIL_ID), "name": "x\x1b[31my", "known_since": encode_time(STARTED)}
+        return {
+            "peer_id": text_of(peer_id),
+            "name": name,
+            "admin": False,
+            "member": True,
+            "done": not params["preview"],
+            "kept": [] if params["all"] else [entry],
+            "fallen": [entry] if params["all"] else [],
+        }
+
+    async def _revocations_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        entry = {
+            "peer_id": text_of(EVIL_ID),
+            "name": "tab\x1b[1mlet",
+            "scope": "member",
+            "by": None,
+            "revoked_at": encode_time(STARTED),
+            "void_from": encode_time(STARTED),
+            "kept": 2,
+            "until": encode_time(STARTED + 4e8),
+        }
+        return {"revocations": [entry, {**entry, "by": "desk", "void_from": None, "kept": 0, "name": ""}]}
+
+    async def _admins_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        admin = {
+            "peer_id": text_of(DESK_ID),
+            "short_id": short(DESK_ID),
+            "name": "desk",
+            "this_node": True,
+            "appointed_at": encode_time(STARTED),
+            "expires_at": encode_time(STARTED + 3e8),
+        }
+        return {"admins": [admin]}
+
+    async def _admins_appoint(self, params: dict[str, Any]) -> dict[str, Any]:
+        if decode_bytes(params["mesh_key"]) == bytes(32):
+            raise ControlError(Code.MESH_KEY_WRONG)
+        peer_id, name = self._find(params["peer"])
+        return {"peer_id": text_of(peer_id), "name": name}
+
+    async def _admins_remove(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {**await self._admins_appoint(params), "admins_left": 0}
 
     async def _introductions_list(self, params: dict[str, Any]) -> dict[str, Any]:
         entry = {

@@ -22,6 +22,7 @@ from meshd.core import (
     record_rate,
     relay,
     replay,
+    revocations,
     routing,
     sessions,
     signaling,
@@ -32,8 +33,8 @@ from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, TOP_UP_SPAN
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.pulse import RTT_INTERVAL
 from meshd.core.session import PASTE_TIMEOUT
-from meshd.crypto import webpush
-from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
+from meshd.crypto import revocation, webpush
+from meshd.crypto.admission import DIGEST_SIZE, MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES
 from meshd.ids import CLOCK_SKEW
 from meshd.wire import codec, envelope, frame, messages, parts, record, session_description
@@ -61,6 +62,10 @@ SAID = (
     f"and takes a link for dead after {Config().mesh.link_timeout:.1f} s",
     f"A **chain** is 1 to {MAX_CHAIN_LENGTH} certificates",
     f"At most {MAX_CERTIFICATE_SIZE} bytes. Rights",
+    f"At most {revocation.MAX_REVOCATION_SIZE:,} bytes. Scope",
+    f"kept: array to {revocation.MAX_KEPT} of bin {DIGEST_SIZE}",
+    f"at most {revocation.MAX_LIFETIME // 86_400 // 365} years after `issued`",
+    f"At most {revocations.MAX_OF_ONE_ADMIN} revocations of one admin are kept, {revocations.MAX_REVOCATIONS:,} of all",
     f"for {membership.MEMBER_LIFETIME // 86_400} days as an admin, for {membership.INTRODUCED_LIFETIME // 86_400} days",
     f"At most {parts.MAX_RECORD_SIZE:,} bytes. `neighbors`",
     f"A record lives {record.RECORD_LIFETIME / 86_400:.0f} days",

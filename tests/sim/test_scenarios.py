@@ -42,6 +42,7 @@ QUICK = {
     "store-fails": (1, 2),
     "store-fails-while-joining": (1, 2, 3),
     "some-pairs-cannot": (1,),
+    "two-revocations": (1, 2),
 }
 
 
