@@ -17,10 +17,10 @@ from aioice.candidate import candidate_foundation, candidate_priority
 
 from meshd.links import consent
 from meshd.links.checks import KNOCK_INTERVAL, Checks
-from meshd.links.consent import Attributes, CheckKey, Consent
-from meshd.links.demux import STUN_HEADER_SIZE, Address
+from meshd.links.consent import Attributes
+from meshd.links.continuity import Continuity
+from meshd.links.demux import Address
 from meshd.links.early import EarlyChecks, EarlyRecords
-from meshd.links.mobility import Mobility
 from meshd.links.path import LinkPath
 from meshd.links.sockets import LinkSockets
 from meshd.links.statistics import Ends, address_text
@@ -29,11 +29,9 @@ from meshd.links.turn import RelaySocket
 # Policy
 CHECK_INTERVAL = 0.02  # Ta, between two connectivity checks of one link (RFC 8445 section 14.2 allows 5 ms and more)
 MAX_PATHS = 16  # local addresses and relays that one link uses
-MAX_LEARNT = 16  # addresses that the peer is believed to be at besides those it has named
 MAX_REFLEXIVE_PAIRS = 32  # of those that a check came from unnamed: each has us send checks to wherever it points
 MAX_PAIRS = 256  # candidate pairs of one link; aioice learns peer-reflexive candidates without end (RFC 8445 6.1.2.5)
 
-_NONE = (0, b"")
 _ASKED = (aioice_ice.CandidatePair.State.IN_PROGRESS, aioice_ice.CandidatePair.State.SUCCEEDED)
 
 
@@ -69,11 +67,8 @@ class IceConnection(Checks):
         self.on_unanswered: Callable[[float], None] = _ignore
         self.is_outside: Callable[[Address], bool] = _nowhere  # whether nothing may be sent to that address
         self._early = EarlyChecks(counters)
-        self._key: CheckKey | None = None
-        self._consent: Consent | None = None
-        self._mobility: Mobility[LinkPath] | None = None
+        self._continuity: Continuity | None = None  # from when a pair is nominated
         self._bases = bases
-        self._learnt: list[Address] = []  # where the peer was found after the beginning, the last one first
         self._paths: dict[str, LinkPath] = {}
         self._sockets = sockets
         sockets.demux.add(ufrag, self)
@@ -101,14 +96,14 @@ class IceConnection(Checks):
             self._early.keep(request, source, path)
 
     def _answer(self, request: stun.Message, source: Address, path: LinkPath) -> None:
-        if self._is_refused(source):
+        if self.is_refused(source):
             return
         try:
             self.request_received(request, source, path)
         except Exception:  # an attribute is missing that aioice takes for granted
             self.counters["stun_malformed"] += 1
 
-    def _is_refused(self, source: Address) -> bool:
+    def is_refused(self, source: Address) -> bool:
         """Whether the peer's check has come by a server that ``links.ice`` lets us send nothing to."""
         refused = self.is_outside(source)
         self.counters["check_from_relay"] += refused
@@ -128,9 +123,9 @@ class IceConnection(Checks):
 
     def check_incoming(self, message: stun.Message, addr: Address, protocol: aioice_ice.StunProtocol) -> None:
         """An authentic check of the peer: where it came from is the peer's address, for DTLS too."""
-        if self._mobility is not None:
+        if self._continuity is not None:
             assert isinstance(protocol, LinkPath)
-            self._heard((protocol, addr), nominates="USE-CANDIDATE" in message.attributes)
+            self._continuity.hear((protocol, addr), nominates="USE-CANDIDATE" in message.attributes)
             return
         if not self._is_paired(protocol, addr):
             reflexive = sum(pair.remote_candidate.type == "prflx" for pair in self._check_list)
@@ -157,10 +152,12 @@ class IceConnection(Checks):
         Nowhere before ICE is done, nor while there is no consent (RFC 7675 section 5.1).
         """
         pair = self._nominated.get(1)
-        if pair is None or (self._consent is not None and self._consent.is_paused):
+        after = self._continuity
+        if pair is None or (after is not None and after.consent.is_paused):
             return
-        if not cast(LinkPath, pair.protocol).send_batch(batch, size, pair.remote_addr) and self._mobility is not None:
-            self._mobility.probe()
+        path = cast(LinkPath, pair.protocol)
+        if not path.send_batch(batch, size, pair.remote_addr) and after is not None:
+            after.mobility.probe()
 
     def let_fragment(self, allowed: bool) -> None:
         """Whether IP may cut what is sent to the peer into fragments; see ``SharedSocket.let_fragment``."""
@@ -171,9 +168,8 @@ class IceConnection(Checks):
     def retire(self) -> None:
         """Send nothing but answers any more; what comes is still taken."""
         self.on_lost, self.on_path, self.on_unanswered = _nothing, _ignore, _ignore
-        for asking in (self._consent, self._mobility):
-            if asking is not None:
-                asking.stop()
+        if self._continuity is not None:
+            self._continuity.stop()
 
     def abandon(self) -> None:
         """End what has been retired."""
@@ -183,9 +179,8 @@ class IceConnection(Checks):
     async def close(self) -> None:
         """End it; nothing comes any more from the next datagram on."""
         self._sockets.demux.remove(self.local_username, self)
-        for asking in (self._consent, self._mobility):
-            if asking is not None:
-                asking.stop()
+        if self._continuity is not None:
+            self._continuity.stop()
         await super().close()
 
     def gathered(self) -> None:
@@ -267,48 +262,19 @@ class IceConnection(Checks):
                 pair.task.cancel()
         if verdict != aioice_ice.ICE_COMPLETED:
             raise ConnectionError("no candidate pair works")
-        self._begin_mobility()
+        self._continue()
 
-    # -- consent and mobility ------------------------------------------------------------------------------------------
+    # -- after nomination ----------------------------------------------------------------------------------------------
 
-    def _begin_mobility(self) -> None:
-        assert self.remote_password is not None
-        role = consent.ICE_CONTROLLING if self.ice_controlling else consent.ICE_CONTROLLED
-        self._key = CheckKey(
-            username=f"{self.remote_username}:{self.local_username}",
-            password=self.remote_password,
-            role=(role, self._tie_breaker),
-        )
-        awaiting = self._sockets.demux.awaiting
-        self._mobility = Mobility(self, self._key, awaiting, self.counters)
-        self._consent = Consent(
-            self._key,
-            send=self._send_to_peer,
-            expired=self._expired,
-            doubted=self._mobility.probe,
-            regained=self._regained,
-            outstanding=awaiting,
-            ticks=self._sockets.ticks,
-        )
+    def _continue(self) -> None:
+        after = self._continuity = Continuity(self, self._sockets, self.counters)
         if self.ice_controlling and sum(pair.state in _ASKED for pair in self._check_list) > 1:
-            self._consent.ask()  # the peer may have taken the last pair that it was asked by: nominate ours
-
-    def _send_to_peer(self, message: bytes) -> None:
-        path, remote = self.in_use
-        if not path.send(message, remote) and self._mobility is not None:
-            self._mobility.probe()
-
-    def _expired(self) -> None:
-        self.consent_expired = True
-        self.on_lost()
-
-    def _regained(self) -> None:
-        self.on_path(False)
+            after.consent.ask()  # the peer may have taken the last pair that it was asked by: nominate ours
 
     def probe(self) -> None:
         """The path in use is in doubt: ask all others, too. Nothing happens before there is one."""
-        if self._mobility is not None:
-            self._mobility.probe()
+        if self._continuity is not None:
+            self._continuity.mobility.probe()
 
     @property
     def in_use(self) -> tuple[LinkPath, Address]:
@@ -316,10 +282,23 @@ class IceConnection(Checks):
         pair = self._nominated[1]
         return cast(LinkPath, pair.protocol), pair.remote_addr
 
-    @property
-    def is_controlling(self) -> bool:
-        """Whether we nominate."""
-        return self.ice_controlling
+    def select(self, path: LinkPath, candidate: Candidate) -> None:
+        """Send data there from now on."""
+        self._nominated[1] = aioice_ice.CandidatePair(path, candidate)
+
+    def known_remote(self, address: Address) -> Candidate | None:
+        """The candidate of the peer's that is at that address."""
+        known = (c for c in self._remote_candidates if (c._network_host, c.port) == address)
+        return next(known, None)
+
+    def named_remotes(self) -> list[Address]:
+        """Where the peer, or a check of it, has said that it is, the likeliest first."""
+        named = sorted(self._remote_candidates, key=lambda candidate: -candidate.priority)
+        return [(candidate._network_host, candidate.port) for candidate in named]
+
+    def remotes(self) -> list[Address]:
+        """Where the peer may be, the likeliest first."""
+        return self.named_remotes() if self._continuity is None else self._continuity.remotes()
 
     def paths(self) -> list[LinkPath]:
         """One for each local address and relay that there is now."""
@@ -351,91 +330,17 @@ class IceConnection(Checks):
         )
         return path
 
-    def remotes(self) -> list[Address]:
-        """Where the peer may be, the likeliest first."""
-        named = sorted(self._remote_candidates, key=lambda candidate: -candidate.priority)
-        found = [self.in_use[1], *self._learnt, *((c._network_host, c.port) for c in named)]
-        return list(dict.fromkeys(found))
-
-    def move(self, pair: tuple[LinkPath, Address]) -> None:
-        """Send data there from now on."""
-        path, remote = pair
-        known = (c for c in self._remote_candidates if (c._network_host, c.port) == remote)
-        candidate = next(known, None) or Candidate(
-            foundation="learnt",
-            component=1,
-            transport="udp",
-            priority=consent.PEER_REFLEXIVE_PRIORITY,
-            host=remote[0],
-            port=remote[1],
-            type="prflx",
-        )
-        self._learn(self.in_use[1])  # so that its claim is released in its turn
-        self._nominated[1] = aioice_ice.CandidatePair(path, candidate)
-        self._learn(remote)
-        self.counters["path_moved"] += 1
-        if self._consent is not None:
-            self._consent.move()
-        self.on_path(True)
-
-    def answered(self) -> None:
-        """The pair in use works."""
-        if self._consent is not None:
-            self._consent.refresh()
-        self.on_path(False)
-
-    def _learn(self, remote: Address) -> None:
-        """The peer is there, or somebody with a check of the peer's: take DTLS records from it."""
-        self._sockets.demux.claim(self, remote, proven=True)
-        if remote in self._learnt:
-            self._learnt.remove(remote)
-        self._learnt.insert(0, remote)
-        named = {(c._network_host, c.port) for c in self._remote_candidates}
-        for old in self._learnt[MAX_LEARNT:]:
-            if old not in named and old != self.in_use[1]:
-                self._sockets.demux.release(self, old)
-        del self._learnt[MAX_LEARNT:]
-
-    def _heard(self, pair: tuple[LinkPath, Address], *, nominates: bool) -> None:
-        assert self._mobility is not None
-        if pair != self.in_use:
-            self._learn(pair[1])
-        elif self._consent is not None and self._consent.is_paused:
-            self._mobility.probe()
-        self._mobility.hear(pair, nominates=nominates)
+    def path_to(self, local_address: str) -> LinkPath | None:
+        """That by which something came to that local address; None if there is none to answer from."""
+        path = self._paths.get(local_address) or next((p for p in self.paths() if p.name == local_address), None)
+        return path if path is not None and hasattr(path, "local_candidate") else None
 
     def receive_check(self, request: bytes, attributes: Attributes, source: Address, local_address: str) -> bool:
-        """Answer what the peer asks once ICE is done. False: that is not what this is.
-
-        Upstream's way takes a third of a millisecond, and ten of these come in every 5 s on every 10 links.
-        """
-        ours, theirs = consent.ICE_CONTROLLED, consent.ICE_CONTROLLING
-        if self.ice_controlling:
-            ours, theirs = theirs, ours
-        if (
-            self._mobility is None
-            or self._closing
-            or ours in attributes
-            or theirs not in attributes
-            or attributes.get(consent.USERNAME, _NONE)[1] != f"{self.local_username}:{self.remote_username}".encode()
-        ):
+        """Answer what the peer asks once ICE is done. False: that is not what this is."""
+        after = self._continuity
+        if after is None or self._closing:
             return False
-        key = self.local_password.encode()
-        if not consent.is_authentic(request, attributes, key):
-            return False
-        if self._is_refused(source):
-            return True
-        path = self._paths.get(local_address) or next((p for p in self.paths() if p.name == local_address), None)
-        if path is None or not hasattr(path, "local_candidate"):
-            return False
-        transaction = request[8:STUN_HEADER_SIZE]
-        path.send(
-            consent.sealed(consent.RESPONSE, transaction, consent.mapped_address(source, transaction), key), source
-        )
-        pair = (path, source)
-        if pair != self.in_use or self._mobility.is_searching or (self._consent and self._consent.is_paused):
-            self._heard(pair, nominates=consent.USE_CANDIDATE in attributes)
-        return True
+        return after.receive_check(request, attributes, source, local_address)
 
 
 def _nothing() -> None:

@@ -17,7 +17,7 @@ from nat import Nat
 from meshd.core.commands import Priority, ProbePath
 from meshd.core.events import LinkClosed, LinkConnected, LinkPrepared, ProbeFailed
 from meshd.ids import LinkId
-from meshd.links import consent, ice, mobility
+from meshd.links import consent, continuity, mobility
 from meshd.links.sockets import LinkSockets
 
 BOTH = replace(LOOPBACK, addresses=("127.0.0.1", "127.0.0.2"))
@@ -103,7 +103,7 @@ def test_a_router_that_forgets_costs_nothing(offerer_behind, asks):
 @roles
 def test_addresses_that_a_link_has_left_are_not_kept(offerer_behind, monkeypatch):
     """Not even where checks have come from so many others that the one in use was not among the last ones heard."""
-    monkeypatch.setattr(ice, "MAX_LEARNT", 3)
+    monkeypatch.setattr(continuity, "MAX_LEARNT", 3)
 
     async def main() -> None:
         async with roaming(offerer_behind=offerer_behind, patience=40.0) as roamer:
@@ -150,7 +150,7 @@ def test_that_no_path_answers_is_said_within_a_second_and_again_while_it_lasts(o
             await exchange(roamer.inner, roamer.outer)
             roamer.probe(roamer.inner)
             await settle(lambda: roamer.inner.port.counters["path_probed"] > 0)
-            await settle(lambda: not roamer.inner.link()._connection._mobility.is_searching)
+            await settle(lambda: not roamer.inner.link()._connection._continuity.mobility.is_searching)
             assert roamer.inner.of(ProbeFailed) == []
             roamer.nat.is_down = True
             began = trio.current_time()
@@ -189,7 +189,7 @@ def test_old_checks_from_elsewhere_move_nothing(offerer_behind):
     async def main() -> None:
         async with roaming(offerer_behind=offerer_behind) as roamer:
             # A check as the peer makes them in use, nominating if it may; then one of a round
-            roamer.inner.link()._connection._consent.ask()
+            roamer.inner.link()._connection._continuity.consent.ask()
             roamer.probe(roamer.inner)
             checks = lambda: [data for data in roamer.nat.seen if data[:2] == b"\0\1"]  # noqa: E731
             await settle(lambda: len(checks()) >= 2)
@@ -240,7 +240,7 @@ def test_without_consent_nothing_is_sent_and_with_it_all_goes_on(offerer_behind,
         async with roaming(offerer_behind=offerer_behind) as roamer:
             await exchange(roamer.inner, roamer.outer)
             roamer.nat.is_down = True
-            consents = [end.link()._connection._consent for end in (roamer.inner, roamer.outer)]
+            consents = [end.link()._connection._continuity.consent for end in (roamer.inner, roamer.outer)]
             await settle(lambda: all(one.is_paused for one in consents))
             for number in range(20, 40):
                 roamer.inner.send(f"a {number}".encode(), Priority.MESSAGE)
