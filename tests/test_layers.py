@@ -60,6 +60,7 @@ PURE_MODULES = {
     "re",
     "struct",
     "typing",
+    "zlib",
 }
 MUTATORS = {"append", "add", "update", "setdefault", "pop", "popitem", "remove", "discard", "clear", "extend", "insert"}
 

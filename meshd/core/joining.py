@@ -6,7 +6,7 @@ from meshd.core.arrivals import REFUSALS
 from meshd.core.context import Context
 from meshd.core.holders import Holders
 from meshd.core.membership import Membership
-from meshd.core.newcomer import check_accepted, check_token
+from meshd.core.newcomer import check_accepted, check_token, read_token
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import warnings_about, why_no_link
@@ -18,7 +18,7 @@ from meshd.core.tries import Join, Tries, Try
 from meshd.errors import Code, ControlError, Rejected
 from meshd.ids import PeerId, RequestId, SessionId, Ticket, is_name
 from meshd.wire.envelope import Letter, open_envelope, read_header
-from meshd.wire.introduction import decode_token, proof_of
+from meshd.wire.introduction import proof_of
 from meshd.wire.joining import JoinAccepted, JoinRefused, JoinRequest
 from meshd.wire.messages import JOINING, decode_message
 from meshd.wire.parts import Grant
@@ -82,7 +82,7 @@ class Joining:
 
     def begin(self, request: RequestId, token: str, name: str, timeout: float) -> None:
         """Read the token, become reachable, gather; then push. Raises ControlError."""
-        introduction = decode_token(token)
+        introduction = read_token(token, self._ctx.now.unix)
         check_token(introduction, name, self._ctx)
         if not introduction.subscriptions:
             raise ControlError(Code.PUSH_UNAVAILABLE, f"The token names none. {BY_HAND}")
@@ -95,7 +95,7 @@ class Joining:
 
     def offer(self, request: RequestId, token: str, name: str) -> None:
         """The same request as a text for people to carry, and nothing else: no push. Raises ControlError."""
-        introduction = decode_token(token)
+        introduction = read_token(token, self._ctx.now.unix)
         check_token(introduction, name, self._ctx)
         tries = Tries(self._ctx, self._signaling, PASTE_TIMEOUT)
         self._begin(Join(request, introduction, name, self._ctx.now.mono, tries, pasted=True))

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from meshd.core.context import Context
 from meshd.crypto.admission import Chain, decode_chain, verify_chain
-from meshd.errors import Code, ControlError, Rejected
+from meshd.errors import Code, ControlError, MalformedMessage, Rejected
 from meshd.ids import MeshId, PeerId, is_name
+from meshd.wire.foreign_introduction import decode_foreign_introduction
 from meshd.wire.introduction import Introduction, decode_token
 from meshd.wire.joining import JoinAccepted, JoinAnswered
 from meshd.wire.record import Record, decode_record, verify_record
+
+
+def read_token(text: str, now: float) -> Introduction:
+    """What was pasted, at the Unix time ``now``. Raises ControlError: what is wrong with it, or what it is instead."""
+    try:
+        return decode_token(text)
+    except ControlError as error:
+        if error.code is not Code.TOKEN_FOREIGN:
+            raise
+        try:
+            foreign = decode_foreign_introduction(text)
+        except MalformedMessage:
+            raise error from None
+    days = int(now - foreign.expires) // 86_400
+    expired = f"; it expired {days:,} days ago" if days > 0 else "; it has expired" if now >= foreign.expires else ""
+    raise ControlError(
+        Code.TOKEN_FOREIGN,
+        f"It is an introduction to a browser of web3.0-test{expired}. That is another system, which no meshd can join. "
+        "A member of a mesh makes a token with: meshctl introduce",
+    )
 
 
 def check_token(introduction: Introduction, name: str, ctx: Context) -> None:
@@ -21,9 +42,9 @@ def check_token(introduction: Introduction, name: str, ctx: Context) -> None:
         raise ControlError(Code.NAME_INVALID)
 
 
-def refuse_member(token: str, mesh: MeshId, own: PeerId) -> None:
+def refuse_member(token: str, mesh: MeshId, own: PeerId, now: float) -> None:
     """A token pasted where there is a mesh already. Raises ControlError: what fits best."""
-    introduction = decode_token(token)
+    introduction = read_token(token, now)
     if introduction.introducer == own:
         raise ControlError(Code.TOKEN_OWN, "Paste it on the machine that is to join.")
     if introduction.mesh == mesh:

@@ -45,7 +45,7 @@ class Requests:
             case "messages.read":
                 node.delivery.read(request, params["message_ids"])
             case "mesh.join" | "links.offer" if in_mesh and params.get("token"):
-                refuse_member(params["token"], node.membership.mesh, self._ctx.own_id)
+                refuse_member(params["token"], node.membership.mesh, self._ctx.own_id, self._ctx.now.unix)
             case "streams.wait":
                 node.streams.wait(request, params["stream"])
             case "links.offer" if in_mesh:

@@ -22,7 +22,7 @@ _FRAME = struct.Struct(">BH")
 
 # Policy
 MAX_TEXT_CHARS = 65_536  # of what a person pastes, the noise around the text included
-_NOISE = re.compile("[\\s\u00ad\"'`<>|*\u200b-\u200f\u2018-\u201f\u2060\ufeff]+")
+NOISE = re.compile("[\\s\u00ad\"'`<>|*\u200b-\u200f\u2018-\u201f\u2060\ufeff]+")
 _WORD = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -45,7 +45,7 @@ def decode_text(prefix: str, text: str, faults: Faults) -> bytes:
     """The body of a pasted word. Raises ControlError: foreign, truncated or mangled, told apart."""
     if len(text) > MAX_TEXT_CHARS:
         raise ControlError(faults.foreign, f"It is longer than {MAX_TEXT_CHARS} characters.")
-    word = _NOISE.sub("", text)
+    word = NOISE.sub("", text)
     start = word.find(prefix)
     if start < 0:
         raise ControlError(faults.foreign, f"It would begin with {prefix}")
@@ -85,7 +85,7 @@ def encode_signal(kind: str, envelope: bytes) -> str:
 
 def decode_signal(kind: str, text: str) -> bytes:
     """The envelope in a pasted offer or answer. Raises ControlError, with what it is instead, if it is not."""
-    word = _NOISE.sub("", text[:MAX_TEXT_CHARS])
+    word = NOISE.sub("", text[:MAX_TEXT_CHARS])
     if PREFIXES[kind] not in word:
         if PREFIXES["offer"] in word:
             raise ControlError(Code.PASTE_FOREIGN, "It is an offer. To answer it: meshctl answer")

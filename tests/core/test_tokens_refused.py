@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from playbook import Player, Refused, Stage, founder_and_newcomer, outcome
+from published_introduction import PUBLISHED
 
 from meshd.config import Config, PushConfig
 from meshd.core import commands as cm
@@ -54,6 +55,18 @@ def test_a_token_pasted_into_a_member() -> None:
 def test_damaged_tokens(spoil: Any, code: Code) -> None:
     stage, _, bert = founder_and_newcomer()
     assert bert.refusal("mesh.join", token=spoil(stage.mint("anna")), name="bert") is code
+    assert not stage.pushes
+
+
+def test_an_introduction_of_another_system() -> None:
+    stage, anna, bert = founder_and_newcomer()
+    for node in (anna, bert):
+        number = node.request("mesh.join", token=PUBLISHED, name="bert")
+        stage.advance(1)
+        error = node.answers[number]
+        assert error.code is Code.TOKEN_FOREIGN
+        assert "web3.0-test" in error.detail
+        assert "expired" in error.detail
     assert not stage.pushes
 
 

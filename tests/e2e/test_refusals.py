@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from published_introduction import PUBLISHED
 
 from demo.processes import Daemon, Mesh, wait_for
 
@@ -41,7 +42,8 @@ def test_each_bad_token_has_its_own_message_and_a_good_one_still_works(mesh: Mes
         "cut off": refusal(b, good[:-30]),
         "damaged": refusal(b, mangled(good)),
         "not an introduction token": refusal(b, "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"),
-        "expired": refusal(b, short_lived),
+        "web3.0-test; it expired": refusal(b, PUBLISHED),
+        "has expired": refusal(b, short_lived),
         "revoked": refusal(b, taken_back["token"]),
         "used": refusal(b, used_up),
     }
