@@ -45,7 +45,7 @@ fast: $(VENV)/.dev ## the tests that start no daemon
 e2e: $(VENV)/.dev ## real daemons end to end
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "e2e and not root"
 
-check: $(VENV)/.dev $(FOREIGN) ## the tests that need root and Debian packages: real systemd, namespaces, browsers
+check: $(VENV)/.interop $(FOREIGN) ## the tests that need root and Debian packages: real systemd, namespaces, browsers
 	@$(BIN)/python -m pytest -q -m root
 
 lab: $(VENV)/.dev ## as root: two homes behind every pair of routers, every way through; the table goes into docs/links.md
@@ -80,6 +80,12 @@ clean: ## remove the virtual environment and what was built
 $(FOREIGN): bench/node/package-lock.json
 	@echo "Installing the peers that are not ours ..."
 	@command -v npm >/dev/null && npm --prefix bench/node ci --silent --no-audit --no-fund || true
+
+# Web Push of others, in Python.
+$(VENV)/.interop: $(VENV)/.dev
+	@echo "Installing the push senders and services that are not ours ..."
+	@$(PIP) $(EDITABLE) '.[dev,interop]'
+	@touch $@
 
 # What the bench compares with. None of it is needed: who is missing is a row that says so.
 $(VENV)/.bench: $(VENV)/.dev $(FOREIGN)

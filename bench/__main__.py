@@ -14,7 +14,7 @@ import traceback
 from bench.extent import FULL, SHORT, SMALLEST, Extent, Row
 from bench.page import commit, write_row
 from bench.paths import why_not
-from bench.rows import daemons, fairness, latency, many, push, queues, throughput
+from bench.rows import daemons, fairness, latency, many, push, queues, throughput, webpush
 from bench.table import BUSY_SHARE, HEADS, Figure, Strangers, machine, text_line
 
 ROWS: dict[str, Row] = {
@@ -36,6 +36,7 @@ ROWS: dict[str, Row] = {
     "sizes": daemons.fitting,
     "push": push.latency,
     "pushservice": push.service,
+    "webpush": webpush.push,
 }
 
 

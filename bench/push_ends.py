@@ -65,7 +65,6 @@ async def measure(url: str, pushes: int) -> dict[str, list[float]]:
                 os.urandom(_SIZE),
                 webpush.compress_point(keys.public),
                 keys.auth,
-                ephemeral_seed=os.urandom(32),
                 salt=os.urandom(16),
                 padded_size=webpush.padded_size_for(_SIZE),
             )

@@ -84,3 +84,7 @@ def fitting(extent: Extent) -> Iterator[Figure]:
         ("description with 6 candidates", sizes.description_size(), 160, "bytes"),
     ):
         yield Figure(what, f"{measured:,} {unit}", f"<= {limit:,}", met=measured <= limit)
+    own, shared = (sizes.renewal_sizes(shared=shared) for shared in (False, True))
+    yield Figure(
+        "renewals, for each holder and day", f"{own:,.0f} bytes; {shared:,.0f} where holders share a subscription"
+    )

@@ -5,11 +5,21 @@ from __future__ import annotations
 import base64
 import os
 
-from meshd.core.capabilities import GRANT_SPAN, expiries
+from meshd.core.capabilities import (
+    GRANT_SPAN,
+    OWN_GRANT_SPAN,
+    OWN_TOP_UP_SPAN,
+    TOP_UP_SPAN,
+    expiries,
+    further_expiries,
+    usable_until,
+)
+from meshd.core.granting import LOOK_INTERVAL
 from meshd.crypto.suite import RealSuite
 from meshd.ids import INSTANCE_SIZE, SESSION_ID_SIZE, MeshId, Now, PeerId, SessionId
 from meshd.wire.endpoint import split_endpoint
 from meshd.wire.envelope import seal
+from meshd.wire.granting import GrantTaken
 from meshd.wire.introduction import SECRET_SIZE, Introduction, encode_token, proof_of
 from meshd.wire.joining import JoinRequest
 from meshd.wire.messages import encode_message
@@ -90,3 +100,22 @@ def first_push_size(*, everything: bool = False) -> int:
     key = suite.sealing_key_of(seed)
     body = encode_message(request)
     return len(seal(suite, MeshId(os.urandom(32)), key, key, session=session, sequence=0, body=body, now=NOW))
+
+
+def renewal_sizes(*, shared: bool) -> float:
+    """Bytes a day, for each holder of ours that stays: grants that carry what is new, and its answers.
+
+    ``shared``: of a subscription that all holders share, so that they get less at a time.
+    """
+    span, top_up = (GRANT_SPAN, TOP_UP_SPAN) if shared else (OWN_GRANT_SPAN, OWN_TOP_UP_SPAN)
+    now = NOW.unix
+    held = usable_until(expiries(now, span), now)
+    size, days = 0, 60
+    while now < NOW.unix + days * 86_400:
+        now += LOOK_INTERVAL
+        if held < now + top_up:
+            exps = further_expiries(held, now, span)
+            held = usable_until(exps, held)
+            size += len(encode_message(Grant(1, (_subscription(len(exps)),))))
+            size += len(encode_message(GrantTaken(1, int(held))))
+    return size / days

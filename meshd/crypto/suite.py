@@ -165,7 +165,6 @@ class RealSuite:
             plaintext,
             p256dh,
             auth,
-            ephemeral_seed=os.urandom(32),
             salt=os.urandom(16),
             padded_size=webpush.padded_size_for(len(plaintext), max_body),
         )

@@ -72,11 +72,18 @@ def padded_size_for(size: int, max_body: int = MAX_BODY_SIZE) -> int:
 
 
 def encrypt(
-    plaintext: bytes, p256dh: bytes, auth: bytes, *, ephemeral_seed: bytes, salt: bytes, padded_size: int | None
+    plaintext: bytes,
+    p256dh: bytes,
+    auth: bytes,
+    *,
+    salt: bytes,
+    padded_size: int | None,
+    ephemeral_seed: bytes | None = None,
 ) -> bytes:
     """The body of a push for the subscription (``p256dh``, ``auth``): its padded size plus ``OVERHEAD_SIZE`` bytes.
 
-    ``p256dh`` has 33 or 65 bytes. ``ephemeral_seed`` (32 bytes) and ``salt`` (16) must be fresh and random each time.
+    ``p256dh`` has 33 or 65 bytes. ``salt`` (16 bytes) must be fresh and random each time; so must ``ephemeral_seed``
+    (32), without which the library draws a key of its own.
     Raises LocalMisuse for a plaintext over ``MAX_PLAINTEXT_SIZE`` or arguments of a wrong size, and
     MalformedMessage when ``p256dh`` is no point of the curve.
     """
@@ -89,10 +96,10 @@ def encrypt(
     if len(auth) != AUTH_SIZE or len(salt) != SALT_SIZE:
         raise LocalMisuse(f"auth has {AUTH_SIZE} bytes and salt {SALT_SIZE}, not {len(auth)} and {len(salt)}")
     user_agent = p256.public_key(p256dh)
-    ephemeral = p256.one_time_private_key(p256.scalar_from_seed(ephemeral_seed))
+    ephemeral = p256.one_time_private_key(None if ephemeral_seed is None else p256.scalar_from_seed(ephemeral_seed))
     sender_point = p256.point_of(ephemeral.public_key())
     secret = ephemeral.exchange(ec.ECDH(), user_agent)
-    key, nonce = _content_key(secret, auth, p256.point_of(user_agent), sender_point, salt)
+    key, nonce = _content_key(secret, auth, p256.uncompress_point(p256dh), sender_point, salt)
     record = plaintext + _LAST_RECORD + bytes(padded_size - len(plaintext))
     header = salt + RECORD_SIZE.to_bytes(4) + bytes([p256.POINT_SIZE]) + sender_point
     return header + AESGCM(key).encrypt(nonce, record, None)

@@ -18,7 +18,7 @@ def no_root(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
 
-@pytest.mark.parametrize("name", ["ping", "loaded", "opening", "idle", "links500", "sizes", "pushservice"])
+@pytest.mark.parametrize("name", ["ping", "loaded", "opening", "idle", "links500", "sizes", "pushservice", "webpush"])
 def test_a_row_gives_figures(name):
     figures = list(ROWS[name](SMALLEST))
     meshd = [figure for figure in figures if figure.aim]

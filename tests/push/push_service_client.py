@@ -34,7 +34,6 @@ def body_of(plaintext: bytes, padded_size: int | None = None) -> bytes:
         plaintext,
         KEYS.public,
         KEYS.auth,
-        ephemeral_seed=os.urandom(32),
         salt=os.urandom(16),
         padded_size=padded_size,
     )

@@ -58,7 +58,6 @@ class Ends:
             plaintext,
             webpush.compress_point(KEYS.public),
             KEYS.auth,
-            ephemeral_seed=os.urandom(32),
             salt=os.urandom(16),
             padded_size=webpush.padded_size_for(len(plaintext)),
         )
