@@ -11,7 +11,7 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import trio
@@ -114,20 +114,24 @@ async def open_stream(url: ServiceUrl, ssl_context: ssl.SSLContext | None) -> tr
 class WebSocket:
     """One open connection. ``receive`` belongs to one task; ``send`` and ``ping`` may be called by any.
 
-    ``heard_at`` is trio's time of the last bytes that came.
+    ``heard_at`` is trio's time of the last bytes that came. ``skip_large``: a message above ``MAX_FRAME_SIZE`` is
+    thrown away while it comes and does not end the connection, for services where anybody can have one sent to us.
     """
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, skip_large: bool = False) -> None:
         self._stream = stream
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._lock = trio.Lock()
         self._pieces: list[str] = []
         self._size = 0
+        self._skip_large = skip_large
+        self.skipped = 0
+        """Messages that were too large, where that is no reason to hang up."""
         self.heard_at = trio.current_time()
 
-    async def handshake(self, url: ServiceUrl) -> None:
+    async def handshake(self, url: ServiceUrl, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Upgrade the stream. Raises ConnectionLost: ``rejected: 503``, ``protocol``, ``reset``."""
-        await self._send(Request(host=url.authority, target=url.target))
+        await self._send(Request(host=url.authority, target=url.target, extra_headers=list(headers)))
         while True:
             # What follows the acceptance in the same bytes stays in wsproto until the next read.
             for event in self._receive_events(await self._read()):
@@ -157,11 +161,15 @@ class WebSocket:
     def _take(self, event: TextMessage | BytesMessage, texts: list[str]) -> None:
         self._size += len(event.data)
         if self._size > MAX_FRAME_SIZE:
-            raise ConnectionLost("too_large")
-        if isinstance(event, TextMessage) and event.data:
+            if not self._skip_large:
+                raise ConnectionLost("too_large")
+            self._pieces = []
+        elif isinstance(event, TextMessage) and event.data:
             self._pieces.append(event.data)
         if not event.message_finished:
             return
+        if self._size > MAX_FRAME_SIZE:
+            self.skipped += 1
         if self._pieces:
             texts.append("".join(self._pieces))
         self._pieces, self._size = [], 0

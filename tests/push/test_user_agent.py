@@ -29,15 +29,9 @@ from meshd.core.events import (
 )
 from meshd.errors import LocalMisuse
 from meshd.ids import ChannelId
-from meshd.push.user_agent import (
-    FIRST_RETRY_INTERVAL,
-    MAX_REQUESTS,
-    MAX_RETRY_INTERVAL,
-    MAX_UNACKNOWLEDGED,
-    PING_INTERVAL,
-    PONG_TIMEOUT,
-    UserAgents,
-)
+from meshd.push.autopush_user_agent import MAX_REQUESTS, MAX_UNACKNOWLEDGED, PING_INTERVAL, PONG_TIMEOUT
+from meshd.push.user_agent import UserAgents
+from meshd.push.user_agent_ports import FIRST_RETRY_INTERVAL, MAX_RETRY_INTERVAL
 from meshd.push.websocket import MAX_FRAME_SIZE, ConnectionLost, ServiceUrl
 
 SERVICE = "wss://push.example/"

@@ -15,7 +15,7 @@ from meshd.crypto.base64url import encode_base64url
 from meshd.errors import MalformedMessage
 from meshd.ids import ChannelId
 from meshd.push import autopush
-from meshd.push.user_agent import FIRST_RETRY_INTERVAL, MAX_RETRY_INTERVAL, retry_delay
+from meshd.push.user_agent_ports import FIRST_RETRY_INTERVAL, MAX_RETRY_INTERVAL, retry_delay
 from meshd.push.websocket import parse_service_url
 
 CHANNEL = ChannelId(bytes(range(16)))
