@@ -8,59 +8,26 @@ business. Each field carries its explanation, limits and whether SIGHUP is enoug
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_type_hints
 
 from meshd.config_checks import (
     check_address,
     check_announced,
     check_group,
     check_name,
-    check_origin,
     check_path,
-    check_service,
     check_stun_server,
-    check_subject,
     check_turn_server,
 )
+from meshd.config_push import PushConfig as PushConfig
+from meshd.config_setting import Setting as Setting
+from meshd.config_setting import setting
 from meshd.ids import MAX_NAME_CHARS, is_name
 
 # Specification
 MAX_VAPID_LIFETIME = 86_400.0  # seconds; RFC 8292 section 2: exp at most 24 h after the request
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is known about one key besides its type. ``check`` returns what is wrong with a value, or ''."""
-
-    doc: str
-    unit: str = ""
-    reload: bool = False
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    check: Callable[[str], str] | None = None
-    default_doc: str = ""  # what an empty default means
-
-
-def _setting(
-    default: T,
-    doc: str,
-    *,
-    unit: str = "",
-    reload: bool = False,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    check: Callable[[str], str] | None = None,
-    default_doc: str = "",
-) -> T:
-    setting = Setting(doc, unit, reload, low, high, choices, check, default_doc)
-    made: T = field(default=default, metadata={"setting": setting})
-    return made
 
 
 # -- the sections -----------------------------------------------------------------------------------------------------
@@ -70,14 +37,14 @@ def _setting(
 class NodeConfig:
     """This machine's daemon."""
 
-    name: str = _setting(
+    name: str = setting(
         "",
         "What this node asks to be called when it founds or joins a mesh and no other name is given.",
         check=check_name,
         default_doc="the host name, made valid",
         reload=True,
     )
-    state_dir: str = _setting(
+    state_dir: str = setting(
         "",
         "Where identity, membership and the inbox are kept. Must belong to the daemon's user, with mode 0700. "
         "Two daemons cannot share one.",
@@ -90,25 +57,25 @@ class NodeConfig:
 class ControlConfig:
     """The socket that meshctl and programs talk to."""
 
-    socket: str = _setting(
+    socket: str = setting(
         "",
         "The path of the Unix socket.",
         check=check_path,
         default_doc="`$MESHD_SOCKET`, else `$RUNTIME_DIRECTORY/meshd.sock`, else `$XDG_RUNTIME_DIR/meshd/meshd.sock`, "
         "else `/run/meshd/meshd.sock`",
     )
-    admin_group: str = _setting(
+    admin_group: str = setting(
         "meshd",
         "Members of this Unix group may do everything, as root and the daemon's own user may. Empty: nobody else.",
         check=check_group,
     )
-    write_group: str = _setting(
+    write_group: str = setting(
         "",
         "Members of this Unix group may send and read messages, but not change the mesh. Empty: no such group. "
         "Everybody else who can open the socket may only look.",
         check=check_group,
     )
-    metrics_port: int = _setting(
+    metrics_port: int = setting(
         0,
         "The TCP port on 127.0.0.1 and ::1 at which Prometheus finds `/metrics`; 0: none. Everybody who has an account "
         "on this machine can read the page: the members' names, and how much this node talks with each.",
@@ -121,16 +88,16 @@ class ControlConfig:
 class LinksConfig:
     """The data channels to other peers (WebRTC)."""
 
-    allow_loopback: bool = _setting(
+    allow_loopback: bool = setting(
         False, "Offer loopback addresses too. For several daemons on one machine: demos and tests."
     )
-    addresses: tuple[str, ...] = _setting(
+    addresses: tuple[str, ...] = setting(
         (),
         "Local addresses to use. Naming some keeps the others (a VPN's, a container bridge's) out of descriptions.",
         check=check_address,
         default_doc="all addresses of this machine",
     )
-    ice: str = _setting(
+    ice: str = setting(
         "mesh",
         "How far links may go to get through NAT routers. `none`: this machine's own addresses only, no server is "
         "asked. `mesh`: members with a public address, your own push services and the addresses in a token are asked "
@@ -140,7 +107,7 @@ class LinksConfig:
         "goes to anyone outside the mesh.",
         choices=("none", "mesh", "stun", "turn", "relay_only"),
     )
-    port: int = _setting(
+    port: int = setting(
         0,
         "The UDP port of all links, for a firewall or a router that is to let them in. One port serves any number of "
         "links; several daemons on one machine need one each.",
@@ -148,76 +115,76 @@ class LinksConfig:
         high=65_535,
         default_doc="any that is free",
     )
-    announce: tuple[str, ...] = _setting(
+    announce: tuple[str, ...] = setting(
         (),
         "Addresses outside at which a router forwards UDP to this node's `port`, set up by hand: `ADDRESS:PORT`. "
         "They are offered to peers as a port mapping's are, and STUN is answered there.",
         check=check_announced,
         default_doc="none; what routers map by themselves needs no mention",
     )
-    port_mapping: bool = _setting(
+    port_mapping: bool = setting(
         True,
         "Whether to ask this machine's own router (PCP, NAT-PMP, UPnP-IGD) to let UDP in to the port of links, so that "
         "peers behind other routers find it without any server. Nobody else is asked; what comes in still has to prove "
         'a link\'s password. Taken back at the end. Not done with `ice = "none"` and `"relay_only"`.',
     )
-    lab_addresses: bool = _setting(
+    lab_addresses: bool = setting(
         False,
         "Take the addresses set aside for documentation (RFC 5737, RFC 3849) for public ones. For laboratories only.",
     )
-    congestion: str = _setting(
+    congestion: str = setting(
         "bbr",
         "How a link finds out how fast it may send. `bbr` models the path, so that a lost packet now and then costs "
         "nothing, as on radio links; `reno` halves its speed at each loss, as most of the Internet does.",
         choices=("bbr", "reno"),
     )
-    stun_servers: tuple[str, ...] = _setting(
+    stun_servers: tuple[str, ...] = setting(
         (),
         "STUN servers of others that tell this node its public address; all are asked at once. They see that address "
         'and when it is asked for, nothing else. Used with `ice = "stun"` and `"turn"`.',
         check=check_stun_server,
         default_doc="none; no STUN server of others is asked that is not named here",
     )
-    turn_servers: tuple[str, ...] = _setting(
+    turn_servers: tuple[str, ...] = setting(
         (),
         "TURN servers: `turn:HOST:PORT` (UDP), `turn:HOST:PORT?transport=tcp` or `turns:HOST:PORT` (TLS). All are "
         'tried at once, the first to answer is used. For `ice = "turn"` and `"relay_only"`.',
         check=check_turn_server,
         default_doc="none",
     )
-    turn_credentials: str = _setting(
+    turn_credentials: str = setting(
         "",
         "A file with what the TURN servers ask for: the user name on its first line, the password on its second. "
         "Nobody but its owner may be able to read it (mode 0600).",
         check=check_path,
         default_doc="none",
     )
-    turn_ca_file: str = _setting(
+    turn_ca_file: str = setting(
         "",
         "Certificates (PEM) that `turns:` servers are checked against, where a private authority signed theirs.",
         check=check_path,
         default_doc="the system's",
     )
-    stun_respond: bool = _setting(
+    stun_respond: bool = setting(
         True,
         "Whether this node, where it has a public address, tells other machines what theirs looks like (STUN), and "
         "members that it does. A few packets a minute for each member; strangers get few answers.",
     )
-    gather_timeout: float = _setting(
+    gather_timeout: float = setting(
         2.0,
         "How long a link waits for the first answer of STUN and TURN servers before it goes on without.",
         unit="seconds",
         low=0.1,
         high=30,
     )
-    connect_timeout: float = _setting(
+    connect_timeout: float = setting(
         15.0,
         "How long a link may take to open. Longer helps on very slow paths; it also delays the next attempt.",
         unit="seconds",
         low=1,
         high=120,
     )
-    max_links: int = _setting(
+    max_links: int = setting(
         256,
         "Links at one time, those being opened included. Each takes about 110 KB of memory while it is idle, and a few "
         "MB at most.",
@@ -227,72 +194,17 @@ class LinksConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PushConfig:
-    """Web Push: how a peer without a link to this node reaches it."""
-
-    services: tuple[str, ...] = _setting(
-        ("mozilla",),
-        "Push services to receive by, in order of preference, at most four: a preset (`mozilla`); the wss:// or ws:// "
-        "URL of a service that speaks autopush's protocol, such as `meshd-push`; `unifiedpush:https://…`, an ntfy "
-        "server; `own`, a service inside this daemon. Empty: this node cannot be reached by push and mints no tokens.",
-        check=check_service,
-    )
-    trusted_origins: tuple[str, ...] = _setting(
-        (),
-        "Origins of your own push services. Only for these may an endpoint be plain http, loopback or in a private "
-        "network; any other such endpoint in a token or message is refused, lest a peer make this node call into "
-        "your network.",
-        check=check_origin,
-    )
-    subscription: str = _setting(
-        "own",
-        "`own`: each holder (a member, a token) has a subscription and a VAPID key of its own, so that what it was "
-        "given can be taken back from it alone, and it is given capabilities for 14 days. `shared`: one subscription "
-        "for tokens and members of a day and one for the other members, for services that allow few; then "
-        "capabilities are given for 48 hours, and taking one back means a new subscription for all.",
-        choices=("own", "shared"),
-    )
-    self_test_interval: float = _setting(
-        21_600.0,
-        "How often this node pushes to itself through each service, to know that it can be reached; 0: never.",
-        unit="seconds",
-        low=0,
-        high=2_592_000,
-        reload=True,
-    )
-    rotation_interval: float = _setting(
-        7_776_000.0,
-        "How often all subscriptions are made anew, with new keys; 0: never. The holders are told over the mesh; the "
-        "old ones are listened to until they have been, or could not use them any more, and for a day at least.",
-        unit="seconds",
-        low=0,
-        high=315_360_000,
-        reload=True,
-    )
-    request_timeout: float = _setting(
-        10.0, "How long a push service may take to answer one request.", unit="seconds", low=1, high=120
-    )
-    subject: str = _setting(
-        "https://meshd.invalid",
-        "Whom an operator of a push service may write to about this node's pushes (VAPID `sub`, RFC 8292). "
-        "Some services refuse one that is not a real address.",
-        check=check_subject,
-        reload=True,
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class MeshConfig:
     """How this node behaves as a member."""
 
-    max_full_mesh: int = _setting(
+    max_full_mesh: int = setting(
         16,
         "Up to so many members, every pair keeps a link. Above, each keeps a few and messages are relayed.",
         low=2,
         high=128,
         reload=True,
     )
-    heartbeat_interval: float = _setting(
+    heartbeat_interval: float = setting(
         2.0,
         "How often an idle link is tried. Shorter notices a loss sooner and wakes radios more often.",
         unit="seconds",
@@ -300,7 +212,7 @@ class MeshConfig:
         high=60,
         reload=True,
     )
-    link_timeout: float = _setting(
+    link_timeout: float = setting(
         4.5,
         "Silence after which a link is taken for dead and replaced; on a path with a round trip above half a second, "
         "somewhat later. At least two heartbeat intervals.",
@@ -309,7 +221,7 @@ class MeshConfig:
         high=300,
         reload=True,
     )
-    silence_timeout: float = _setting(
+    silence_timeout: float = setting(
         60.0,
         "How long a link that has fallen silent is kept, with its streams, so that it can go on when the peer is heard "
         "again or another path is found.",
@@ -318,13 +230,13 @@ class MeshConfig:
         high=600,
         reload=True,
     )
-    relay: bool = _setting(
+    relay: bool = setting(
         True,
         "Whether this node forwards envelopes between others. Without it, nobody can join through this node's links, "
         "and pairs that cannot connect directly need somebody else.",
         reload=True,
     )
-    message_lifetime: float = _setting(
+    message_lifetime: float = setting(
         86_400.0,
         "How long a message waits for its receiver before its sender gives up.",
         unit="seconds",
@@ -332,17 +244,17 @@ class MeshConfig:
         high=2_592_000,
         reload=True,
     )
-    max_inbox_messages: int = _setting(
+    max_inbox_messages: int = setting(
         1_000,
         "Unread messages kept. When it is full, senders are told to try later; nothing that was acknowledged is lost.",
         low=1,
         high=100_000,
         reload=True,
     )
-    max_inbox_size: int = _setting(
+    max_inbox_size: int = setting(
         8_388_608, "The same in bytes of message bodies.", unit="bytes", low=65_536, high=1_073_741_824, reload=True
     )
-    max_members: int = _setting(
+    max_members: int = setting(
         10_000,
         "Members this node will remember. Every node knows every member, so this bounds memory.",
         low=2,
@@ -355,7 +267,7 @@ class MeshConfig:
 class IntroductionsConfig:
     """Tokens that let a newcomer join."""
 
-    lifetime: float = _setting(
+    lifetime: float = setting(
         43_200.0,
         "How long a token can be used if `meshctl introduce` does not say. The capability in it lasts no longer "
         "than a day.",
@@ -364,7 +276,7 @@ class IntroductionsConfig:
         high=MAX_VAPID_LIFETIME,
         reload=True,
     )
-    may_introduce: bool = _setting(
+    may_introduce: bool = setting(
         True, "Whether those who join by this node's tokens may introduce others in turn.", reload=True
     )
 
@@ -373,13 +285,13 @@ class IntroductionsConfig:
 class LogConfig:
     """What the daemon writes to standard error. Secrets never appear at any level."""
 
-    format: str = _setting(
+    format: str = setting(
         "auto",
         "`json`: one object a line. `console`: for people. `auto`: console on a terminal, else json.",
         reload=True,
         choices=("auto", "json", "console"),
     )
-    level: str = _setting(
+    level: str = setting(
         "info",
         "The least important lines to write. `debug` shows every event and command.",
         reload=True,
@@ -394,7 +306,7 @@ class Config:
     node: NodeConfig = NodeConfig()
     control: ControlConfig = ControlConfig()
     links: LinksConfig = LinksConfig()
-    push: PushConfig = PushConfig()
+    push: PushConfig = PushConfig()  # noqa: RUF009  frozen
     mesh: MeshConfig = MeshConfig()
     introductions: IntroductionsConfig = IntroductionsConfig()
     log: LogConfig = LogConfig()

@@ -19,6 +19,8 @@ RANKS = (
         "meshd.errors",
         "meshd.config",
         "meshd.config_checks",
+        "meshd.config_push",
+        "meshd.config_setting",
         "meshd.config_toml",
         "meshd.exposition",
         "meshd.ice_servers",

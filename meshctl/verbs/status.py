@@ -40,7 +40,8 @@ def run(args: argparse.Namespace, client: Client) -> int:
     ]
     for push in status["push"]:
         detail = f": {push['detail']}" if push["detail"] else ""
-        pairs.append(("push", f"{push['service']} {push['state']}{detail}"))
+        limits = f" ({', '.join(push['limits'])})" if push["limits"] else ""
+        pairs.append(("push", f"{push['service']} {push['state']}{detail}{limits}"))
     pairs.append(("daemon", f"meshd {status['version']}, up {durations.show(status['uptime'])}"))
     render.facts(pairs)
     for warning in status["warnings"]:

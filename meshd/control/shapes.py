@@ -47,6 +47,7 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("state", "connected|connecting|down|off", "Whether this node can be reached through it."),
         Field("detail", "string", "What is wrong, if something is; may be empty."),
         Field("channels", "integer", "Push subscriptions kept there."),
+        Field("limits", "[string]", "What it cannot do of what push services do, a phrase each."),
     ),
     "inbox": (
         Field("unread", "integer", "Messages that nobody has read yet."),

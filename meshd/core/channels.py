@@ -17,6 +17,7 @@ from meshd.core.state import ChannelRow, Stored, rows
 from meshd.crypto import vapid
 from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE, ChannelId, Ticket
+from meshd.push_services import parse_service
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import join_endpoint, split_endpoint
 from meshd.wire.parts import MAX_SUBSCRIPTIONS, CapabilityPart, SubscriptionPart
@@ -368,7 +369,8 @@ class Channels:
             if state == "connecting" and detail != "not connected yet":
                 state = "down"
             count = sum(1 for row in self._rows.values() if row.service == service)
-            result.append({"service": service, "state": state, "detail": detail, "channels": count})
+            lacks = parse_service(service).traits.missing()
+            result.append({"service": service, "state": state, "detail": detail, "channels": count, "limits": lacks})
         return result
 
 

@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -46,7 +47,9 @@ from meshd.links.statistics import LinkStatistics
 from meshd.portmap.port_mapper import PortMapper
 from meshd.portmap.values import PortMapping
 from meshd.portmap.words import describe
+from meshd.push.ntfy_state import file_record
 from meshd.push.sender import PushSender
+from meshd.push.token_file import read_token
 from meshd.push.user_agent import UserAgents
 
 # Policy
@@ -78,7 +81,13 @@ class Daemon:
         self._notifier = notifier
         self._driver = Driver(self._node, observe=self._observe, trace=setup.config.log.level == "debug")
         self._sender = PushSender(setup.config.push, self._driver.deliver)
-        self._agents = UserAgents(setup.config.push, self._driver.deliver, random.SystemRandom())
+        self._agents = UserAgents(
+            setup.config.push,
+            self._driver.deliver,
+            random.SystemRandom(),
+            records=partial(file_record, store.path),
+            unifiedpush_token=read_token(setup.config.push.unifiedpush_token_file),
+        )
         self._links: LinkPort | None = None
         self._addresses: tuple[str, ...] = ()
         secret = identity.derived(b"port mapping")

@@ -154,7 +154,15 @@ class FakeBackend:
             "uptime": 93_784.5,
             "links": 1,
             "members": 3,
-            "push": [{"service": "http://127.0.0.1:1", "state": "down", "detail": "re\x1b[1mfused", "channels": 2}],
+            "push": [
+                {
+                    "service": "http://127.0.0.1:1",
+                    "state": "down",
+                    "detail": "re\x1b[1mfused",
+                    "channels": 2,
+                    "limits": ["ignores TTL"],
+                }
+            ],
             "inbox": {"unread": len(self.inbox), "size": 100},
             "outbox": {"queued": 0},
             "warnings": ["No push service can be reached."],

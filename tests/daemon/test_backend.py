@@ -57,7 +57,9 @@ VIEW = FixedView(
         "mesh": {"id": PEER, "name": "home", "admin": True},
         "links": 1,
         "members": 2,
-        "push": [{"service": "wss://push.example.org", "state": "connected", "detail": "", "channels": 2}],
+        "push": [
+            {"service": "wss://push.example.org", "state": "connected", "detail": "", "channels": 2, "limits": []}
+        ],
         "inbox": {"unread": 2, "size": 10},
         "outbox": {"queued": 0},
         "warnings": [],

@@ -25,11 +25,12 @@ from meshd.core.events import (
     UserAgentConnected,
     UserAgentDisconnected,
 )
-from meshd.errors import MalformedMessage
+from meshd.errors import ConfigError, MalformedMessage
 from meshd.ids import ChannelId
 from meshd.push import ntfy
 from meshd.push.ntfy_state import MAX_TOPICS_PER_STREAM, NtfyState, file_record
 from meshd.push.ntfy_user_agent import MAX_RENEWALS, MAX_UNACKNOWLEDGED, POLL_DELAY, RENEWAL_INTERVAL
+from meshd.push.token_file import read_token
 from meshd.push.user_agent import UserAgents
 from meshd.push.websocket import MAX_FRAME_SIZE, ConnectionLost, ServiceUrl
 
@@ -409,6 +410,20 @@ async def test_a_token_for_a_server_that_wants_one(run: Run, server: NtfyServer,
         assert (await r.event(UserAgentDisconnected)).reason == "rejected: 403"
     async with run(token="tk_secret") as r:
         await r.open()
+
+
+def test_a_token_comes_from_a_file_of_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    assert read_token("") == ""
+    for text, mode, problem in (("tk_1\n", 0o644, "chmod 600"), ("\n", 0o600, "one line"), ("a b", 0o600, "one line")):
+        path.write_text(text)
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match=problem):
+            read_token(str(path))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_token(str(tmp_path / "other"))
+    path.write_text("tk_secret\n")
+    assert read_token(str(path)) == "tk_secret"
 
 
 async def test_what_is_no_ntfy_server(run: Run, server: NtfyServer, autojump_clock: Any) -> None:

@@ -1,0 +1,70 @@
+"""The configuration's section ``[push]``. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshd.config_checks import check_origin, check_path, check_service, check_subject
+from meshd.config_setting import setting
+
+
+@dataclass(frozen=True, slots=True)
+class PushConfig:
+    """Web Push: how a peer without a link to this node reaches it."""
+
+    services: tuple[str, ...] = setting(
+        ("mozilla",),
+        "Push services to receive by, in order of preference, at most four: a preset (`mozilla`); the wss:// or ws:// "
+        "URL of a service that speaks autopush's protocol, such as `meshd-push`; `unifiedpush:https://…`, an ntfy "
+        "server; `own`, a service inside this daemon. Empty: this node cannot be reached by push and mints no tokens.",
+        check=check_service,
+    )
+    trusted_origins: tuple[str, ...] = setting(
+        (),
+        "Origins of your own push services. Only for these may an endpoint be plain http, loopback or in a private "
+        "network; any other such endpoint in a token or message is refused, lest a peer make this node call into "
+        "your network.",
+        check=check_origin,
+    )
+    subscription: str = setting(
+        "own",
+        "`own`: each holder (a member, a token) has a subscription and a VAPID key of its own, so that what it was "
+        "given can be taken back from it alone, and it is given capabilities for 14 days. `shared`: one subscription "
+        "for tokens and members of a day and one for the other members, for services that allow few; then "
+        "capabilities are given for 48 hours, and taking one back means a new subscription for all.",
+        choices=("own", "shared"),
+    )
+    self_test_interval: float = setting(
+        21_600.0,
+        "How often this node pushes to itself through each service, to know that it can be reached; 0: never.",
+        unit="seconds",
+        low=0,
+        high=2_592_000,
+        reload=True,
+    )
+    rotation_interval: float = setting(
+        7_776_000.0,
+        "How often all subscriptions are made anew, with new keys; 0: never. The holders are told over the mesh; the "
+        "old ones are listened to until they have been, or could not use them any more, and for a day at least.",
+        unit="seconds",
+        low=0,
+        high=315_360_000,
+        reload=True,
+    )
+    unifiedpush_token_file: str = setting(
+        "",
+        "A file with an access token for the ntfy servers among `services` that want one from whoever listens. Nobody "
+        "but its owner may be able to read it (mode 0600).",
+        check=check_path,
+        default_doc="none",
+    )
+    request_timeout: float = setting(
+        10.0, "How long a push service may take to answer one request.", unit="seconds", low=1, high=120
+    )
+    subject: str = setting(
+        "https://meshd.invalid",
+        "Whom an operator of a push service may write to about this node's pushes (VAPID `sub`, RFC 8292). "
+        "Some services refuse one that is not a real address.",
+        check=check_subject,
+        reload=True,
+    )
