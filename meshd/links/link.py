@@ -10,30 +10,21 @@ import time
 from meshd.core import events as ev
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
-from meshd.links.association import (
-    BINARY_PPID,
-    BULK_STREAM,
-    CONTROL_STREAM,
-    LinkAssociation,
-    config_of,
-    max_packet_size,
-)
+from meshd.links.association import BULK_STREAM, CONTROL_STREAM, LinkAssociation, config_of, max_packet_size
 from meshd.links.certificate import LinkCertificate, fingerprint_of
 from meshd.links.descriptor import Lent
 from meshd.links.dtls import LinkDtls
 from meshd.links.gathering import gather
 from meshd.links.ice import IceConnection
-from meshd.links.outbox import Outbox
 from meshd.links.reasons import LinkFailed, reason_of_association
 from meshd.links.remote import add_addresses, add_names, dtls_role, may_turn_to_ipv6
 from meshd.links.resumption import FormerConnections
 from meshd.links.statistics import LinkStatistics, statistics_of
-from meshd.links.streams import LinkStreams
 from meshd.links.surroundings import Surroundings
+from meshd.links.traffic import LinkTraffic
 from meshd.special_addresses import is_loopback
 from meshd.transport import events as transport
 from meshd.transport.config import BASE_PACKET_SIZE
-from meshd.wire.frame import FrameType, Reassembler, decode_frame, encode_datagram, fragment
 from meshd.wire.session_description import SessionDescription
 
 # Policy
@@ -74,9 +65,7 @@ class Link:
         )
         self._dtls = LinkDtls(self._connection, self._certificate)
         self._association: LinkAssociation | None = None  # from the moment that DTLS stands
-        self._outbox = Outbox()
-        self._reassembler = Reassembler()
-        self._streams = LinkStreams(link, queue=self._queue, wake=self._pump, tell=self._tell, counters=around.counters)
+        self._traffic = LinkTraffic(link, wake=self._pump, tell=self._tell, end=self._end, counters=around.counters)
         self._remote: asyncio.Future[SessionDescription] = asyncio.get_running_loop().create_future()
         self._up = asyncio.Event()
         self._close_asked = asyncio.Event()
@@ -136,17 +125,7 @@ class Link:
         if self._ending or self._silent or not self._up.is_set():
             self._around.counters["message_unsent"] += 1
             return
-        frames = fragment(data, priority) if reliable else [encode_datagram(data, priority)]
-        if not self._outbox.put(frames, priority):
-            if reliable:
-                self._end("send_overflow")
-            else:
-                self._around.counters["message_unsent"] += 1
-            return
-        # Events never come from inside a command, so that the core is not entered twice.
-        if self._outbox.crossed_high():
-            asyncio.get_running_loop().call_soon(self._tell, ev.SendBufferHigh(self._link))
-        self._pump()
+        self._traffic.send(data, priority, reliable=reliable)
 
     def heartbeat(self, number: int) -> None:
         """Ask whether the peer lives."""
@@ -158,17 +137,17 @@ class Link:
         if self._ending or self._silent or not self._up.is_set():
             self._around.counters["command_late"] += 1  # LinkClosed is on its way, and ends the stream too
         else:
-            self._streams.open(stream, lent)
+            self._traffic.streams.open(stream, lent)
 
     def close_stream(self, stream: int, code: int) -> None:
         """Tell the peer that a stream is over."""
         if self._up.is_set() and not (self._ending or self._silent):
-            self._streams.close(stream, code)
+            self._traffic.streams.close(stream, code)
 
     def close(self) -> None:
         """End the link without another event; what is queued is sent first."""
         self._silent = True
-        self._streams.end_all()
+        self._traffic.streams.end_all()
         if self._up.is_set():
             self._close_asked.set()
         else:
@@ -179,7 +158,7 @@ class Link:
         ends = self._connection.ends
         if self._association is None or ends is None or not self._up.is_set():
             return None
-        return statistics_of(self._association, ends, self._outbox.size, time.monotonic() - self._up_since)
+        return statistics_of(self._association, ends, self._traffic.outbox.size, time.monotonic() - self._up_since)
 
     # -- the life of a link -------------------------------------------------------------------------------------------
 
@@ -197,8 +176,8 @@ class Link:
         except Exception as error:
             self._reason = "fault"
             self._around.on_fault(self._link, error)
-        self._ending = self._freeing = True
-        self._streams.end_all()
+        self._ending = self._freeing = self._traffic.is_over = True
+        self._traffic.streams.end_all()
         self._tell(ev.LinkClosed(self._link, self._reason or "closed"))
         self._silent = True
         await self._free()
@@ -278,7 +257,7 @@ class Link:
         """Let what is queued reach the peer."""
         try:
             async with asyncio.timeout(LINGER_TIMEOUT):
-                while self._outbox.size or (self._association and self._association.has_unacknowledged):
+                while self._traffic.outbox.size or (self._association and self._association.has_unacknowledged):
                     self._drained.clear()
                     await self._drained.wait()
         except TimeoutError:
@@ -300,7 +279,7 @@ class Link:
 
     def _end(self, reason: str) -> None:
         if not self._ending:
-            self._ending = True
+            self._ending = self._traffic.is_over = True
             self._reason = reason
             self._cancel()
 
@@ -343,7 +322,7 @@ class Link:
         association = self._association = LinkAssociation(
             config_of(self._around.config.congestion, size),
             send=self._dtls.send,
-            take=self._next_frame,
+            take=self._traffic.take,
             tell=self._happened,
             let_fragment=lambda allowed: self._connection.let_fragment(allowed),
             on_fault=self._fault,
@@ -396,28 +375,13 @@ class Link:
         # Straight from here, not from the task: the peer's first message may be in the very next datagram.
         self._tell(ev.LinkConnected(self._link, self._certificate.fingerprint, fingerprint_of(peer_certificate), *ends))
 
-    def _received(self, event: transport.Message) -> None:
+    def _received(self, message: transport.Message) -> None:
         if self._ending or self._silent:
             return
         try:
-            if event.ppid != BINARY_PPID or event.stream > BULK_STREAM:
-                raise MalformedMessage(f"an SCTP message of protocol {event.ppid} on stream {event.stream}")
-            frame = decode_frame(event.data)
-            if frame.type == FrameType.MESSAGE:
-                message = self._reassembler.feed(frame)
-            elif frame.type <= FrameType.RESET:
-                self._streams.on_frame(frame)
-                return
-            elif frame.type == FrameType.DATAGRAM:
-                message = frame.payload
-            else:
-                self._around.counters["frame_unknown"] += 1
-                return
+            self._traffic.receive(message)
         except MalformedMessage as error:
             self._misbehaved(error)
-            return
-        if message is not None:
-            self._tell(ev.MessageReceived(self._link, message))
 
     def _misbehaved(self, error: Exception) -> None:
         self._around.counters["peer_misbehaved"] += 1
@@ -428,21 +392,6 @@ class Link:
         if not self._ending:
             self._around.on_fault(self._link, error)
         self._end(reason)
-
-    def _queue(self, frame: bytes, priority: int) -> None:
-        if not self._outbox.put([frame], priority):
-            self._end("send_overflow")
-        self._pump()
-
-    def _next_frame(self) -> bytes | None:
-        """What SCTP is to have next."""
-        if self._ending:
-            return None
-        # A stream that is looked at may end, and leave a last word in the outbox.
-        frame = self._outbox.take() or self._streams.take() or self._outbox.take()
-        if self._outbox.crossed_low():
-            asyncio.get_running_loop().call_soon(self._tell, ev.SendBufferLow(self._link))
-        return frame
 
     def _pump(self) -> None:
         """There may be something to send."""

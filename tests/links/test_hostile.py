@@ -129,7 +129,7 @@ def test_frames_of_later_versions_are_counted_and_skipped():
     async def main() -> None:
         async with two_ends() as (a, b):
             await link_up(a, b)
-            b.link()._outbox.put([encode_frame(Frame(9, 0, False, 7, b"what is this"))], 0)
+            b.link()._traffic.outbox.put([encode_frame(Frame(9, 0, False, 7, b"what is this"))], 0)
             b.send(b"known", Priority.BULK)
             assert (await a.wait(MessageReceived)).data == b"known"
             assert a.port.counters["frame_unknown"] == 1

@@ -98,11 +98,11 @@ def test_what_goes_once_never_ends_a_link_that_is_full():
         async with two_ends() as (a, b):
             await link_up(a, b)
             piece = bytes(90_000)
-            while a.link()._outbox.size + len(piece) < MAX_OUTBOX_SIZE - 1_000:
+            while a.link()._traffic.outbox.size + len(piece) < MAX_OUTBOX_SIZE - 1_000:
                 a.send(piece, Priority.BULK)
-            left = MAX_OUTBOX_SIZE - a.link()._outbox.size
+            left = MAX_OUTBOX_SIZE - a.link()._traffic.outbox.size
             a.send(bytes(min(left - 50, 90_000)), Priority.BULK)
-            while MAX_OUTBOX_SIZE - a.link()._outbox.size >= 1_000:
+            while MAX_OUTBOX_SIZE - a.link()._traffic.outbox.size >= 1_000:
                 a.send(bytes(900), Priority.BULK)
             a.port.submit(once(bytes(1_000)))
             assert a.port.counters["message_unsent"] == 1

@@ -79,7 +79,7 @@ users: dict[End, list[User]] = {}
 
 
 def streams_of(end: End):
-    return end.link()._streams
+    return end.link()._traffic.streams
 
 
 def noise(size: int, seed: int) -> bytes:
@@ -134,7 +134,7 @@ def test_a_slow_reader_holds_its_sender_back():
                 await settle(lambda: 0 < spent().offset == spent().limit)
                 # What has been taken and not read sits in two sockets and in one window, and no more is taken:
                 assert streams_of(b).unwritten_size <= MAX_STREAM_WINDOW
-                assert a.link()._outbox.size == b.link()._outbox.size == 0
+                assert a.link()._traffic.outbox.size == b.link()._traffic.outbox.size == 0
                 for _ in range(100):
                     await trio.lowlevel.checkpoint()
                 assert spent().offset < len(data) / 2
@@ -156,7 +156,7 @@ def test_messages_keep_flowing_while_bulk_runs():
                     before = streams_of(a)._streams[1].sending.offset
                     a.send(b"%d" % number, Priority.MESSAGE)
                     # Nothing of the stream stands before it but what SCTP has taken already.
-                    assert a.link()._outbox.size <= 10
+                    assert a.link()._traffic.outbox.size <= 10
                     await settle(lambda number=number: len(b.messages()) > number)
                     after = streams_of(a)._streams[1].sending.offset
                     assert after - before < MAX_STREAM_WINDOW + HAND_OVER_SIZE
@@ -351,7 +351,7 @@ def test_what_no_honest_peer_sends_ends_the_link(frames, monkeypatch):
         async with linked() as (a, b):
             user_of(b)
             for frame in frames:
-                a.link()._queue(frame, BULK)
+                a.link()._traffic._queue(frame, BULK)
             assert (await b.wait(LinkClosed)).reason == "peer_misbehaved"
             assert b.port.counters["peer_misbehaved"] == 1
             assert len(b.faults) == 1
@@ -426,7 +426,7 @@ def test_frames_of_streams_that_are_over_are_counted_and_no_more():
                 encode_reset(1, 0, priority=BULK),
                 encode_reset(1, 77, priority=BULK),
             ):
-                a.link()._queue(frame, BULK)
+                a.link()._traffic._queue(frame, BULK)
             a.send(b"still here", Priority.BULK)
             await settle(lambda: b.messages() == [b"still here"])
             assert b.port.counters["stream_frame_late"] == 4
