@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -26,7 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Shells start what runs in the background with SIGINT ignored, and programs inherit that: tests of Ctrl-C would not
     # see any.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "needs(tool, ...): programs that must be on the PATH, or `root`")
+    config.addinivalue_line(
+        "markers", "needs(tool, ...): programs that must be on the PATH, `root`, or `python:MODULE`"
+    )
 
 
 def missing_for(item: pytest.Item) -> Iterator[str]:
@@ -35,7 +38,10 @@ def missing_for(item: pytest.Item) -> Iterator[str]:
         needed.add("root")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     for tool in needed:
-        if os.geteuid() != 0 if tool == "root" else shutil.which(tool, path=path) is None:
+        if tool.startswith("python:"):
+            if importlib.util.find_spec(tool.removeprefix("python:")) is None:
+                yield tool
+        elif os.geteuid() != 0 if tool == "root" else shutil.which(tool, path=path) is None:
             yield tool
 
 
