@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "admin": "list, appoint and remove admins, with the mesh key",
     "ping": "measure the way to a member",
     "netcheck": "what this machine's network lets through",
+    "keys": "show this node's keys, or make new ones",
     "events": "watch what happens",
     "metrics": "all counters and measures, for Prometheus",
     "config": "show the daemon's configuration",

@@ -244,6 +244,15 @@ class MeshConfig:
         high=2_592_000,
         reload=True,
     )
+    sealing_key_lifetime: float = setting(
+        2_592_000.0,
+        "How long a key serves that envelopes to this node are sealed with; 15 days later it is erased, and opens no "
+        "recording any more. 0: only `meshctl keys rotate` makes a new one.",
+        unit="seconds",
+        low=0,
+        high=31_536_000,
+        reload=True,
+    )
     max_inbox_messages: int = setting(
         1_000,
         "Unread messages kept. When it is full, senders are told to try later; nothing that was acknowledged is lost.",

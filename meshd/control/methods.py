@@ -16,6 +16,7 @@ from meshd.control.entries import WRITE as WRITE
 from meshd.control.entries import Method as Method
 from meshd.control.entries import Notice as Notice
 from meshd.control.entries import Param as Param
+from meshd.control.key_methods import KEYS
 from meshd.control.pasting_methods import PASTING
 from meshd.control.shapes import SHAPES, Field
 
@@ -278,6 +279,7 @@ METHODS = _table(
     ),
     *PASTING,
     *ADMINISTRATION,
+    *KEYS,
     Method(
         "introductions.mint",
         ADMIN,

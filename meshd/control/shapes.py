@@ -191,6 +191,19 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("appointed_at", "time", "When."),
         Field("expires_at", "time", "Until when."),
     ),
+    "sealing_key": (
+        Field("key", "bytes", "The public key (X25519)."),
+        Field("made_at", "time?", "When it was made; null if nobody knows."),
+    ),
+    "former_sealing_key": (
+        Field("key", "bytes", "The public key."),
+        Field("retired_at", "time", "When another took its place."),
+        Field("erased_at", "time", "When it will be erased: what is sealed to it cannot be opened afterwards."),
+    ),
+    "certificate": (
+        Field("fingerprint", "bytes", "SHA-256 of the DTLS certificate."),
+        Field("made_at", "time", "When it was made; another one follows after a day."),
+    ),
     "introducer": (
         Field("peer_id", "id", "Its id."),
         Field("name", "string", "Its name."),

@@ -73,11 +73,14 @@ class Consequences:
                 node.grant_answers.on_stored(peer, generation, until)
             case fa.SubscriptionGone(peer, generation, endpoint):
                 node.grant_answers.on_gone(peer, generation, endpoint)
+            case fa.SealingKeyReady():
+                if node.sealing_keys.on_ready():
+                    node.membership.renew_record()
             case fa.PathFailed(peer):
                 node.routing.unlearn(peer)
                 node.signaling.on_path_failed(peer)
             case fa.NotDurable(ticket):
-                if not node.admissions.on_not_durable(ticket):
+                if not (node.admissions.on_not_durable(ticket) or node.sealing_keys.on_not_durable(ticket)):
                     node.delivery.on_not_durable(ticket)
             case fa.MessageDurable(key):
                 node.delivery.on_durable(key)

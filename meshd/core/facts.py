@@ -164,6 +164,11 @@ class NotDurable:
 
 
 @dataclass(frozen=True, slots=True)
+class SealingKeyReady:
+    """A new sealing key of ours is durable: it may be announced."""
+
+
+@dataclass(frozen=True, slots=True)
 class PathFailed:
     """Something that we sent to ``peer`` through others came back: they have no way to it."""
 
@@ -187,6 +192,7 @@ Fact = (
     | PushOutcome
     | GrantStored
     | SubscriptionGone
+    | SealingKeyReady
     | PathFailed
     | NotDurable
     | MessageDurable

@@ -158,24 +158,25 @@ class Membership:
 
     def new_generation(self, above: int = 0) -> None:
         """Our push subscriptions have changed: say so in the record. The new number is above that one, too."""
-        row = self.row
-        if row is not None:
-            generation = max(row.generation, above) + 1
-            self.row = MeshRow(row.mesh, row.mesh_name, row.chain, row.number, generation)
-            self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+        if self.row is not None:
+            self.row = replace(self.row, generation=max(self.row.generation, above) + 1)
+            self.renew_record()
 
     def neighbors_changed(self, neighbors: tuple[PeerId, ...]) -> None:
         """Our links are these now; a new record follows soon."""
         self._neighbors = tuple(sorted(peer[:PREFIX_SIZE] for peer in neighbors))[:MAX_NEIGHBORS]
-        if self.row is not None:
-            self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+        self.renew_record()
 
     def answering_changed(self, answering: tuple[str, ...]) -> None:
         """Where we answer STUN (``host:port``) is there now; a new record follows soon."""
         if answering != self._answering:
             self._answering = answering
-            if self.row is not None:
-                self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
+            self.renew_record()
+
+    def renew_record(self) -> None:
+        """What our record says has changed: a new one follows soon, if we are a member."""
+        if self.row is not None:
+            self._ctx.timers.set_at_latest(("record", b""), self._ctx.now.mono + RECORD_BATCH_INTERVAL)
 
     def on_timer(self) -> None:
         """Time for a new record: something has changed, or the last one grows old."""

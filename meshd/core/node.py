@@ -46,6 +46,7 @@ from meshd.core.resuming import Resuming
 from meshd.core.revocations import Revocations
 from meshd.core.revoking import Revoking
 from meshd.core.routing import Routing
+from meshd.core.sealing_keys import SealingKeys
 from meshd.core.self_test import SelfTest
 from meshd.core.signaling import Signaling
 from meshd.core.state import Stored
@@ -69,6 +70,7 @@ class Node:
     def __init__(self, config: Config, identity: Suite, rng: Random, stored: Stored | None = None) -> None:
         stored = stored or {}
         ctx = self._ctx = Context(config, identity, rng, Instance(rng.randbytes(INSTANCE_SIZE)))
+        self.sealing_keys = SealingKeys(ctx, stored)
         self.revocations = Revocations(ctx, stored)
         self.membership = Membership(ctx, stored, self.revocations)
         self.first_seen = FirstSeen(ctx, stored, self.membership)
@@ -230,6 +232,7 @@ class Node:
                 self.neighbors.close_all("stopping")
 
     def _on_started(self) -> None:
+        self.sealing_keys.begin()
         self.stun_servers.update()
         if self.membership.row is not None:
             self.begin_membership()

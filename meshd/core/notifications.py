@@ -73,6 +73,9 @@ NOTIFICATIONS: dict[str, Notification] = {
     "identity_doubled": Notification(
         ("peer", "number"), "warning", "Two daemons run, or ran, with one identity: ours or that peer's."
     ),
+    "sealing_key_renewed": Notification(
+        ("cause",), "info", "Envelopes to this node are sealed with a new key; `asked` or `scheduled`."
+    ),
     "store_failing": Notification(("reason",), "warning", "The state directory cannot be written; trying again."),
     "clock_jumped": Notification(("seconds",), "warning", "The wall clock was set by this much."),
 }

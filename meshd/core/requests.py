@@ -46,6 +46,11 @@ class Requests:
                 node.delivery.read(request, params["message_ids"])
             case "mesh.join" | "links.offer" if in_mesh and params.get("token"):
                 refuse_member(params["token"], node.membership.mesh, self._ctx.own_id, self._ctx.now.unix)
+            case "keys.rotate":
+                renews_push = in_mesh and params.get("push") is not False and bool(node.channels.services)
+                node.sealing_keys.ask(
+                    request, lambda: node.subscription_change.renew_all("asked") if renews_push else 0
+                )
             case "streams.wait":
                 node.streams.wait(request, params["stream"])
             case "links.offer" if in_mesh:

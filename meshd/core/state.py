@@ -32,6 +32,7 @@ TABLES: tuple[str, ...] = (
     "outbox",  # message id → a message not acknowledged yet
     "revocations",  # digest → a revocation, as it travels
     "first_seen",  # digest of a certificate or revocation → when it came to be known here
+    "sealing_keys",  # public sealing key of ours → its seed, while anything sealed to it may come
 )
 
 OF_A_MESH = (  # what goes when the mesh is left
@@ -79,6 +80,16 @@ class RevokedRow:
     reason: str
     when: int
     WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Text(32), Uint(40))
+
+
+@dataclass(frozen=True, slots=True)
+class SealingKeyRow:
+    """A sealing key of ours. Unix seconds; ``made`` 0: not known, ``retired`` 0: the current one."""
+
+    seed: bytes = field(repr=False)
+    made: int
+    retired: int = 0
+    WIRE: ClassVar[Layout] = (fixed(32), Uint(40), Uint(40))
 
 
 @dataclass(frozen=True, slots=True)

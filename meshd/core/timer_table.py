@@ -48,6 +48,7 @@ def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
         "self_test": lambda _: node.self_test.on_timer(),
         "probe": node.self_test.on_timeout,
         "rotation": lambda _: node.subscription_change.on_rotation_timer(),
+        "sealing": lambda _: node.sealing_keys.on_timer(),
         "register": lambda _: node.channels.on_register_timer(),
         "routes": lambda _: node.on_routes(),
         "outlook": lambda _: node.outlook.refresh(),

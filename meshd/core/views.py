@@ -42,6 +42,10 @@ class NodeView(Protocol):
     def revocations(self) -> list[dict[str, Any]]:
         """``revocations.list``, oldest first."""
 
+    @property
+    def keys(self) -> dict[str, Any]:
+        """``keys.show``, without the certificate of the links."""
+
 
 class Window:
     """A window on the node: each property reads it when asked, and gives values that do not change afterwards."""
@@ -81,6 +85,11 @@ class Window:
     def revocations(self) -> list[dict[str, Any]]:
         """``revocations.list``, oldest first."""
         return self._node.administration.view_revocations()
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """``keys.show``, without the certificate of the links."""
+        return {"peer_id": self._ctx.own_id, **self._node.sealing_keys.view()}
 
 
 def _status(node: Node, ctx: Context) -> dict[str, Any]:

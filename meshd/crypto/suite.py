@@ -1,16 +1,19 @@
 """The keys of one node and everything done with them, as one object that is handed to the core.
 
 ``RealSuite`` is the daemon's; the simulator has a fast and deterministic one. The core never sees a private key but
-the seeds that it drew itself (for tokens and push channels) and must keep in the store.
+the seeds that it keeps in the store: of tokens, push channels, and its sealing keys.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshd.crypto import identity, p256, sealing, vapid, webpush
+from meshd.errors import Rejected
 from meshd.ids import PeerId
 
 # Specification (ours: docs/protocol.md)
@@ -32,6 +35,13 @@ class Suite(Protocol):
     number: int
     peer_id: PeerId
     sealing_key: bytes
+    """The current one, public."""
+    first_sealing_seed: bytes
+    """Of the sealing key that serves until the store has others."""
+
+    def use_sealing_seeds(self, seeds: Sequence[bytes]) -> None:
+        """From now on, these open what is sealed to this node; the first one is the current key's."""
+        ...
 
     def sign(self, message: bytes) -> bytes:
         """Sign with this node's identity (64 bytes)."""
@@ -58,7 +68,7 @@ class Suite(Protocol):
         ...
 
     def open(self, seed: bytes | None, info: bytes, sealed: bytes) -> bytes:
-        """Open with a seed, or with this node's own sealing key. Raises Rejected."""
+        """Open with a seed, or with this node's own sealing keys, whichever fits. Raises Rejected."""
         ...
 
     def channel_keys(self, seed: bytes) -> ChannelKeys:
@@ -100,12 +110,17 @@ class RealSuite:
 
     def __init__(self, identity_seed: bytes, sealing_seed: bytes) -> None:
         self._identity_seed = identity_seed
-        self._sealing_seed = sealing_seed
         self.peer_id = identity.public_of(identity_seed)
-        self.sealing_key = sealing.public_of(sealing_seed)
+        self.first_sealing_seed = sealing_seed
+        self.use_sealing_seeds((sealing_seed,))
 
     def __repr__(self) -> str:
         return "RealSuite(…)"
+
+    def use_sealing_seeds(self, seeds: Sequence[bytes]) -> None:
+        """See ``Suite``."""
+        self._sealing_seeds = tuple(seeds)
+        self.sealing_key = sealing.public_of(seeds[0])
 
     def sign(self, message: bytes) -> bytes:
         """See ``Suite``."""
@@ -133,7 +148,10 @@ class RealSuite:
 
     def open(self, seed: bytes | None, info: bytes, sealed: bytes) -> bytes:
         """See ``Suite``."""
-        return sealing.open_sealed(self._sealing_seed if seed is None else seed, info, sealed)
+        for candidate in self._sealing_seeds if seed is None else (seed,):
+            with suppress(Rejected):
+                return sealing.open_sealed(candidate, info, sealed)
+        raise Rejected("not_for_us")
 
     def channel_keys(self, seed: bytes) -> ChannelKeys:
         """See ``Suite``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from meshd import VERSION
 from meshd.config import Config
@@ -30,6 +30,16 @@ MAX_LISTED_SIZE = 1 << 20  # bytes of bodies in one messages.list; who wants the
 EVENTS, MESSAGES = "events.subscribe", "messages.subscribe"
 
 
+class LinkKeys(Protocol):
+    """What the links have of keys: see ``meshd.links.port.LinkPort``."""
+
+    def renew_certificate(self) -> None:
+        """Use another certificate for links that begin from now on."""
+
+    def certificate(self) -> tuple[bytes, float]:
+        """The fingerprint, and its age in seconds."""
+
+
 class DaemonBackend:
     """Implements ``meshd.control.backend.Backend``. ``counters`` gives those of the ports, ``links`` their traffic."""
 
@@ -49,6 +59,8 @@ class DaemonBackend:
     ) -> None:
         self.config = config
         """In force; replaced at a reload."""
+        self.link_keys: LinkKeys | None = None
+        """Of the links, once there are any."""
         self.descriptors = Descriptors()
         """What requests at hand have passed: the links take theirs from here."""
         self._driver = driver
@@ -71,6 +83,7 @@ class DaemonBackend:
             "introductions.list": lambda params: {"introductions": self._view().introductions},
             "admins.list": lambda params: {"admins": self._view().admins},
             "revocations.list": lambda params: {"revocations": self._view().revocations},
+            "keys.show": lambda params: {**self._view().keys, "certificate": self._certificate()},
             "config.show": lambda params: {"file": self._file, "values": asdict(self.config)},
         }
 
@@ -93,6 +106,10 @@ class DaemonBackend:
                 result = await self._driver.request(method, given)
         else:
             result = await self._driver.request(method, params_from_json(entry, params))
+        if method == "keys.rotate":
+            if self.link_keys is not None:
+                self.link_keys.renew_certificate()
+            result = {**result, "certificate": self._certificate()}
         return fields_to_json(entry.result, result)
 
     def watch(self, method: str, params: dict[str, Any], caller: Caller, watcher: Watcher) -> dict[str, Any]:
@@ -154,6 +171,12 @@ class DaemonBackend:
         status = self.status(view)
         core = {**status, "counters": view.status["counters"]}
         return metrics.page(core, self.peers(view), self._counters(), read_usage(), self._store_size())
+
+    def _certificate(self) -> dict[str, Any] | None:
+        if self.link_keys is None:
+            return None
+        fingerprint, age = self.link_keys.certificate()
+        return {"fingerprint": fingerprint, "made_at": self._clocks().unix - age}
 
     def _messages(self, params: dict[str, Any]) -> dict[str, Any]:
         messages = self._view().messages

@@ -1,4 +1,7 @@
-"""The node's two long-lived secrets: made once, read at every start, never overwritten."""
+"""The node's one long-lived secret: made once, read at every start, never made anew.
+
+A file may have a sealing key beside it, the node's first. Those are renewed and erased, so they live in the store.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class IdentityKeys:
     """Seeds of ``SEED_SIZE`` bytes."""
 
     identity: bytes = field(repr=False)  # Ed25519; the peer id is its public key
-    sealing: bytes = field(repr=False)  # X25519; envelopes to this node are sealed to it
+    sealing: bytes | None = field(default=None, repr=False)  # X25519: the first sealing key, of a file that has one
 
     def derived(self, purpose: bytes) -> bytes:
         """32 secret bytes that stay the same as long as the identity; others for each purpose (1 to 64 bytes)."""
@@ -48,12 +51,26 @@ def load(state_dir: Path, environment: Mapping[str, str]) -> IdentityKeys:
     path = state_dir / KEY_FILE
     if found := _read(path):
         return found
-    made = IdentityKeys(os.urandom(SEED_SIZE), os.urandom(SEED_SIZE))
+    made = IdentityKeys(os.urandom(SEED_SIZE))
     try:
         _write(path, render(made))
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror}): is the disk full?") from None
     return made
+
+
+def forget_sealing(state_dir: Path) -> None:
+    """Take the sealing key out of the file of the state directory, if it is there. Raises StoreError.
+
+    The store must have it by then. A credential is not ours to change.
+    """
+    path = state_dir / KEY_FILE
+    found = _read(path)
+    if found is not None and found.sealing is not None:
+        try:
+            _write(path, render(IdentityKeys(found.identity)), replace=True)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written ({error.strerror}): is the disk full?") from None
 
 
 def render(keys: IdentityKeys) -> str:
@@ -78,13 +95,14 @@ def parse(text: str) -> IdentityKeys:
             raise ValueError(f"line {number} is not base64 after {name!r}") from None
         if len(seeds[name]) != SEED_SIZE:
             raise ValueError(f"line {number} has {len(seeds[name])} bytes, not {SEED_SIZE}: it is cut off or too long")
-    if len(seeds) != 2:
-        raise ValueError("a line is missing: 'identity …' and 'sealing …' must both be there")
-    return IdentityKeys(seeds["identity"], seeds["sealing"])
+    if "identity" not in seeds:
+        raise ValueError("a line is missing: 'identity …' must be there")
+    return IdentityKeys(seeds["identity"], seeds.get("sealing"))
 
 
-def _named(keys: IdentityKeys) -> tuple[tuple[str, bytes], ...]:
-    return ("identity", keys.identity), ("sealing", keys.sealing)
+def _named(keys: IdentityKeys) -> list[tuple[str, bytes]]:
+    sealing = [("sealing", keys.sealing)] if keys.sealing is not None else []
+    return [("identity", keys.identity), *sealing]
 
 
 def _read(path: Path, forbidden_mode: int = 0o077) -> IdentityKeys | None:
@@ -117,8 +135,8 @@ def _read(path: Path, forbidden_mode: int = 0o077) -> IdentityKeys | None:
         ) from None
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, whatever happens when, and never over another."""
+def _write(path: Path, text: str, *, replace: bool = False) -> None:
+    """Write a file that is there whole or not at all, whatever happens when; over another only if told to."""
     temporary = path.with_name(path.name + ".new")
     with suppress(FileNotFoundError):
         temporary.unlink()  # of a start that was interrupted; nothing can have used it
@@ -127,8 +145,11 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(descriptor)
-    os.link(temporary, path)  # unlike a rename, this fails if somebody else has made it
-    temporary.unlink()
+    if replace:
+        temporary.rename(path)
+    else:
+        os.link(temporary, path)  # unlike a rename, this fails if somebody else has made it
+        temporary.unlink()
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ from meshd.control import listeners as control_listeners
 from meshd.control import server as control_server
 from meshd.control.access import Access
 from meshd.core import commands
+from meshd.core.commands import Put
 from meshd.core.events import AddressesChanged, Event, Reconfigured
 from meshd.core.node import Node
 from meshd.core.notifications import NOTIFICATIONS
-from meshd.core.state import TABLES
+from meshd.core.state import TABLES, SealingKeyRow, Stored
+from meshd.crypto import sealing
 from meshd.crypto.suite import RealSuite
 from meshd.daemon import keys, logs
 from meshd.daemon.backend import DaemonBackend
@@ -51,6 +54,7 @@ from meshd.push.ntfy_state import file_record
 from meshd.push.sender import PushSender
 from meshd.push.token_file import read_token
 from meshd.push.user_agent import UserAgents
+from meshd.wire.codec import encode
 
 # Policy
 GOODBYE_TIMEOUT = 0.5  # seconds, twice, until the last changes are durable; links have 3 more; systemd kills at 5
@@ -75,9 +79,10 @@ class Daemon:
         self._setup = setup
         self._config = setup.config
         self._store = store
-        suite = RealSuite(identity.identity, identity.sealing)
+        stored = store.load()
+        suite = RealSuite(identity.identity, first_sealing_seed(store, stored, identity))
         self.peer_id = suite.peer_id
-        self._node = Node(setup.config, suite, random.SystemRandom(), store.load())
+        self._node = Node(setup.config, suite, random.SystemRandom(), stored)
         self._notifier = notifier
         self._driver = Driver(self._node, observe=self._observe, trace=setup.config.log.level == "debug")
         self._sender = PushSender(setup.config.push, self._driver.deliver)
@@ -145,6 +150,7 @@ class Daemon:
     def _attach_ports(self) -> None:
         attach = self._driver.attach
         assert self._links is not None
+        self._backend.link_keys = self._links
         attach(self._store.submit, commands.Persist)
         attach(self._links.submit, commands.PrepareLink, commands.ConnectLink, commands.SendMessage, commands.CloseLink)
         attach(
@@ -274,6 +280,18 @@ class Daemon:
         with trio.move_on_after(GOODBYE_TIMEOUT):
             await self._store.drain()
         await trio.sleep(LAST_WORDS_TIMEOUT)  # requests that were refused just now are still being answered
+
+
+def first_sealing_seed(store: Store, stored: Stored, identity: keys.IdentityKeys) -> bytes:
+    """That of the sealing key that serves until the store has one; the store has one afterwards. Raises StoreError."""
+    table = stored["sealing_keys"]
+    seed = identity.sealing or os.urandom(keys.SEED_SIZE)
+    if not table:
+        public, row = sealing.public_of(seed), encode(SealingKeyRow(seed, int(time.time())))
+        store.put(Put("sealing_keys", public, row))
+        table[public] = row
+    keys.forget_sealing(store.path)
+    return seed
 
 
 async def serve(setup: Setup) -> None:

@@ -19,6 +19,7 @@ from meshd.core.events import Persisted, PersistFailed
 from meshd.daemon import schema
 from meshd.daemon.state_directory import StateDirectory
 from meshd.errors import LocalMisuse, StoreError
+from meshd.ids import Ticket
 
 DATABASE_FILE = "meshd.db"
 
@@ -65,6 +66,7 @@ class Store:
             schema.migrate(connection, path / DATABASE_FILE, tables, migrations)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # in WAL mode: a sync at every commit
+            connection.execute("PRAGMA secure_delete = ON")  # keys that are erased must not stay in free pages
         except BaseException as error:
             connection.close()
             directory.close()
@@ -90,6 +92,12 @@ class Store:
         return {
             table: dict(self._connection.execute(f'SELECT key, value FROM "{table}"')) for table in sorted(self._tables)
         }
+
+    def put(self, row: Put) -> None:
+        """Write one row at once. For the start: not to be called while ``run`` runs. Raises StoreError."""
+        (reason,) = self._write([Persist(Ticket(0), (row,))])
+        if reason:
+            raise StoreError(f"{self.path / DATABASE_FILE} cannot be written ({reason}): is the disk full?")
 
     def submit(self, command: Persist) -> None:
         """Queue a ``Persist``. Raises LocalMisuse for a table that does not exist."""

@@ -49,10 +49,15 @@ class LinkCertificate(RTCCertificate):
         return self._context
 
 
+def _clock() -> float:
+    """Seconds, those included in which the machine was asleep: a laptop's days are days, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class DailyCertificate:
     """Hands out the certificate of the day. A link keeps the one that it was prepared with."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = _clock) -> None:
         self._clock = clock
         self._made_at = float("-inf")
         self._certificate: LinkCertificate | None = None
@@ -64,3 +69,11 @@ class DailyCertificate:
             self._certificate = LinkCertificate.generateCertificate()
             self._made_at = now
         return self._certificate
+
+    def renew(self) -> None:
+        """Links that begin from now on get another one."""
+        self._certificate = None
+
+    def age(self) -> float | None:
+        """Seconds since the one of the day was made; None before the first."""
+        return None if self._certificate is None else self._clock() - self._made_at

@@ -144,6 +144,15 @@ class LinkPort:
             self._leaving[command.link] = self._links.pop(command.link)
             link.close()
 
+    def renew_certificate(self) -> None:
+        """Links that begin from now on show another certificate; those that are there go on with theirs."""
+        self._certificate.renew()
+
+    def certificate(self) -> tuple[bytes, float]:
+        """Of links that begin now: the fingerprint (32 bytes), and how old it is in seconds."""
+        fingerprint = self._certificate.current().fingerprint
+        return fingerprint, self._certificate.age() or 0.0
+
     def statistics(self) -> dict[LinkId, LinkStatistics]:
         """What is known of each link that is up."""
         return {number: known for number, link in self._links.items() if (known := link.statistics()) is not None}

@@ -9,6 +9,7 @@ import argparse
 import sys
 
 import meshd.sim.joining_scenarios
+import meshd.sim.key_scenarios
 import meshd.sim.revocation_scenarios
 import meshd.sim.roaming_scenarios
 import meshd.sim.trouble_scenarios  # noqa: F401  all enter their scenarios into the table

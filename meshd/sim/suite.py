@@ -8,6 +8,7 @@ verify. Public keys are hashes of seeds; signing is a keyed hash that a table fr
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from meshd.crypto.suite import ChannelKeys
 from meshd.crypto.webpush import padded_size_for
@@ -55,9 +56,14 @@ class SimSuite:
     def __init__(self, table: KeyTable, identity_seed: bytes, sealing_seed: bytes) -> None:
         self._table = table
         self._identity_seed = identity_seed
-        self._sealing_seed = sealing_seed
         self.peer_id = PeerId(table.public(b"sign", identity_seed))
-        self.sealing_key = table.public(b"seal", sealing_seed)
+        self.first_sealing_seed = sealing_seed
+        self.use_sealing_seeds((sealing_seed,))
+
+    def use_sealing_seeds(self, seeds: Sequence[bytes]) -> None:
+        """See ``Suite``."""
+        self._sealing_keys = [self._table.public(b"seal", seed) for seed in seeds]
+        self.sealing_key = self._sealing_keys[0]
 
     def sign(self, message: bytes) -> bytes:
         """See ``Suite``."""
@@ -88,9 +94,10 @@ class SimSuite:
 
     def open(self, seed: bytes | None, info: bytes, sealed: bytes) -> bytes:
         """See ``Suite``."""
-        recipient = self.sealing_key_of(self._sealing_seed if seed is None else seed)
+        keys = self._sealing_keys if seed is None else (self.sealing_key_of(seed),)
+        recipient = sealed[:32]
         tag, plaintext = sealed[32 : 32 + _TAG_SIZE], sealed[32 + _TAG_SIZE :]
-        if sealed[:32] != recipient or _hash(b"tag", recipient, info, plaintext, size=_TAG_SIZE) != tag:
+        if recipient not in keys or _hash(b"tag", recipient, info, plaintext, size=_TAG_SIZE) != tag:
             raise Rejected("not_for_us")
         return plaintext
 

@@ -362,6 +362,20 @@ class FakeBackend:
     async def _admins_remove(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**await self._admins_appoint(params), "admins_left": 0}
 
+    async def _keys_show(self, params: dict[str, Any]) -> dict[str, Any]:
+        key, made = encode_bytes(DESK_ID), encode_time(STARTED)
+        return {
+            "peer_id": text_of(OWN_ID),
+            "sealing_key": {"key": key, "made_at": made},
+            "former_sealing_keys": [{"key": key, "retired_at": made, "erased_at": made}],
+            "certificate": {"fingerprint": key, "made_at": made},
+        }
+
+    async def _keys_rotate(self, params: dict[str, Any]) -> dict[str, Any]:
+        shown = await self._keys_show(params)
+        del shown["peer_id"]
+        return shown | {"push_holders": 3 if params["push"] else 0}
+
     async def _introductions_list(self, params: dict[str, Any]) -> dict[str, Any]:
         entry = {
             "introduction_id": text_of(bytes(8)),

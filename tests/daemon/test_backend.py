@@ -46,6 +46,7 @@ class FixedView:
     peers: list[dict[str, Any]]
     messages: list[dict[str, Any]]
     introductions: list[dict[str, Any]]
+    keys: dict[str, Any]
 
 
 VIEW = FixedView(
@@ -100,6 +101,11 @@ VIEW = FixedView(
             "joined": [],
         }
     ],
+    keys={
+        "peer_id": OWN,
+        "sealing_key": {"key": OWN, "made_at": None},
+        "former_sealing_keys": [{"key": PEER, "retired_at": 1_700_000_000.0, "erased_at": 1_701_000_000.0}],
+    },
 )
 
 
@@ -148,6 +154,7 @@ READS = (
     "peers.list",
     "messages.list",
     "introductions.list",
+    "keys.show",
     "config.show",
 )
 

@@ -24,8 +24,8 @@ def test_made_once_private_and_the_same_ever_after(tmp_path: Path) -> None:
     first = keys.load(tmp_path, {})
     path = tmp_path / keys.KEY_FILE
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(first.identity) == len(first.sealing) == 32
-    assert first.identity != first.sealing
+    assert len(first.identity) == 32
+    assert first.sealing is None
     assert keys.load(tmp_path, {}) == first
     assert [entry.name for entry in tmp_path.iterdir()] == [keys.KEY_FILE]
     assert path.read_text().startswith("# meshd identity")
@@ -58,6 +58,18 @@ def test_readable_by_others_is_refused(tmp_path: Path) -> None:
     assert "chmod 600" in refusal(tmp_path)
 
 
+def test_the_first_sealing_key_leaves_the_file_when_the_store_has_it(tmp_path: Path) -> None:
+    path = tmp_path / keys.KEY_FILE
+    path.write_text(keys.render(IdentityKeys(bytes(32), b"s" * 32)))
+    path.chmod(0o600)
+    assert keys.load(tmp_path, {}).sealing == b"s" * 32
+    for _ in range(2):
+        keys.forget_sealing(tmp_path)
+        assert keys.load(tmp_path, {}) == IdentityKeys(bytes(32))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert [entry.name for entry in tmp_path.iterdir()] == [keys.KEY_FILE]
+
+
 GOOD = keys.render(IdentityKeys(bytes(32), bytes(32)))
 
 
@@ -88,8 +100,8 @@ def test_secrets_show_in_no_repr() -> None:
     assert repr(IdentityKeys(b"secret", b"hidden")) == "IdentityKeys()"
 
 
-@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
-def test_file_format_round_trips(identity: bytes, sealing: bytes) -> None:
+@given(st.binary(min_size=32, max_size=32), st.none() | st.binary(min_size=32, max_size=32))
+def test_file_format_round_trips(identity: bytes, sealing: bytes | None) -> None:
     assert keys.parse(keys.render(IdentityKeys(identity, sealing))) == IdentityKeys(identity, sealing)
 
 

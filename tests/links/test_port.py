@@ -153,6 +153,28 @@ def test_without_an_answer_the_deadline_ends_the_attempt():
     run_clean(main)
 
 
+def test_links_go_on_with_the_certificate_that_they_began_with():
+    async def main() -> None:
+        async with two_ends() as (a, b):
+            fingerprints = []
+            for link in (1, 2):
+                a.prepare(link, offerer=True)
+                b.prepare(link, offerer=False)
+                a.connect((await b.wait(LinkPrepared, link)).description, link)
+                b.connect((await a.wait(LinkPrepared, link)).description, link)
+                fingerprints.append((await a.wait(LinkConnected, link)).local_fingerprint)
+                await b.wait(LinkConnected, link)
+                assert a.port.certificate()[0] == fingerprints[-1]
+                a.port.renew_certificate()
+                b.port.renew_certificate()
+            assert fingerprints[0] != fingerprints[1]
+            for link in (1, 2):
+                a.send(b"of the day before", link=link)
+                assert (await b.wait(MessageReceived, link)).data == b"of the day before"
+
+    run_clean(main)
+
+
 def test_who_answers_waits_as_long_as_its_answer_may_take():
     """It is carried by people: the offerer begins long after the deadline of other links."""
 

@@ -33,5 +33,11 @@ def test_the_certificate_is_shared_for_a_day():
     assert daily.current() is first
     now += 1
     assert daily.current().fingerprint != first.fingerprint
+    second = daily.current()
+    daily.renew()
+    assert daily.age() is None
+    assert daily.current().fingerprint not in (first.fingerprint, second.fingerprint)
+    now += 7
+    assert daily.age() == 7
     assert len(first.fingerprint) == 32
     assert first.getFingerprints()[0].value == first.fingerprint.hex(":").upper()

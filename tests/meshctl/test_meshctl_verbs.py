@@ -39,6 +39,8 @@ CALLS = {
     "admin": ("admins.list", []),
     "ping": ("peers.ping", ["desk"]),
     "netcheck": ("net.check", ["--server", "192.0.2.7:3478", "--timeout", "1s"]),
+    "keys": ("keys.show", []),
+    "keys rotate": ("keys.rotate", ["rotate"]),
     "config": ("config.show", ["show"]),
     "version": ("node.version", []),
 }

@@ -43,6 +43,7 @@ QUICK = {
     "store-fails-while-joining": (1, 2, 3),
     "some-pairs-cannot": (1,),
     "two-revocations": (1, 2),
+    "keys-renewed": (1, 2),
 }
 
 
