@@ -98,8 +98,12 @@ class Flow:
         self.delivered_series: list[int] = []
         self.last_ack_arrival = 0.0
         self.held_until = 0.0
+        self.rests_until = 0.0
+        self.rest_offer = 0.0
 
     def offered(self, now: float) -> float:
+        if now < self.rests_until:
+            return self.rest_offer
         if self.app_rate is math.inf:
             return math.inf
         self.app_budget = min(self.app_budget + (now - self.app_updated) * self.app_rate, 64 * 1024)
@@ -143,6 +147,22 @@ class Simulation:
         flow.held_until = until
         self.push(until, lambda now, it, _: self.transmit(now, it), flow, None)
 
+    def rest(self, flow: Flow, since: float, until: float, interval: float = math.inf) -> None:
+        """Have a sender nothing to say between these two moments, or a single packet at each ``interval``."""
+
+        def begin(now: float, it: Flow, _: object) -> None:
+            it.rests_until = until
+
+        def say(now: float, it: Flow, _: object) -> None:
+            it.rest_offer = it.size
+            self.transmit(now, it)
+            it.rest_offer = 0.0
+
+        self.push(since, begin, flow, None)
+        for number in range(1, int((until - since) / interval) + 1):
+            self.push(since + number * interval, say, flow, None)
+        self.push(until, lambda now, it, _: self.transmit(now, it), flow, None)
+
     # -- the sender -----------------------------------------------------------------------------------------------
 
     def begin(self, now: float, flow: Flow, _: object) -> None:
@@ -163,6 +183,8 @@ class Simulation:
             if offered < size:
                 controller.on_app_limited(flow.in_flight)
                 break
+            if not flow.in_flight:
+                flow.progress = now  # nobody owes an answer for the time before
             packet = controller.on_sent(now, size, flow.in_flight)
             flow.pacer.on_sent(now, size)
             budget -= size

@@ -59,6 +59,9 @@ MAX_WINDOW = 1 << 30
 MIN_RATE = 1000.0
 MAX_RATE = 1e11
 COMPETING_PACING_GAIN = 1.2
+REST_TIME = 3.0
+"""Seconds without anything in flight after which the share beside others is looked for as at the start: CUBIC takes
+what is free in less, and a share grows back slowly. In simulation a flow had a third of what a new one gets."""
 
 
 class Bbr:
@@ -148,6 +151,8 @@ class Bbr:
         """Note the counters in a packet that leaves."""
         if in_flight <= 0:
             self._interruption.on_idle_end(now)
+            if self._competition.fair is not None and now - self._rate.delivered_at > REST_TIME:
+                self._begin_again(now)
         return self._rate.on_sent(now, size, in_flight)
 
     def on_acknowledged(self, now: float, packets: Sequence[Packet], in_flight: int, rtt: float | None) -> None:
@@ -234,6 +239,16 @@ class Bbr:
         self._competition.scale(self._segment / segment)
         self._mtu = mtu
         self._segment = segment
+        self._apply()
+
+    def _begin_again(self, now: float) -> None:
+        """Look for the bandwidth anew: what was left to us beside others, they have long taken, or have gone."""
+        self._competition.forget()
+        self._bandwidth = Bandwidth(now)
+        self._enter(now, Phase.STARTUP, STARTUP_GAIN)
+        window = initial_window(self._mtu)
+        self._ramp = float(window)
+        self.pacing_rate = STARTUP_GAIN * window / QUANTUM_INTERVAL
         self._apply()
 
     # -- the model ----------------------------------------------------------------------------------------------------

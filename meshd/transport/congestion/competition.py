@@ -144,6 +144,13 @@ class Competition:
         self.fair = FairWindow(in_flight) if self.fair is None else self.fair.copy()
         self.fair.on_congestion(in_flight)
 
+    def forget(self) -> None:
+        """Compete with nobody until there are signs of it again."""
+        self.is_competing = self._is_untried = False
+        self.fair = self._before = None
+        self._queued_rounds = 0
+        self._peak = self._quiet_bandwidth = 0.0
+
     def scale(self, factor: float) -> None:
         """Count in packets of another size."""
         if self.fair is not None:
