@@ -96,6 +96,11 @@ class Code(Enum):
     PASTE_ELSEWHERE = _Code(-32036, 1, "That text is for another node.")
     MESH_KEY_WRONG = _Code(-32037, 1, "That is not the key of this mesh.")
     KEY_REVOKED = _Code(-32038, 1, "This machine's key has been revoked in that mesh; only another key can join it.")
+    CALL_FOREIGN = _Code(-32039, 1, "That is nobody's call.")
+    CALL_ANONYMOUS = _Code(-32040, 1, "That call is nobody's in particular.")
+    CALL_EXPIRED = _Code(-32041, 1, "The call is too old; have the caller make a new one.")
+    CALL_USED = _Code(-32042, 1, "That call was pasted here before; have the caller make a new one.")
+    CALL_UNANSWERABLE = _Code(-32043, 1, "The caller cannot be answered by push.")
 
     @property
     def symbol(self) -> str:

@@ -1,4 +1,4 @@
-"""The control methods for offers and answers by copy and paste."""
+"""The control methods for offers, answers and calls by copy and paste."""
 
 from __future__ import annotations
 
@@ -63,5 +63,26 @@ PASTING: tuple[Method, ...] = (
             Field("elapsed", "seconds", "How long it took."),
         ),
         {"text": "meshd-answer1_…"},
+    ),
+    Method(
+        "calls.answer",
+        ADMIN,
+        "Answer a call that was pasted here: a push subscription with an offer, by a web page or whoever else has no "
+        "token. Whoever calls is admitted, if it is no member, and answered by one push. Answers when the link is up.",
+        (
+            Param("text", "string", "As the caller wrote it: a text, or JSON.", low=1, high=MAX_PASTE_CHARS),
+            Param("name", "string", "For a newcomer: its name, in place of what it wishes.", False, low=1, high=64),
+            Param("preview", "boolean", "Only say who it is and what would be done.", False, False),
+        ),
+        (
+            Field("peer_id", "id", "Who calls: proved by its signature."),
+            Field("name", "string", "Its name; for a newcomer, the one that it gets."),
+            Field("mesh_name", "string", "The mesh's name."),
+            Field("admits", "boolean", "Whether it becomes, or would become, a member by it."),
+            Field("services", "[string]", "In a preview: the push services that would be asked to carry the answer."),
+            Field("linked", "boolean", "Whether there is a link to it now."),
+            Field("elapsed", "seconds", "How long it took."),
+        ),
+        {"text": "meshd-call1_…"},
     ),
 )

@@ -1,4 +1,4 @@
-"""Who brings one of our tokens: admitted and answered, or told why not."""
+"""Who brings one of our tokens, or calls and is vouched for: admitted and answered, or told why not."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
-from meshd.core.session import PASTE_TIMEOUT, Purpose, Session
+from meshd.core.session import PASTE_TIMEOUT, Purpose, Session, SessionState
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
 from meshd.core.state import IntroductionRow
 from meshd.crypto.admission import Chain
 from meshd.crypto.webpush import MAX_PLAINTEXT_SIZE
 from meshd.errors import Code, MalformedMessage, Rejected
 from meshd.ids import IntroductionId, PeerId, RequestId, SessionId, Ticket, is_name
+from meshd.wire.call import Call
 from meshd.wire.envelope import OVERHEAD_SIZE, Letter, open_envelope
 from meshd.wire.introduction import proof_of
 from meshd.wire.joining import AnswerGiven, AnswerWanted, JoinAccepted, JoinRefused, JoinRequest
@@ -34,6 +35,7 @@ from meshd.wire.session_description import encode as encode_description
 MAX_CLOCK_REFUSALS = 3  # for one token
 CHANNEL_WAIT = 2.0  # seconds an acceptance waits for a channel to grant in it
 MAX_PASTED_SIZE = 2100  # bytes of an acceptance that people carry: as a QR code it has less than 2,953 characters
+MAX_CALLED_SIZE = 2640  # bytes of one to a caller, of whose push service nothing is known: every one takes as much
 PUSH_PATIENCE = 60.0  # seconds an answer may take by push; the joiner connects only then
 HELP_WAIT = 1.0  # seconds it waits for the answers of other members: a round trip in the mesh, and gathering
 
@@ -55,6 +57,7 @@ class _Arrival:
     peer: PeerId
     chain: Chain
     asked: dict[SessionId, PeerId]  # who has still to answer which of its further offers
+    most: int = MAX_PLAINTEXT_SIZE  # bytes of the answer
     answers: list[bytes] = field(default_factory=list)  # of those who have
     granting: bool = False  # whether the channel for it is still waited for
     request: RequestId | None = None  # who carries the answer to it, if not a push service
@@ -229,7 +232,6 @@ class Arrivals:
         carrier: RequestId | None,
     ) -> None:
         """Use the token up (durably, before the answer leaves), and gather. The same joiner again: same admission."""
-        remote = decode_description(request.description)
         name = self._membership.name_of(joiner) if joiner in row.joined else None
         if name is None:
             name = self._membership.free_name(request.name if is_name(request.name) else "peer", joiner)
@@ -239,26 +241,42 @@ class Arrivals:
             changes.append(self._introductions.use(identifier, joiner))
             self._ctx.notify("peer_admitted", peer=joiner, name=name, introduction=identifier)
         ticket = self._ctx.persist(*changes)
-        previous = self._signaling.with_peer(joiner)
+        most = MAX_PLAINTEXT_SIZE if carrier is None else MAX_PASTED_SIZE
+        arrival = _Arrival(joiner, chain, {}, most, request=carrier)
+        if not self._begin(session_id, arrival, request, ticket) and carrier is not None:
+            self._ctx.refuse(carrier, Code.BUSY)
+
+    def call_back(self, call: Call, chain: Chain, ticket: Ticket) -> bool:
+        """Answer a caller whom a person here has vouched for, by one push, once ``ticket`` is durable.
+
+        ``chain`` is its admission. False if there is no room for another session. Raises MalformedMessage.
+        """
+        return self._begin(call.session, _Arrival(call.caller, chain, {}, MAX_CALLED_SIZE), call, ticket)
+
+    def _begin(self, session_id: SessionId, arrival: _Arrival, request: JoinRequest | Call, ticket: Ticket) -> bool:
+        """Gather for the answer; for our own offer, if the request has none."""
+        remote = decode_description(request.description) if request.description else None
+        previous = self._signaling.with_peer(arrival.peer)
         if previous is not None:  # an earlier try of the same joiner; this one's description is fresher
             self.on_session_over(previous.id)
             self._signaling.end(previous, "superseded")
         session = self._signaling.begin(
-            joiner,
+            arrival.peer,
             self._membership.mesh,
             Purpose.ADMIT,
-            offerer=False,
+            offerer=remote is None,
             session=session_id,
             ticket=ticket,
-            timeout=PUSH_SESSION_TIMEOUT if carrier is None else PASTE_TIMEOUT,
+            timeout=PUSH_SESSION_TIMEOUT if arrival.request is None else PASTE_TIMEOUT,
         )
-        if session is None and carrier is not None:
-            self._ctx.refuse(carrier, Code.BUSY)
-        if session is not None:
-            session.remote, session.patience = remote, PUSH_PATIENCE if carrier is None else PASTE_TIMEOUT
-            arrival = self._arrivals[session_id] = _Arrival(joiner, chain, {}, request=carrier)
-            self._holders.ensure(joiner)
+        if session is None:
+            return False
+        self._arrivals[session_id] = arrival
+        self._holders.ensure(arrival.peer)
+        if remote is not None:
+            session.remote, session.patience = remote, PUSH_PATIENCE if arrival.request is None else PASTE_TIMEOUT
             self._ask(session_id, arrival, request, remote, ticket)
+        return True
 
     # -- other members ------------------------------------------------------------------------------------------------
 
@@ -266,7 +284,7 @@ class Arrivals:
         self,
         session_id: SessionId,
         arrival: _Arrival,
-        request: JoinRequest,
+        request: JoinRequest | Call,
         first: SessionDescription,
         ticket: Ticket,
     ) -> None:
@@ -331,6 +349,9 @@ class Arrivals:
         if arrival.request is not None:
             self._hand_over(session, arrival, arrival.request, own)
             return
+        if session.offerer and not self._holders.is_ready(arrival.peer):
+            self._signaling.end(session, "no_push_service")  # it could not answer our offer
+            return
         session.pushed = self._post.push_in_session(
             arrival.peer,
             self._acceptance(session, arrival, own),
@@ -343,6 +364,8 @@ class Arrivals:
         if not session.pushed:
             self._ctx.count("joins_unanswerable")
             self._signaling.end(session, "no_capability")
+        elif session.offerer:
+            session.state = SessionState.HAVE_LOCAL_OFFER
 
     def _hand_over(self, session: Session, arrival: _Arrival, carrier: RequestId, own: Record) -> None:
         """The answer as a text, once all that it says is durable."""
@@ -366,7 +389,6 @@ class Arrivals:
     def _acceptance(self, session: Session, arrival: _Arrival, own: Record) -> JoinAccepted:
         """What a joiner is told; with as many of the others' answers as fit into a push."""
         row = self._membership.row
-        most = MAX_PLAINTEXT_SIZE if arrival.request is None else MAX_PASTED_SIZE
         accepted = JoinAccepted(
             session.description,
             tuple(certificate.encoded for certificate in arrival.chain),
@@ -376,7 +398,7 @@ class Arrivals:
         )
         for answer in arrival.answers:
             longer = replace(accepted, answers=(*accepted.answers, answer))
-            if len(encode_message(longer)) + OVERHEAD_SIZE <= most:
+            if len(encode_message(longer)) + OVERHEAD_SIZE <= arrival.most:
                 accepted = longer
         return accepted
 

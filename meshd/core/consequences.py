@@ -57,6 +57,7 @@ class Consequences:
                 node.arrivals.on_session_over(session_id)
                 node.assisting.on_session_over(session_id)
                 node.pasting.on_session_failed(session_id, reason)
+                node.calls.on_session_failed(peer, reason, why)
                 node.topology.on_failed(peer, reason, pushes, why)
             case fa.ChannelReady(channel):
                 self._on_channel_ready(channel)
@@ -94,6 +95,7 @@ class Consequences:
         node.topology.on_up(peer)
         node.joining.on_neighbor_up(peer)
         node.pasting.on_neighbor_up(peer)
+        node.calls.on_neighbor_up(peer)
         node.membership.neighbors_changed(node.neighbors.peers())
         node.revoking.greet(peer)
         own = node.membership.own_record

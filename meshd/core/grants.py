@@ -108,6 +108,10 @@ class Grants:
             self._ctx.persist(Put("grants", peer, encode(self._rows[peer])))
             self._ctx.count("grants_from_friends")
 
+    def would_serve(self, grant: Grant) -> bool:
+        """Whether that grant, whosever it is, would let us push now. Nothing is kept."""
+        return any(self.usable(part) is not None for part in self._verified(grant, None))
+
     def _verified(self, grant: Grant, known: GrantRow | None) -> tuple[SubscriptionPart, ...]:
         """The part of it that holds and has not expired."""
         held = () if known is None else known.subscriptions

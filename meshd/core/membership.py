@@ -341,10 +341,8 @@ class Membership:
         verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix, self.revocations.judge)
         self._rate.charge(record.peer)
         previous = self._keep(record)
-        changes: list[Put | Delete] = [Put("records", record.peer, data)]
-        if self._admitted.pop(record.peer, None) is not None:
-            changes.append(Delete("admitted", record.peer))
-        ticket = self._ctx.persist(*changes)
+        came = [Delete("admitted", record.peer)] if self._admitted.pop(record.peer, None) is not None else []
+        ticket = self._ctx.persist(Put("records", record.peer, data), *came)
         if not record.departed and (previous is None or previous.departed):
             self._ctx.notify("member_joined", peer=record.peer, name=record.name, source=source)
         elif record.departed and (previous is None or not previous.departed):
@@ -380,18 +378,20 @@ class Membership:
 
     def _drop_expired(self) -> None:
         """Forget goodbyes that are old enough. Members are kept when their record expires: they may come home."""
-        horizon = self._ctx.now.unix - DEPARTED_RETENTION
-        gone = [r.peer for r in self._records.values() if r.departed and r.issued < horizon]
+        now = self._ctx.now.unix
+        gone = [r.peer for r in self._records.values() if r.departed and r.issued < now - DEPARTED_RETENTION]
         for peer in gone:
             self._encodings.discard(self._records.pop(peer).encoded)
             self._prefixes.pop(peer[:PREFIX_SIZE], None)
         if gone:
             self._ctx.persist(*(Delete("records", peer) for peer in gone))
-        now = self._ctx.now.unix
-        never_came = [peer for peer, row in self._admitted.items() if expires_at(decode_chain(row.chain)) < now]
-        for peer in never_came:
-            del self._admitted[peer]
-            self._ctx.delete("admitted", peer)
+        for peer in [peer for peer, row in self._admitted.items() if expires_at(decode_chain(row.chain)) < now]:
+            self.forget_admitted(peer)
+
+    def forget_admitted(self, peer: PeerId) -> None:
+        """One that was admitted has never come."""
+        self._admitted.pop(peer, None)
+        self._ctx.delete("admitted", peer)
 
     # -- admitting ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from meshd.core.admissions import Admissions
 from meshd.core.arrivals import Arrivals
 from meshd.core.assisting import Assisting
 from meshd.core.audit import Audit
+from meshd.core.calls import Calls
 from meshd.core.channels import Channels
 from meshd.core.commands import Command
 from meshd.core.consequences import Consequences
@@ -134,6 +135,7 @@ class Node:
         self.pasting = Pasting(
             ctx, self.membership, self.post, self.signaling, self.introductions, self.arrivals, self.joining
         )
+        self.calls = Calls(ctx, self.membership, self.neighbors, self.grants, self.post, self.signaling, self.arrivals)
         self.admissions = Admissions(ctx, self.membership, self.holders, self.routing, self.post)
         self.administration = Administration(
             ctx, self.revocations, self.revoking, self.membership, self.first_seen, self.post

@@ -118,6 +118,10 @@ class Requests:
                 peer = find_member(node.membership, self._peer(params))
                 take = node.pasting.answer_sdp if method == "links.answer" else node.pasting.accept_sdp
                 take(request, params["sdp"], peer)
+            case "calls.answer":
+                node.calls.answer(
+                    request, params["text"], params.get("name") or "", preview=bool(params.get("preview"))
+                )
             case "push.test":
                 node.self_test.ask(request)
             case "push.renew":
@@ -177,4 +181,5 @@ class Requests:
         self._node.administration.abandon(request)
         self._node.streams.abandon(request)
         self._node.pasting.abandon(request)
+        self._node.calls.abandon(request)
         self._node.self_test.abandon(request)

@@ -74,7 +74,7 @@ def decode_text(prefix: str, text: str, faults: Faults) -> bytes:
 
 # -- offers and answers -----------------------------------------------------------------------------------------------
 
-PREFIXES = {"offer": "meshd-offer1_", "answer": "meshd-answer1_"}
+PREFIXES = {"offer": "meshd-offer1_", "answer": "meshd-answer1_", "call": "meshd-call1_"}
 _FAULTS = Faults(Code.PASTE_FOREIGN, Code.PASTE_TRUNCATED, Code.PASTE_MANGLED)
 
 
@@ -91,6 +91,8 @@ def decode_signal(kind: str, text: str) -> bytes:
             raise ControlError(Code.PASTE_FOREIGN, "It is an offer. To answer it: meshctl answer")
         if PREFIXES["answer"] in word:
             raise ControlError(Code.PASTE_FOREIGN, "It is an answer, for where the offer was made: meshctl accept")
+        if PREFIXES["call"] in word:
+            raise ControlError(Code.PASTE_FOREIGN, "It is a call, for any member of a mesh: meshctl join")
         if "meshd1_" in word:
             raise ControlError(
                 Code.PASTE_FOREIGN, "It is an introduction token: meshctl join, or by hand meshctl offer --for TOKEN"

@@ -309,6 +309,19 @@ class FakeBackend:
             "expires_at": encode_time(STARTED + 600),
         }
 
+    async def _calls_answer(self, params: dict[str, Any]) -> dict[str, Any]:
+        if "used" in params["text"]:
+            raise ControlError(Code.CALL_USED)
+        return {
+            "peer_id": text_of(DESK_ID),
+            "name": params["name"] or "phone\x1b[1m",
+            "mesh_name": "home",
+            "admits": "member" not in params["text"],
+            "services": ["https://push.example"],
+            "linked": not params["preview"],
+            "elapsed": 0.0 if params["preview"] else 1.5,
+        }
+
     async def _links_accept(self, params: dict[str, Any]) -> dict[str, Any]:
         joined = bool(params["text"]) and "join" in params["text"]
         result = {"peer_id": text_of(DESK_ID), "name": "desk", "mesh_name": "home", "elapsed": 1.5}

@@ -27,6 +27,7 @@ CALLS = {
     "introduce list": ("introductions.list", ["list"]),
     "introduce revoke": ("introductions.revoke", ["revoke", "aaaa"]),
     "join": ("mesh.join", ["mesh1token"]),
+    "join call": ("calls.answer", ["--yes", "meshd-call1_abc"]),
     "offer": ("links.offer", ["--peer", "desk"]),
     "offer for": ("links.offer", ["--for", "meshd1_token"]),
     "answer": ("links.answer", ["meshd-offer1_abc"]),
