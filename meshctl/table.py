@@ -20,6 +20,8 @@ VERBS: dict[str, str] = {
     "revoke": "revoke a member for good: a stolen laptop",
     "revocations": "what has been revoked in this mesh",
     "admin": "list, appoint and remove admins, with the mesh key",
+    "capabilities": "who can push to this node until when, and whom it can push to",
+    "push": "test this node's push services, or make its subscriptions anew",
     "ping": "measure the way to a member",
     "netcheck": "what this machine's network lets through",
     "keys": "show this node's keys, or make new ones",

@@ -40,6 +40,9 @@ def run(args: argparse.Namespace, client: Client) -> int:
     ]
     for push in status["push"]:
         detail = f": {push['detail']}" if push["detail"] else ""
+        if push["test"] is not None:
+            trip = "" if push["round_trip"] is None else f" in {durations.show(push['round_trip'])}"
+            detail += f"; tested {render.ago(push['tested_at'])} ago: {push['test']}{trip}"
         limits = f" ({', '.join(push['limits'])})" if push["limits"] else ""
         pairs.append(("push", f"{push['service']} {push['state']}{detail}{limits}"))
     pairs.append(("daemon", f"meshd {status['version']}, up {durations.show(status['uptime'])}"))

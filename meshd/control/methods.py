@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from meshd.control import jsonrpc
 from meshd.control.administration_methods import ADMINISTRATION
+from meshd.control.capability_methods import CAPABILITIES
 from meshd.control.entries import ADMIN as ADMIN
 from meshd.control.entries import PERMISSIONS as PERMISSIONS
 from meshd.control.entries import READ as READ
@@ -280,6 +281,7 @@ METHODS = _table(
     *PASTING,
     *ADMINISTRATION,
     *KEYS,
+    *CAPABILITIES,
     Method(
         "introductions.mint",
         ADMIN,

@@ -28,7 +28,7 @@ FIRST_RETRY_DELAY = 5.0  # seconds for a holder to confirm; doubles, give or tak
 MAX_RETRY_DELAY = 1800.0
 FIRST_PUSH_DELAY = 20.0  # seconds without a way until a new subscription is told by push: most ways come back
 PUSH_INTERVAL = 1800.0  # seconds between pushes of one grant; an envelope is good for five minutes only; doubles
-MAX_PUSHES = 4  # of one grant to one holder; then friends and the holder's own coming home have to do
+MAX_PUSHES = 2  # of one grant to one holder; then friends and its own coming home have to do: offers need the budget
 MAX_GENERATION_GAP = 1_000_000  # generations ahead of ours that a holder is believed
 
 

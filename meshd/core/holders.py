@@ -63,7 +63,7 @@ class Holders:
 
     def deactivate(self, ticket: Ticket | None = None) -> None:
         """Take everything back and disconnect, once ``ticket`` is durable."""
-        for holder in self._kept:
+        for holder in sorted(self._kept):
             self._ctx.persist(Delete("holders", holder))
         self._rows.clear()
         self._kept.clear()

@@ -76,6 +76,8 @@ class Introductions:
         self._mints[identifier] = request
         self._ctx.timer("mint", identifier, self._ctx.config.push.request_timeout)
         self._holders.ensure(identifier)
+        if self._holders.is_ready(identifier):  # one subscription for all, that is there already
+            self.on_channel_ready(identifier)
 
     def on_channel_ready(self, holder: bytes) -> None:
         """A token's channel is there: the token can be given out."""

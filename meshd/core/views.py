@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from meshd.core.capability_views import view_audit, view_capabilities
 from meshd.core.context import Context
 from meshd.crypto.admission import Rights
 from meshd.ids import short
@@ -33,6 +34,13 @@ class NodeView(Protocol):
     @property
     def introductions(self) -> list[dict[str, Any]]:
         """``introductions.list``, newest first."""
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """``capabilities.list``."""
+
+    def audit(self, params: dict[str, Any]) -> dict[str, Any]:
+        """``capabilities.audit``, with its parameters. Raises ControlError for an unknown member."""
 
     @property
     def admins(self) -> list[dict[str, Any]]:
@@ -77,6 +85,15 @@ class Window:
         return self._node.introductions.view()
 
     @property
+    def capabilities(self) -> dict[str, Any]:
+        """``capabilities.list``."""
+        return view_capabilities(self._node, self._ctx)
+
+    def audit(self, params: dict[str, Any]) -> dict[str, Any]:
+        """``capabilities.audit``."""
+        return view_audit(self._node, self._ctx, params)
+
+    @property
     def admins(self) -> list[dict[str, Any]]:
         """``admins.list``, by name."""
         return self._node.administration.view_admins()
@@ -114,12 +131,32 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
         "mesh": mesh,
         "links": len(node.neighbors),
         "members": len(node.membership),
-        "push": node.channels.view(),
+        "push": _push(node),
         "inbox": node.delivery.view_inbox(),
         "outbox": node.delivery.view_outbox(),
         "warnings": warnings,
         "counters": dict(sorted(ctx.counters.items())),
     }
+
+
+def _push(node: Node) -> list[dict[str, Any]]:
+    """The push services, with the worse of the last tests of our two user agents there."""
+    results = [(agent[0], result) for agent, result in node.self_test.results.items()]
+    entries = []
+    for entry in node.channels.view():
+        tests = [result for service, result in results if service == entry["service"]]
+        failed = [result for result in tests if result.outcome != "ok"]
+        shown = next(iter(failed or tests), None)
+        trip = max((result.delivered or 0.0 for result in tests), default=0.0)
+        entries.append(
+            {
+                **entry,
+                "test": None if shown is None else shown.outcome,
+                "tested_at": None if shown is None else shown.when,
+                "round_trip": trip or None,
+            }
+        )
+    return entries
 
 
 def _sorted(node: Node, ctx: Context) -> list[Record]:

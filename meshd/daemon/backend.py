@@ -84,6 +84,8 @@ class DaemonBackend:
             "admins.list": lambda params: {"admins": self._view().admins},
             "revocations.list": lambda params: {"revocations": self._view().revocations},
             "keys.show": lambda params: {**self._view().keys, "certificate": self._certificate()},
+            "capabilities.list": lambda params: self._view().capabilities,
+            "capabilities.audit": self._audit,
             "config.show": lambda params: {"file": self._file, "values": asdict(self.config)},
         }
 
@@ -177,6 +179,9 @@ class DaemonBackend:
             return None
         fingerprint, age = self.link_keys.certificate()
         return {"fingerprint": fingerprint, "made_at": self._clocks().unix - age}
+
+    def _audit(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._view().audit(params_from_json(METHODS["capabilities.audit"], params))
 
     def _messages(self, params: dict[str, Any]) -> dict[str, Any]:
         messages = self._view().messages

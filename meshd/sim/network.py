@@ -312,6 +312,7 @@ class Network:
             self.schedule(delay, machine, ev.PushAnswered(command.push, 0, "refused"))
             return
         status, delivery = self.push.accept(command, EPOCH + self.now)
+        self.push.accepted_by_oneself += delivery is not None and delivery[0] == machine.index
         self.schedule(delay / 2, machine, ev.PushAnswered(command.push, status))
         if delivery is None or self.rng.random() < self.conditions.push_loss:
             return

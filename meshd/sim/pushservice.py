@@ -46,6 +46,7 @@ class PushService:
         self._count = 0
         self.down = False
         self.accepted = 0
+        self.accepted_by_oneself = 0  # of these, from whom they are for: tests of subscriptions
 
     def hello(self, owner: Owner, uaid: str, now: float) -> tuple[ev.UserAgentConnected, list[ev.Event]]:
         """A user agent connects: what it is told, and what was kept for it."""

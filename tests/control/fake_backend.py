@@ -161,6 +161,9 @@ class FakeBackend:
                     "detail": "re\x1b[1mfused",
                     "channels": 2,
                     "limits": ["ignores TTL"],
+                    "test": "lost",
+                    "tested_at": encode_time(STARTED),
+                    "round_trip": None,
                 }
             ],
             "inbox": {"unread": len(self.inbox), "size": 100},
@@ -388,6 +391,49 @@ class FakeBackend:
         shown = await self._keys_show(params)
         del shown["peer_id"]
         return shown | {"push_holders": 3 if params["push"] else 0}
+
+    async def _capabilities_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        given = {
+            "holder_id": text_of(DESK_ID),
+            "kind": "member",
+            "name": "de\x1b[1msk",
+            "newcomer": True,
+            "services": ["http://127.0.0.1:1"],
+            "generation": 3,
+            "given_until": encode_time(STARTED + 60),
+            "taken_until": None,
+        }
+        held = {"peer_id": text_of(EVIL_ID), "name": "", "services": ["https://push"], "generation": 1, "until": None}
+        return {"generation": 3, "given": [given], "held": [held]}
+
+    async def _capabilities_audit(self, params: dict[str, Any]) -> dict[str, Any]:
+        entry = {
+            "time": encode_time(STARTED),
+            "kind": params["kind"] or "taken_back",
+            "holder_id": text_of(DESK_ID),
+            "name": params["peer"] or "",
+            "service": "http://127.0.0.1:1",
+            "until": None,
+            "detail": "re\x1b[1mplaced",
+        }
+        everybody = {**entry, "kind": "changed", "holder_id": None, "until": encode_time(STARTED)}
+        return {"entries": [entry, everybody][: params["limit"]], "kept": 2}
+
+    async def _push_test(self, params: dict[str, Any]) -> dict[str, Any]:
+        test = {
+            "service": "http://127.0.0.1:1",
+            "newcomers": False,
+            "outcome": "ok",
+            "tested_at": encode_time(STARTED),
+            "accepted": 0.01,
+            "delivered": 0.2,
+            "detail": "",
+        }
+        lost = {**test, "newcomers": True, "outcome": "lost", "delivered": None, "detail": "not\x1b[1m delivered"}
+        return {"tests": [test, lost]}
+
+    async def _push_renew(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"holders": 1 if params["peer"] else 2, "generation": 4}
 
     async def _introductions_list(self, params: dict[str, Any]) -> dict[str, Any]:
         entry = {

@@ -26,7 +26,9 @@ from meshd.core.state import TABLES, Stored
 from meshd.errors import Code
 from meshd.ids import ChannelId, LinkId, Now, PeerId, RequestId
 from meshd.sim.suite import KeyTable, SimSuite
+from meshd.wire.endpoint import join_endpoint
 from meshd.wire.messages import LINK_MESSAGES, Heartbeat, HeartbeatAnswer, decode_message, encode_message
+from meshd.wire.parts import SubscriptionPart
 from meshd.wire.session_description import Candidate, SessionDescription
 
 EPOCH = 1_800_000_000.0
@@ -306,6 +308,16 @@ class Stage:
                 for command in player.handle(event):
                     self.do(player, command)
         raise AssertionError("it never ends")
+
+    @staticmethod
+    def decode(data: bytes) -> Any:
+        """A message on a link."""
+        return decode_message(data, LINK_MESSAGES)
+
+    @staticmethod
+    def endpoint(part: SubscriptionPart) -> str:
+        """Where the pushes for that subscription go."""
+        return join_endpoint(part.prefix, part.tail)
 
     # -- what the shell does ------------------------------------------------------------------------------------------
 

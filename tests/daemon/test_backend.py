@@ -28,6 +28,7 @@ from meshd.links.statistics import LinkStatistics
 OWN, PEER, MESSAGE = bytes(range(32)), b"\x11" * 32, b"\x22" * 16
 CALLER = Caller(1, 0, 0, "admin")
 NOW = Now(5.0, 1_700_000_000.0)
+UNTESTED = {"test": None, "tested_at": None, "round_trip": None}
 
 MESSAGE_VIEW = {
     "message_id": MESSAGE,
@@ -59,7 +60,14 @@ VIEW = FixedView(
         "links": 1,
         "members": 2,
         "push": [
-            {"service": "wss://push.example.org", "state": "connected", "detail": "", "channels": 2, "limits": []}
+            {
+                "service": "wss://push.example.org",
+                "state": "connected",
+                "detail": "",
+                "channels": 2,
+                "limits": [],
+                **UNTESTED,
+            }
         ],
         "inbox": {"unread": 2, "size": 10},
         "outbox": {"queued": 0},

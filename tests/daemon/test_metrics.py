@@ -20,6 +20,7 @@ from meshd.ids import LinkId
 from meshd.links.statistics import LinkStatistics
 from meshd.process import ProcessUsage, read_usage
 
+UNTESTED = {"test": None, "tested_at": None, "round_trip": None}
 USAGE = ProcessUsage(1.25, 50_000_000, 900_000_000, 20, 65_536)
 STATUS: dict[str, Any] = {
     "short_id": "aaaq",
@@ -28,8 +29,8 @@ STATUS: dict[str, Any] = {
     "members": 4,
     "links": 2,
     "push": [
-        {"service": "wss://push.example.org", "state": "connected", "detail": "", "channels": 2},
-        {"service": "wss://other.example.org", "state": "down", "detail": "refused", "channels": 0},
+        {"service": "wss://push.example.org", "state": "connected", "detail": "", "channels": 2, **UNTESTED},
+        {"service": "wss://other.example.org", "state": "down", "detail": "refused", "channels": 0, **UNTESTED},
     ],
     "inbox": {"unread": 2, "size": 10},
     "outbox": {"queued": 1},

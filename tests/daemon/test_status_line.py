@@ -18,10 +18,10 @@ STATUS = {"state": "member", "mesh": {"name": "home"}, "name": "laptop", "links"
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"push": [{"state": "connected"}]}, "member of home as laptop: 2 links up, 3 members, push ok"),
+        ({"push": [{"state": "connected", "test": None}]}, "member of home as laptop: 2 links up, 3 members, push ok"),
         ({"links": 1, "members": 1}, "member of home as laptop: 1 link up, 1 member, push off"),
         ({"push": [{"state": "down"}, {"state": "connecting"}]}, "3 members, push connecting"),
-        ({"push": [{"state": "down"}, {"state": "connected"}]}, "push ok"),
+        ({"push": [{"state": "down"}, {"state": "connected", "test": None}]}, "push ok"),
         ({"state": "joining", "mesh": None}, "joining a mesh: waiting for the introducer"),
         ({"state": "no_mesh", "mesh": None}, "no mesh yet: meshctl found or meshctl join"),
     ],

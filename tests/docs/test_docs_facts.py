@@ -29,10 +29,11 @@ from meshd.core import (
     tries,
 )
 from meshd.core.arrivals import MAX_CLOCK_REFUSALS
-from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, TOP_UP_SPAN
+from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, OWN_GRANT_SPAN, OWN_TOP_UP_SPAN, TOP_UP_SPAN
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.pulse import RTT_INTERVAL
 from meshd.core.session import PASTE_TIMEOUT
+from meshd.core.subscription_change import KEEP_OLD
 from meshd.crypto import revocation, webpush
 from meshd.crypto.admission import DIGEST_SIZE, MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES
@@ -86,7 +87,9 @@ SAID = (
     f"at most {push_budget.MAX_DAILY_PUSHES + push_budget.MAX_BURST} in any day",
     f"not the first choice for {push_standing.FIRST_TROUBLE:.0f} s, doubling to {push_standing.MAX_TROUBLE:.0f} s",
     f"at least {CLOCK_SLACK} s and at most 24 h - {CLOCK_SLACK} s ahead",
-    f"Neighbors are given {GRANT_SPAN / 3600:.0f} h and topped up below {TOP_UP_SPAN / 3600:.0f}",
+    f"are given {OWN_GRANT_SPAN / 86400:.0f} days and topped up below {OWN_TOP_UP_SPAN / 86400:.0f}",
+    f"among many, {GRANT_SPAN / 3600:.0f} h and topped up below {TOP_UP_SPAN / 3600:.0f}",
+    f"for {KEEP_OLD / 3600:.0f} h, and on until",
     f'token = "{PREFIX}"',
     f"With no answer for {joining.RETRY_INTERVAL:.0f} s",
     f"at most {joining.MAX_TRIES} times",

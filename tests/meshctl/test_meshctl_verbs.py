@@ -26,6 +26,10 @@ CALLS = {
     "introduce": ("introductions.mint", []),
     "introduce list": ("introductions.list", ["list"]),
     "introduce revoke": ("introductions.revoke", ["revoke", "aaaa"]),
+    "capabilities": ("capabilities.list", []),
+    "capabilities audit": ("capabilities.audit", ["--audit", "desk", "--since", "7d", "--kind", "used"]),
+    "push": ("push.test", ["test"]),
+    "push renew": ("push.renew", ["renew", "desk"]),
     "join": ("mesh.join", ["mesh1token"]),
     "join call": ("calls.answer", ["--yes", "meshd-call1_abc"]),
     "offer": ("links.offer", ["--peer", "desk"]),
@@ -320,3 +324,38 @@ def test_what_is_written_to_a_dead_pipe_ends_quietly(daemon):
         _, err = process.communicate(timeout=20)
         assert pipeline.stdout.read().startswith(b"NAME")
     assert (process.returncode, err) == (141, b"")
+
+
+def test_capabilities_say_who_can_push_here_and_whom_we_can_push_to(daemon):
+    out = daemon.run("capabilities").out
+    assert "can push to this node" in out
+    assert "member, newcomer" in out
+    assert "this node can push to" in out
+
+
+@pytest.mark.parametrize("words", [["desk"], ["--since", "7d"], ["--kind", "used"], ["--limit", "3"]])
+def test_what_narrows_the_audit_trail_goes_with_it(daemon, words):
+    ended = daemon.run("capabilities", *words)
+    assert ended.status == 2
+    assert "--audit" in ended.err
+
+
+def test_the_audit_trail_says_what_why_and_whose(daemon):
+    out = daemon.run("capabilities", "--audit").out
+    assert "taken back" in out
+    assert "replaced" in out
+    assert "everybody" in out
+    assert len(daemon.run("capabilities", "--audit", "--limit", "1").out.splitlines()) == 2
+
+
+def test_a_push_test_shows_each_service(daemon):
+    ended = daemon.run("push", "test")
+    assert ended.status == 0
+    assert "newcomers" in ended.out
+    assert "not delivered" in ended.out
+    assert daemon.run("push", "test", "desk").status == 2
+
+
+def test_renewing_says_for_whom(daemon):
+    assert "2 members" in daemon.run("push", "renew").out
+    assert "desk" in daemon.run("push", "renew", "desk").out

@@ -77,7 +77,7 @@ def test_every_invariant_has_a_test_here() -> None:
 
 
 def deaf_to_departures(node: Node, broken: Break) -> None:
-    broken(node.consequences, "forget_member", nothing)
+    broken(node.departures, "forget", nothing)
     broken(node.neighbors, "dismiss", nothing)
     broken(node.neighbors, "on_closed", nothing)
     broken(node.liveness, "on_timer", nothing)
