@@ -6,9 +6,10 @@ import itertools
 import json
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import trio
@@ -17,10 +18,11 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 HERE = Path(__file__).parent
 NODE_PEERS = ("wrtc", "node-datachannel", "werift")
 BROWSERS = {"firefox": "firefox-esr", "chromium": "chromium"}  # and their programs
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0  # seconds; six on two cores that are busy with other things
 MAX_ANSWER_SIZE = 1 << 22
 
-_FIREFOX_PREFERENCES = {
+_EMPTY_SITE = MappingProxyType({"/": ("text/html", "<!doctype html>")})
+_FIREFOX_PREFERENCES: dict[str, bool | int | str] = {
     # Without a permission for a device Firefox gathers on the default route only, and there is none.
     "permissions.default.microphone": 1,
     "network.proxy.type": 1,
@@ -149,16 +151,17 @@ async def _process(command: list[str]) -> AsyncIterator[tuple[trio.Process, Call
 
 
 @asynccontextmanager
-async def _page() -> AsyncIterator[str]:
-    """The address of an empty page: a secure context of its own, unlike about:blank."""
+async def _site(files: Mapping[str, tuple[str, str]]) -> AsyncIterator[str]:
+    """The address of a page: a secure context of its own, unlike about:blank. ``files``: path to type and text."""
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
-            await stream.receive_some()
-            await stream.send_all(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 15\r\nConnection: close\r\n\r\n"
-                b"<!doctype html>"
-            )
+            request = await stream.receive_some()
+            path = request.decode("latin-1").partition(" ")[2].partition(" ")[0]
+            kind, text = files.get(path, ("text/plain", ""))
+            head = f"HTTP/1.1 {'200 OK' if path in files else '404 Not Found'}\r\nContent-Type: {kind}\r\n"
+            body = text.encode()
+            await stream.send_all(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -210,13 +213,22 @@ def _script() -> str:
 
 
 @asynccontextmanager
-async def firefox() -> AsyncIterator[Foreign]:
-    """Debian's Firefox ESR by WebDriver BiDi, which it speaks without a driver program."""
+async def firefox(
+    *,
+    files: Mapping[str, tuple[str, str]] = _EMPTY_SITE,
+    script: str | None = None,
+    preferences: Mapping[str, bool | int | str] = MappingProxyType({}),
+) -> AsyncIterator[Foreign]:
+    """Debian's Firefox ESR by WebDriver BiDi, which it speaks without a driver program.
+
+    At the page "/" of a site with ``files``, where ``script`` (``peer.js``) has defined ``peer``.
+    """
     with tempfile.TemporaryDirectory(prefix="firefox-") as profile:
-        lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in _FIREFOX_PREFERENCES.items()]
+        settings = _FIREFOX_PREFERENCES | dict(preferences)
+        lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in settings.items()]
         await trio.Path(profile, "user.js").write_text("\n".join(lines))
         command = ["firefox-esr", "--headless", "--no-remote", "--remote-debugging-port=0", "--profile", profile]
-        async with _page() as address, _process(command) as (_, said):
+        async with _site(files) as address, _process(command) as (_, said):
             with trio.fail_after(START_TIMEOUT):
                 url = await said(b"WebDriver BiDi listening on ")
             async with (
@@ -239,7 +251,7 @@ async def firefox() -> AsyncIterator[Foreign]:
                         raise PeerFailed(json.dumps(answer["exceptionDetails"]["text"]))
                     return str(answer["result"].get("value"))
 
-                await evaluate(_script())
+                await evaluate(script or _script())
                 yield _InPage(evaluate)
                 nursery.cancel_scope.cancel()
 
@@ -249,7 +261,7 @@ async def chromium() -> AsyncIterator[Foreign]:
     """Debian's Chromium by the DevTools protocol. Its candidates are multicast DNS names, as on anybody's machine."""
     with tempfile.TemporaryDirectory(prefix="chromium-") as profile:
         command = ["chromium", *_CHROMIUM_SWITCHES, f"--user-data-dir={profile}", "about:blank"]
-        async with _page() as address, _process(command) as (_, said):
+        async with _site(_EMPTY_SITE) as address, _process(command) as (_, said):
             with trio.fail_after(START_TIMEOUT):
                 url = await said(b"DevTools listening on ")
             async with (

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from apart import run_apart
 from foreign import BROWSERS, NODE_PEERS
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.root, pytest.mark.needs("unshare", "ip")]
 
-# Only one address, and no way out: browsers would like to talk to their makers.
-_ALONE = (
-    "ip link set lo up; ip link add here type veth peer name there; ip address add 10.77.0.1/24 dev here; "
-    'ip link set here up; ip link set there up; exec "$@"'
-)
-
 
 def call(name: str) -> None:
-    command = [sys.executable, str(HERE / "call.py"), name]
-    done = subprocess.run(
-        ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", _ALONE, "sh", *command],
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_apart(str(HERE / "call.py"), name)
 
 
 @pytest.mark.needs("node")
