@@ -9,7 +9,7 @@ from apart import run_apart
 from foreign import BROWSERS, NODE_PEERS
 
 HERE = Path(__file__).parent
-pytestmark = [pytest.mark.root, pytest.mark.needs("unshare", "ip")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("unshare", "ip"), pytest.mark.timeout(160)]
 
 
 def call(name: str) -> None:
