@@ -90,6 +90,18 @@ def check_origin(text: str) -> str:
     return "" if _has_host(text, ("http", "https")) and origin_of(text) == text else wanted
 
 
+def check_own_url(text: str) -> str:
+    """The origin of our own service, or nothing."""
+    return check_origin(text) if text else ""
+
+
+def check_listen(text: str) -> str:
+    """Host and port to listen on, or nothing."""
+    host, _, port = text.rpartition(":")
+    is_good = host != "" and port.isascii() and port.isdigit() and int(port) <= 65_535
+    return "" if not text or is_good else "HOST:PORT, as 0.0.0.0:8085 or [::]:8085"
+
+
 def check_subject(text: str) -> str:
     """VAPID's ``sub`` (RFC 8292)."""
     return "" if re.fullmatch(r"mailto:[^@\s]+@[^@\s]+|https://[^\s]+", text) else "a mailto: or https: URL"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshd.config_checks import check_origin, check_path, check_service, check_subject
+from meshd.config_checks import check_listen, check_origin, check_own_url, check_path, check_service, check_subject
 from meshd.config_setting import setting
 
 
@@ -51,6 +51,26 @@ class PushConfig:
         high=315_360_000,
         reload=True,
     )
+    own_listen: str = setting(
+        "",
+        "Where the service `own` is served, `HOST:PORT`: HTTP, or HTTPS with `own_tls_certificate`. A proxy with TLS "
+        "may stand before it, on the same machine.",
+        check=check_listen,
+    )
+    own_url: str = setting(
+        "",
+        "The origin that other peers reach that service at, as `https://push.example.org`. Its name or address must be "
+        "public and TLS valid, or every other node has to name it in `trusted_origins`. A change ends all "
+        "subscriptions.",
+        check=check_own_url,
+    )
+    own_tls_certificate: str = setting(
+        "",
+        "A certificate and its chain (PEM) for that service. Read again at a reload.",
+        check=check_path,
+        default_doc="none: a proxy does that",
+    )
+    own_tls_key: str = setting("", "The certificate's key (PEM, not encrypted).", check=check_path, default_doc="none")
     unifiedpush_token_file: str = setting(
         "",
         "A file with an access token for the ntfy servers among `services` that want one from whoever listens. Nobody "

@@ -12,8 +12,9 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from meshd.config import SECTIONS, Config, LinksConfig, Setting, settings_of
+from meshd.config import SECTIONS, Config, LinksConfig, PushConfig, Setting, settings_of
 from meshd.errors import ConfigError
+from meshd.push_services import OWN
 
 # Policy
 MAX_CONFIG_SIZE = 65_536  # characters; hundreds of times what it takes, so a wrong file is refused rather than read
@@ -36,6 +37,7 @@ def parse(text: str, file: str = "configuration") -> Config:
             f"write link_timeout = {4 * config.mesh.heartbeat_interval:g}"
         )
     problems += [f"{file}: [links] {line}" for line in _check_ice(config.links)]
+    problems += [f"{file}: [push] {line}" for line in _check_own_service(config.push)]
     raise_if_any(problems, file)
     return config
 
@@ -87,6 +89,16 @@ def _check_ice(links: LinksConfig) -> list[str]:
         problems.append('announce = … and ice = "relay_only": peers are told of relays alone; take one of the two out')
     if links.turn_servers and not links.turn_credentials:
         problems.append("turn_servers = … without turn_credentials: name a file of two lines, user and password")
+    return problems
+
+
+def _check_own_service(push: PushConfig) -> list[str]:
+    """Our own push service: all of it, or nothing."""
+    problems = []
+    if OWN in push.services and not (push.own_listen and push.own_url):
+        problems.append(f'services = ["{OWN}"] needs own_listen (where it is served) and own_url (as others reach it)')
+    if bool(push.own_tls_certificate) != bool(push.own_tls_key):
+        problems.append("own_tls_certificate and own_tls_key belong together: name both files, or neither")
     return problems
 
 

@@ -36,6 +36,8 @@ class Traits:
     """A newer push takes the place of an undelivered one of the same topic."""
     taken_back: bool = True
     """A channel that is taken back refuses at once. Without: it is only not listened to any more."""
+    lasting: bool = False
+    """It takes a JWT that ends later than a day from now (RFC 8292 section 2 has services refuse it)."""
 
     def missing(self) -> list[str]:
         """What it cannot do, for people."""
@@ -54,7 +56,7 @@ class Traits:
 _TRAITS = {
     Kind.AUTOPUSH: Traits(),
     Kind.UNIFIEDPUSH: Traits(vapid=False, ttl=False, topic=False, taken_back=False),
-    Kind.OWN: Traits(),
+    Kind.OWN: Traits(lasting=True),
 }
 
 

@@ -20,6 +20,7 @@ TOP_UP_SPAN = 36 * 3600.0  # below that it is given more
 # shut for a fortnight comes home without a new token. Sixteen capabilities at most, as a subscription carries.
 OWN_GRANT_SPAN = 14 * 86400.0
 OWN_TOP_UP_SPAN = 13 * 86400.0
+MAX_SPAN = 15 * 86400.0  # seconds; what sixteen of them serve for, and so the longest of all
 COVERED = MAX_AHEAD - 2 * CLOCK_SLACK  # seconds that one capability serves for
 
 
@@ -50,9 +51,25 @@ def _expiries(covered: float, end: float) -> list[int]:
     return result
 
 
+def lasting(now: float, span: float) -> list[int]:
+    """``exp`` of the one capability that serves for all of ``span``, where the service is our own: it takes longer ones
+    than RFC 8292 has services take, and refuses what is taken back, whenever that would have ended.
+    """
+    return [int(now + span) + CLOCK_SLACK]
+
+
 def is_usable(exp: int, now: float) -> bool:
     """Whether a service whose clock is right within the slack would take a JWT with that ``exp`` now."""
     return now + CLOCK_SLACK - 1 <= exp <= now + MAX_AHEAD - CLOCK_SLACK + 1
+
+
+def is_lasting(exps: list[int], now: float) -> bool:
+    """Whether the first of these (rising) is one that ``lasting`` made: of others, one would be usable or have ended.
+
+    Where it is not, because a clock is wrong by days, the service refuses it, and no harm is done.
+    """
+    alive = [exp for exp in exps if exp > now + CLOCK_SLACK]
+    return len(alive) == 1 and not is_usable(alive[0], now)
 
 
 def usable_until(exps: list[int], now: float) -> float:

@@ -17,7 +17,7 @@ from meshd.core.state import ChannelRow, Stored, rows
 from meshd.crypto import vapid
 from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE, ChannelId, Ticket
-from meshd.push_services import parse_service
+from meshd.push_services import Traits, parse_service
 from meshd.wire.codec import encode
 from meshd.wire.endpoint import join_endpoint, split_endpoint
 from meshd.wire.parts import MAX_SUBSCRIPTIONS, CapabilityPart, SubscriptionPart
@@ -332,6 +332,15 @@ class Channels:
     def ready(self, holder: bytes, newcomer: bool) -> tuple[ChannelId, ...]:
         """Those of them that could be granted now."""
         return tuple(channel for channel in self.current(holder, newcomer) if channel in self._ready)
+
+    def traits(self, channel: ChannelId) -> Traits:
+        """What the service of that channel, which is ours, can do."""
+        return parse_service(self._rows[channel].service).traits
+
+    @property
+    def has_lasting(self) -> bool:
+        """Whether one of the services takes capabilities that serve for longer than ``MAX_SPAN``."""
+        return any(parse_service(service).traits.lasting for service in self.services)
 
     def is_ready(self, channel: ChannelId) -> bool:
         """Whether the service has given it an endpoint."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from meshd.core.capabilities import CLOCK_SLACK, MAX_AHEAD, is_usable, usable_until
+from meshd.core.capabilities import CLOCK_SLACK, MAX_AHEAD, is_lasting, is_usable, usable_until
 from meshd.core.commands import Delete, Put
 from meshd.core.context import Context
 from meshd.core.facts import GrantStored, SubscriptionGone
@@ -203,8 +203,10 @@ class Grants:
     def usable(self, part: SubscriptionPart) -> CapabilityPart | None:
         """The capability to use now for that subscription, whosever it is."""
         now = self._ctx.now
+        any_time = is_lasting([capability.exp for capability in part.capabilities], now.unix)
         for capability in part.capabilities:
-            if is_usable(capability.exp, now.unix) and self._refused.get(capability.signature, 0.0) <= now.mono:
+            is_its_time = is_usable(capability.exp, now.unix) or (any_time and capability.exp > now.unix)
+            if is_its_time and self._refused.get(capability.signature, 0.0) <= now.mono:
                 return capability
         return None
 

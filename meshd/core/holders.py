@@ -14,11 +14,13 @@ from meshd.core.audit import Audit
 from meshd.core.capabilities import (
     CLOCK_SLACK,
     GRANT_SPAN,
+    MAX_SPAN,
     OWN_GRANT_SPAN,
     OWN_TOP_UP_SPAN,
     TOP_UP_SPAN,
     expiries,
     further_expiries,
+    lasting,
 )
 from meshd.core.channels import SHARED, Channels
 from meshd.core.commands import Delete, Put
@@ -74,6 +76,11 @@ class Holders:
     def receiving(self) -> bool:
         """Whether some push service is connected."""
         return self._channels.receiving
+
+    @property
+    def has_lasting(self) -> bool:
+        """Whether a push service of ours takes capabilities that last for longer than ``MAX_SPAN``."""
+        return self._channels.has_lasting
 
     def __iter__(self) -> Iterator[bytes]:
         """All holders."""
@@ -191,7 +198,14 @@ class Holders:
             self._give(holder, replace(row, generation=generation, channels=channels, taken_until=0), until)
         elif row.granted_until < until:
             self._give(holder, row, until)
-        return self._grant(channels, generation, expiries(self._ctx.now.unix, span))
+        parts = (self._channels.subscription(channel, self._exps(channel, span)) for channel in channels)
+        return Grant(generation, tuple(parts))
+
+    def _exps(self, channel: ChannelId, span: float) -> list[int]:
+        """What to give for ``span`` at the channel's service; where that takes too many, as much as can be given."""
+        if span > GRANT_SPAN and self._channels.traits(channel).lasting:
+            return lasting(self._ctx.now.unix, span)
+        return expiries(self._ctx.now.unix, min(span, MAX_SPAN))
 
     def renewal(self, holder: bytes, generation: int) -> Grant | None:
         """What that holder lacks of the whole span, for a path over the mesh; None if nothing could be granted.

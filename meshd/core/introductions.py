@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from meshd.core.capabilities import MAX_SPAN
 from meshd.core.commands import Put
 from meshd.core.context import Context
 from meshd.core.holders import Holders
@@ -21,7 +22,8 @@ from meshd.wire.parts import SubscriptionPart
 # Policy
 MAX_INTRODUCTIONS = 256  # kept, the expired ones included
 MAX_USES = 1000
-MAX_LIFETIME = 15 * 86400.0  # seconds; a capability covers a day at most, and a subscription carries 16 of them
+MAX_LIFETIME = MAX_SPAN  # seconds; a capability covers a day at most, and a subscription carries 16 of them
+MAX_OWN_LIFETIME = 366 * 86400.0  # where a push service is ours, and can take one back at any time
 EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the list
 
 
@@ -65,7 +67,7 @@ class Introductions:
             return
         seed, secret = self._ctx.rng.randbytes(32), self._ctx.rng.randbytes(16)
         now = int(self._ctx.now.unix)
-        expires = now + int(min(lifetime, MAX_LIFETIME))
+        expires = now + int(min(lifetime, MAX_OWN_LIFETIME if self._holders.has_lasting else MAX_LIFETIME))
         row = IntroductionRow(seed, secret, label[:64], now, expires, min(uses, MAX_USES), 0)
         identifier = introduction_id(self._ctx.suite.sealing_key_of(seed))
         self._rows[identifier] = row

@@ -164,10 +164,11 @@ def verify_jwt(jwt_text: str, public: bytes) -> dict[str, Any]:
     return claims
 
 
-def check_claims(claims: dict[str, Any], audience: str, now: float) -> None:
+def check_claims(claims: dict[str, Any], audience: str, now: float, max_lifetime: float = MAX_LIFETIME) -> None:
     """What a push service asks of claims at the Unix time ``now``, RFC 8292 section 2. Raises Rejected.
 
-    No allowance for clocks: whoever signs keeps its distance from both ends.
+    No allowance for clocks: whoever signs keeps its distance from both ends. ``max_lifetime`` (seconds): how far ahead
+    a JWT may end, where that is the service's own business.
     """
     given = claims.get("aud")
     if given != audience and not (isinstance(given, list) and audience in given):
@@ -177,8 +178,8 @@ def check_claims(claims: dict[str, Any], audience: str, now: float) -> None:
         raise Rejected("vapid_exp", "exp must be a number")
     if exp <= now:
         raise Rejected("vapid_expired", "the JWT has expired")
-    if exp > now + MAX_LIFETIME:
-        raise Rejected("vapid_exp_too_far", "exp must be at most 24 h ahead")
+    if exp > now + max_lifetime:
+        raise Rejected("vapid_exp_too_far", f"exp must be at most {max_lifetime / 3600:g} h ahead")
 
 
 def origin_of(endpoint: str) -> str:

@@ -32,6 +32,9 @@ DAEMON_LINES: Mapping[str, Notification] = {
     "reloaded": Notification(
         ("changed", "needs_restart"), "info", "SIGHUP: keys now in force, and keys that wait for a restart."
     ),
+    "own_certificate_refused": Notification(
+        ("reason",), "error", "SIGHUP, but the certificate of our own push service cannot be used; the old one is kept."
+    ),
     "reload_refused": Notification(("reason",), "error", "SIGHUP, but the file has a mistake; the old one is kept."),
     "slow_handling": Notification(("kind", "seconds"), "warning", "One event held up everything else this long."),
     "link_fault": Notification(("link", "error", "exception"), "error", "Something inside a link broke; it is closed."),

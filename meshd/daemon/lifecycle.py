@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from meshd.daemon import keys, logs
 from meshd.daemon.backend import DaemonBackend
 from meshd.daemon.driver import LAST_WORDS_TIMEOUT, Driver
 from meshd.daemon.network_check import NetworkCheck
+from meshd.daemon.own_push import OwnPushService, wants_own_service
 from meshd.daemon.status import StatusLine
 from meshd.daemon.store import Store
 from meshd.errors import ConfigError, MeshError
@@ -85,13 +86,17 @@ class Daemon:
         self._node = Node(setup.config, suite, random.SystemRandom(), stored)
         self._notifier = notifier
         self._driver = Driver(self._node, observe=self._observe, trace=setup.config.log.level == "debug")
-        self._sender = PushSender(setup.config.push, self._driver.deliver)
+        push = setup.config.push
+        self._own_push = OwnPushService(push, store.path) if wants_own_service(push) else None
+        trusted = (*push.trusted_origins, push.own_url) if self._own_push else push.trusted_origins
+        self._sender = PushSender(replace(push, trusted_origins=trusted), self._driver.deliver)
         self._agents = UserAgents(
-            setup.config.push,
+            push,
             self._driver.deliver,
             random.SystemRandom(),
             records=partial(file_record, store.path),
-            unifiedpush_token=read_token(setup.config.push.unifiedpush_token_file),
+            unifiedpush_token=read_token(push.unifiedpush_token_file),
+            connect_own=self._own_push.connect if self._own_push else None,
         )
         self._links: LinkPort | None = None
         self._addresses: tuple[str, ...] = ()
@@ -170,6 +175,8 @@ class Daemon:
     async def _start_ports(self, ports: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         control = self._config.control
         self._attach_ports()
+        if self._own_push:
+            await ports.start(self._own_push.run)
         await ports.start(self._sender.run)
         await ports.start(self._agents.run)
         self._driver.start()
@@ -236,6 +243,7 @@ class Daemon:
             "links": self._links.counters if self._links is not None else {},
             "push": self._sender.counters,
             "user_agent": self._agents.counters,
+            "own_push_service": self._own_push.counters if self._own_push else {},
             "port_mapping": self._mapper.counters,
         }
         return {f"{port}_{name}": count for port, counters in ports.items() for name, count in counters.items()}
@@ -257,6 +265,7 @@ class Daemon:
             self._status.note = "reload refused: the configuration has a mistake, see the log"
             _log.error("reload_refused", reason=str(error))
             return
+        self._renew_certificate()
         at_once, at_restart = changes_between(self._config, new)
         self._config = self._backend.config = reloaded(self._config, new)
         self._driver.trace = new.log.level == "debug"
@@ -264,6 +273,13 @@ class Daemon:
         self._driver.deliver(Reconfigured(self._config))
         self._status.note = f"restart for {', '.join(at_restart)}" if at_restart else ""
         _log.info("reloaded", changed=at_once, needs_restart=at_restart)
+
+    def _renew_certificate(self) -> None:
+        if self._own_push:
+            try:
+                self._own_push.reload()
+            except ConfigError as error:
+                _log.error("own_certificate_refused", reason=str(error))
 
     async def _answer_watchdog(self, interval: float) -> None:
         """Says that we live only if both loops do: asyncio carries the links, trio everything else."""

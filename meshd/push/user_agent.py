@@ -10,6 +10,7 @@ import random
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -28,6 +29,7 @@ from meshd.push_services import Kind, parse_service
 
 # Policy
 MAX_USER_AGENTS = 32  # two at each of 16 services
+_OWN_URL = "wss://own.invalid/"  # what its protocol wants to have said; nobody looks it up
 
 UserAgentCommand = OpenUserAgent | CloseUserAgent | RegisterChannel | UnregisterChannel | AcknowledgePush
 
@@ -60,7 +62,8 @@ class UserAgents:
     ``connect`` opens the byte stream to a service; by default TCP, with TLS for wss. ``counters`` counts what the
     services did that they should not. ``records``: where the user agent of a service (and newcomers or not) is
     written down, if the service does not keep what it is; without it, it ends with this object.
-    ``unifiedpush_token``: an access token for ntfy servers that want one.
+    ``unifiedpush_token``: an access token for ntfy servers that want one. ``connect_own`` reaches the service that
+    runs in this process.
     """
 
     def __init__(
@@ -72,10 +75,12 @@ class UserAgents:
         connect: Connect | None = None,
         records: Callable[[str, bool], Record] = Unkept,
         unifiedpush_token: str = "",
+        connect_own: Connect | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._deliver = deliver
         self._ports = Ports(config, deliver, connect or self._open_stream, rng, self.counters)
+        self._own_ports = None if connect_own is None else replace(self._ports, connect=connect_own)
         self._open_record = records
         self._credentials = f"Bearer {unifiedpush_token}" if unifiedpush_token else ""
         self._records: dict[tuple[str, bool], NtfyRecord] = {}
@@ -126,7 +131,11 @@ class UserAgents:
             service = parse_service(command.service)
         except ValueError as error:
             return AutopushUserAgent(command, "", self._ports, f"not a push service: write {error}")
-        if service.kind is not Kind.UNIFIEDPUSH:
+        if service.kind is Kind.OWN:
+            if self._own_ports is None:
+                return AutopushUserAgent(command, "", self._ports, "no push service runs inside this program")
+            return AutopushUserAgent(command, _OWN_URL, self._own_ports)
+        if service.kind is Kind.AUTOPUSH:
             return AutopushUserAgent(command, service.url, self._ports)
         key = command.service, command.newcomers
         record = self._records.setdefault(key, NtfyRecord(self._open_record(*key)))

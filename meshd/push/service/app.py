@@ -98,6 +98,14 @@ class PushService:
                 self._connections -= 1
                 await trio.aclose_forcefully(tcp)
 
+    async def serve_own(self, stream: trio.SocketStream) -> None:
+        """A connection of the process that the service runs in: no TLS, and no limits on its number."""
+        handler = self._endpoints.handle
+        await HttpConnection(stream, "own", self._limits, self._proxies, handler, self._converse_own).run()
+
+    async def _converse_own(self, websocket: WebSocket, peer: str) -> None:
+        await Conversation(websocket, self._delivery, self._endpoints.endpoint_of).run()
+
     async def _with_tls(self, tcp: trio.SocketStream) -> Stream:
         if self._certificate is None:
             return tcp

@@ -64,6 +64,11 @@ class Limits:
     )
     max_batch_messages: int = _limit(10, "Stored messages on their way before all are acknowledged, as autopush.")
     max_ttl: float = _limit(30 * _DAY, "The longest TTL; longer ones are cut, as autopush does.", "seconds")
+    max_vapid_lifetime: float = _limit(
+        _DAY,
+        "How far ahead the JWT of a push may end. RFC 8292 says a day, and so does every other service.",
+        "seconds",
+    )
     max_absence: float = _limit(60 * _DAY, "After it a user agent is forgotten, as by autopush.", "seconds")
     hello_timeout: float = _limit(5.0, "For the first message of a user agent, as autopush.", "seconds")
     request_timeout: float = _limit(10.0, "For the whole of a request to arrive, and for a TLS handshake.", "seconds")

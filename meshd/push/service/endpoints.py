@@ -121,7 +121,7 @@ class Endpoints:
             if not hmac.compare_digest(hashlib.sha256(public).digest(), channel.key_hash):
                 raise Rejected("vapid_key_mismatch", "the subscription is bound to another VAPID key")
             claims = vapid.verify_jwt(token, public)
-            vapid.check_claims(claims, self._public_url, self._delivery.clock())
+            vapid.check_claims(claims, self._public_url, self._delivery.clock(), self._limits.max_vapid_lifetime)
             return public
         except MalformedMessage as error:
             raise Refused(Fault.UNAUTHORIZED, "vapid_malformed", detail=f"Invalid VAPID: {error}.") from None
