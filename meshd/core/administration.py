@@ -21,12 +21,21 @@ from meshd.core.revoking import Revoking
 from meshd.crypto.admission import Certificate, Chain, Rights, Sign, digest, issue
 from meshd.crypto.revocation import MAX_KEPT, MAX_LIFETIME, Scope, revoke
 from meshd.errors import Code, ControlError
-from meshd.ids import CLOCK_SKEW, PeerId, RequestId, Ticket, short
+from meshd.ids import CLOCK_SKEW, PREFIX_SIZE, PeerId, RequestId, Ticket, short
 from meshd.wire.messages import AdmissionIssued
 from meshd.wire.record import Record
 
 # Policy
 RETENTION_SLACK = 31 * 86400  # seconds a revocation outlives all that it could concern
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A certificate that somebody has signed: its digest, its date (0: not known here), when it was seen (or dated)."""
+
+    digest: bytes
+    issued: int
+    when: float
 
 
 @dataclass(slots=True)
@@ -138,12 +147,11 @@ class Administration:
         for key, revocation in self._revocations.signed_by(subject):
             if max(float(revocation.issued), self._first_seen.of_digest(key)) <= since:
                 plan.keep(key, revocation.issued)
-        mesh = self._membership.mesh
         for chain in self._membership.chains():
-            signed = [below for above, below in pairwise(chain) if above.subject == subject]
-            good = [each for each in signed if self._first_seen.when(each) <= since]
-            for certificate in good:
-                plan.keep(digest(certificate, mesh), certificate.issued)
+            signed = self._signed_for(chain, subject)
+            good = [each for each in signed if each.when <= since]
+            for each in good:
+                plan.keep(each.digest, each.issued)
             if signed and chain[-1].subject != subject:
                 (plan.kept if good == signed else plan.fallen).append(chain[-1].subject)
         plan.kept = list(dict.fromkeys(plan.kept))
@@ -157,6 +165,15 @@ class Administration:
                 "been renewed by another admin, keep fewer (--since), or none (--all).",
             )
         return plan
+
+    def _signed_for(self, chain: Chain, issuer: PeerId) -> list[_Statement]:
+        """What that key has signed in a chain, or that the chain rests on since somebody else has renewed it."""
+        mesh = self._membership.mesh
+        signed = [below for above, below in pairwise(chain) if above.subject == issuer]
+        found = [_Statement(digest(each, mesh), each.issued, self._first_seen.when(each)) for each in signed]
+        grounds = [ground for certificate in chain for ground in certificate.grounds]
+        rested_on = [ground.digest for ground in grounds if ground.issuer == issuer[:PREFIX_SIZE]]
+        return found + [_Statement(each, 0, self._first_seen.of_digest(each)) for each in rested_on]
 
     def _concerned_until(self, subject: PeerId, record: Record | None) -> int:
         """When all that the key was given, or may still be given by admins that have not heard, has expired."""

@@ -198,7 +198,11 @@ class Admissions:
         if not is_name(name) or any(other != peer for other in self._membership.named(name)):
             self._post.send(peer, AdmissionRefused(message.number, "name_taken"))
             return
-        chain = self._membership.chain_for(peer, name)
+        try:
+            chain = self._membership.chain_for(peer, name)
+        except Rejected as rejected:
+            self._post.send(peer, AdmissionRefused(message.number, rejected.reason))
+            return
         self._membership.promise(name, peer)
         self._ctx.count("admissions_issued")
         self._post.send(peer, AdmissionIssued(message.number, tuple(c.encoded for c in chain)))

@@ -70,8 +70,10 @@ class Departures:
         node.delivery.forget_outbox()
 
     def is_over(self) -> None:
-        """We are a member again, of whatever mesh; the row is gone already."""
-        self._row = None
+        """We are a member again, of whatever mesh."""
+        if self._row is not None:
+            self._row = None
+            self._ctx.delete("mesh", REVOKED_KEY)
 
     @property
     def state(self) -> str:

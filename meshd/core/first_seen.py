@@ -9,8 +9,12 @@ from meshd.core.commands import Delete, Put
 from meshd.core.context import Context
 from meshd.core.membership import Membership
 from meshd.core.state import Stored, decode_time, encode_time
-from meshd.crypto.admission import MAX_CHAIN_LENGTH, Certificate, digest
+from meshd.crypto.admission import Certificate, Chain, digest
+from meshd.ids import MeshId
 from meshd.wire.record import Record
+
+# Policy
+MAX_OF_ONE = 12  # digests for each member, on average: a chain, and what it rests on
 
 
 class FirstSeen:
@@ -27,8 +31,7 @@ class FirstSeen:
         """A record has been taken."""
         if previous is not None and previous.chain == record.chain:
             return
-        mesh = self._membership.mesh
-        self.note_digests([digest(certificate, mesh) for certificate in record.chain[1:]])
+        self.note_digests(_digests_in(record.chain, self._membership.mesh))
 
     def note_digests(self, digests: list[bytes]) -> None:
         """These are known from now on, if they were not before."""
@@ -43,7 +46,7 @@ class FirstSeen:
 
     @property
     def _limit(self) -> int:
-        return MAX_CHAIN_LENGTH * self._ctx.config.mesh.max_members
+        return MAX_OF_ONE * self._ctx.config.mesh.max_members
 
     def when(self, certificate: Certificate) -> float:
         """The later of what it says and of when it was first seen here."""
@@ -59,7 +62,7 @@ class FirstSeen:
         if self._membership.row is None:
             return
         mesh = self._membership.mesh
-        known = {digest(each, mesh) for chain in self._membership.chains() for each in chain[1:]}
+        known = {each for chain in self._membership.chains() for each in _digests_in(chain, mesh)}
         known.update(self._membership.revocations.held())
         gone = [each for each in self._times if each not in known]
         for each in gone:
@@ -70,3 +73,9 @@ class FirstSeen:
     def forget_all(self) -> None:
         """We are in no mesh any more."""
         self._times.clear()
+
+
+def _digests_in(chain: Chain, mesh: MeshId) -> list[bytes]:
+    """Of all certificates but the mesh key's own, and of what they rest on."""
+    own = [digest(certificate, mesh) for certificate in chain[1:]]
+    return own + [ground.digest for certificate in chain for ground in certificate.grounds]

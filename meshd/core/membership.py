@@ -104,8 +104,8 @@ class Membership:
     def enter(self, mesh: MeshId, mesh_name: str, chain: Chain, request: RequestId | None = None) -> Ticket:
         """Become a member (by founding or by being admitted). The ticket is that of the membership."""
         self.row = MeshRow(mesh, mesh_name, tuple(c.encoded for c in chain), 0, 0)
+        self.revocations.begin(mesh)
         ticket = self._publish((), request)
-        self._ctx.delete("mesh", REVOKED_KEY)
         self._ctx.state(MembershipChanged())
         return ticket
 
@@ -428,6 +428,7 @@ class Membership:
             rights=rights,
             issued=now,
             expires=now + lifetime,
+            grounds=() if known is None else self.revocations.grounds(known.chain),
         )
         chain = (*self._issuing_chain, certificate)
         self.revocations.judge(chain)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from meshd.core.commands import Delete, Put
 from meshd.core.context import Context
 from meshd.core.state import MESH_KEY, MeshRow, Stored, rows
-from meshd.crypto.admission import DIGEST_SIZE, Chain, Rights
+from meshd.crypto.admission import DIGEST_SIZE, Chain, Ground, Rights
 from meshd.crypto.revocation import (
     Revocation,
     Revoked,
@@ -67,6 +67,10 @@ class Revocations:
         """What its subject may still do."""
         return self.revoked.rights(chain)
 
+    def grounds(self, chain: Chain) -> tuple[Ground, ...]:
+        """What we take for granted when we renew the subject of that chain. Raises Rejected: see ``grounds_of``."""
+        return self.revoked.grounds(chain, self._ctx.own_id)
+
     def bars(self, peer: PeerId) -> bool:
         """Whether that key is no member's any more, and cannot become one by an admin's hand."""
         return self.revoked.bars(peer)
@@ -110,7 +114,6 @@ class Revocations:
             raise Rejected("issuer_revoked")
         if not self.has_room(revocation.issuer, mesh):
             raise Rejected("too_many_revocations")
-        self._mesh = mesh
         self._held[digest] = revocation
         self._encodings.add(data)
         ticket = self._ctx.persist(Put("revocations", digest, data))
@@ -142,6 +145,12 @@ class Revocations:
         if over:
             self._drop(over)
             self._renew()
+
+    def begin(self, mesh: MeshId) -> None:
+        """We are a member of that mesh from now on, and know of no revocation in it yet."""
+        self.forget_all()
+        self._mesh = mesh
+        self.revoked = Revoked(mesh)
 
     def forget_all(self) -> None:
         """We are in no mesh any more. The rows go with the others of the mesh."""

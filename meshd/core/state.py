@@ -14,7 +14,7 @@ from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE
 from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, decode, fixed
 from meshd.wire.messages import MAX_BODY_SIZE
-from meshd.wire.parts import MAX_SUBSCRIPTIONS, SubscriptionPart
+from meshd.wire.parts import CHAIN, MAX_SUBSCRIPTIONS, SubscriptionPart
 
 TABLES: tuple[str, ...] = (
     "mesh",  # one row: the mesh we belong to and our place in it
@@ -68,7 +68,7 @@ class MeshRow:
     chain: tuple[bytes, ...]
     number: int
     generation: int
-    WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Many(Blob(1, 256), 4), Uint(40), Uint(40))
+    WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), CHAIN, Uint(40), Uint(40))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class AdmittedRow:
 
     chain: tuple[bytes, ...]
     sealing_key: bytes
-    WIRE: ClassVar[Layout] = (Many(Blob(1, 256), 4), fixed(32))
+    WIRE: ClassVar[Layout] = (CHAIN, fixed(32))
 
 
 @dataclass(frozen=True, slots=True)

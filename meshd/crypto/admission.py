@@ -15,17 +15,19 @@ from enum import IntFlag
 from typing import ClassVar
 
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import CLOCK_SKEW, PEER_ID_SIZE, MeshId, PeerId, is_name
+from meshd.ids import CLOCK_SKEW, PEER_ID_SIZE, PREFIX_SIZE, MeshId, PeerId, is_name
 from meshd.wire.codec import Blob, Kind, Text, Uint, decode, encode, fixed
 
 # Specification (ours: docs/protocol.md)
 SIGNATURE_SIZE = 64
 MAX_CHAIN_LENGTH = 4
 DIGEST_SIZE = 16  # of a certificate or revocation: second preimages stay out of reach with thousands of targets
+MAX_GROUNDS = 8  # of one certificate
+_GROUND_SIZE = 1 + PREFIX_SIZE + DIGEST_SIZE
 _CONTEXT = b"meshd admission 1\0"
 
 # Policy
-MAX_CERTIFICATE_SIZE = 256  # body and signature; a full one takes 190
+MAX_CERTIFICATE_SIZE = 400  # body and signature; a full one takes 393
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -40,6 +42,18 @@ class Rights(IntFlag):
 
 
 @dataclass(frozen=True, slots=True)
+class Ground:
+    """An earlier certificate that a renewal rests on: who signed it (id prefix; as an admin?), and its digest.
+
+    An admin that renews whomever asks does not know who asks: should the one who let it in be revoked, this falls too.
+    """
+
+    issuer: bytes
+    digest: bytes
+    by_admin: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Body:
     subject: PeerId
     issuer: bytes
@@ -47,6 +61,7 @@ class _Body:
     rights: int
     issued: int
     expires: int
+    grounds: bytes = b""
     WIRE: ClassVar[tuple[Kind, ...]] = (
         fixed(PEER_ID_SIZE),
         fixed(PEER_ID_SIZE),
@@ -54,6 +69,7 @@ class _Body:
         Uint(8),
         Uint(40),
         Uint(40),
+        Blob(0, _GROUND_SIZE * MAX_GROUNDS),
     )
 
 
@@ -78,15 +94,26 @@ class Certificate:
     issued: int
     expires: int
     encoded: bytes
+    grounds: tuple[Ground, ...] = ()
 
 
 def issue(
-    sign: Sign, mesh: MeshId, issuer: bytes, *, subject: PeerId, name: str, rights: Rights, issued: int, expires: int
+    sign: Sign,
+    mesh: MeshId,
+    issuer: bytes,
+    *,
+    subject: PeerId,
+    name: str,
+    rights: Rights,
+    issued: int,
+    expires: int,
+    grounds: tuple[Ground, ...] = (),
 ) -> Certificate:
-    """Make a certificate; ``sign`` signs with the issuer's key."""
-    body = encode(_Body(subject, issuer, name, int(rights), issued, expires))
+    """Make a certificate; ``sign`` signs with the issuer's key. At most ``MAX_GROUNDS`` grounds."""
+    packed = b"".join(bytes([ground.by_admin]) + ground.issuer + ground.digest for ground in grounds)
+    body = encode(_Body(subject, issuer, name, int(rights), issued, expires, packed))
     encoded = encode(_Signed(body, sign(_CONTEXT + mesh + body)))
-    return Certificate(subject, issuer, name, rights, issued, expires, encoded)
+    return Certificate(subject, issuer, name, rights, issued, expires, encoded, grounds)
 
 
 def decode_certificate(data: bytes) -> Certificate:
@@ -96,7 +123,15 @@ def decode_certificate(data: bytes) -> Certificate:
     if not is_name(body.name):
         raise MalformedMessage("a certificate names its subject with something that is no name")
     rights = Rights(body.rights & 3)
-    return Certificate(PeerId(body.subject), body.issuer, body.name, rights, body.issued, body.expires, data)
+    grounds = _grounds_in(body.grounds)
+    return Certificate(PeerId(body.subject), body.issuer, body.name, rights, body.issued, body.expires, data, grounds)
+
+
+def _grounds_in(packed: bytes) -> tuple[Ground, ...]:
+    if len(packed) % _GROUND_SIZE:
+        raise MalformedMessage("grounds that do not add up")
+    entries = (packed[i : i + _GROUND_SIZE] for i in range(0, len(packed), _GROUND_SIZE))
+    return tuple(Ground(e[1 : 1 + PREFIX_SIZE], e[1 + PREFIX_SIZE :], bool(e[0] & 1)) for e in entries)
 
 
 Chain = tuple[Certificate, ...]
@@ -149,6 +184,27 @@ def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify, revoked
         signed = decode(_Signed, certificate.encoded, MAX_CERTIFICATE_SIZE)
         if not verify(certificate.issuer, _CONTEXT + mesh + signed.body, signed.signature):
             raise Rejected("bad_signature")
+
+
+def grounds_of(chain: Chain, mesh: MeshId, renewing: PeerId) -> tuple[Ground, ...]:
+    """What ``renewing`` takes for granted when it gives the subject of that chain a certificate of its own.
+
+    The oldest of each issuer; admins' last, since a thief could have itself renewed by one after the other to push out
+    what counts. Raises Rejected where there is no room for all others: such a chain has to stay as it is.
+    """
+    found: dict[bytes, Ground] = {}
+    for depth, certificate in enumerate(chain):
+        own = Ground(
+            certificate.issuer[:PREFIX_SIZE], digest(certificate, mesh), bool(chain[depth - 1].rights & Rights.ADMIN)
+        )
+        for ground in (*certificate.grounds, *((own,) if depth else ())):
+            found.setdefault(ground.issuer, ground)
+    for known in (renewing, chain[-1].subject):
+        found.pop(known[:PREFIX_SIZE], None)
+    ordered = sorted(found.values(), key=lambda ground: ground.by_admin)
+    if sum(not ground.by_admin for ground in ordered) > MAX_GROUNDS:
+        raise Rejected("too_far_from_admin")
+    return tuple(ordered[:MAX_GROUNDS])
 
 
 def expires_at(chain: Chain) -> int:

@@ -22,15 +22,17 @@ from meshd.crypto.admission import (
     SIGNATURE_SIZE,
     Certificate,
     Chain,
+    Ground,
     Rights,
     Sign,
     Verify,
     decode_certificate,
+    grounds_of,
     verify_chain,
 )
 from meshd.crypto.admission import digest as digest_of
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import CLOCK_SKEW, PEER_ID_SIZE, MeshId, PeerId, is_name
+from meshd.ids import CLOCK_SKEW, PEER_ID_SIZE, PREFIX_SIZE, MeshId, PeerId, is_name
 from meshd.wire.codec import Blob, Kind, Many, Text, Uint, decode, encode, fixed
 
 # Specification (ours: docs/protocol.md)
@@ -204,12 +206,13 @@ def verify_revocation(revocation: Revocation, mesh: MeshId, now: float, verify: 
 class Revoked:
     """What a set of verified revocations says. Immutable: made anew when one comes or goes."""
 
-    __slots__ = ("_mesh", "_of", "counting")
+    __slots__ = ("_mesh", "_of", "_of_prefix", "counting")
 
     def __init__(self, mesh: MeshId, revocations: Iterable[Revocation] = ()) -> None:
         known = list(revocations)
         self._mesh = mesh
         self._of: dict[PeerId, tuple[Revocation, ...]] = {}
+        self._of_prefix: dict[bytes, tuple[Revocation, ...]] = {}
         self.counting: list[Revocation] = []
         """Those that count: their issuer had the right, and the mesh key has not voided them."""
         for revocation in known:
@@ -221,7 +224,8 @@ class Revoked:
 
     def _add(self, revocation: Revocation) -> None:
         self.counting.append(revocation)
-        self._of[revocation.subject] = (*self._of.get(revocation.subject, ()), revocation)
+        said = self._of[revocation.subject] = (*self._of.get(revocation.subject, ()), revocation)
+        self._of_prefix[revocation.subject[:PREFIX_SIZE]] = said
 
     def may_count(self, revocation: Revocation) -> bool:
         """Whether the mesh key has not voided what that admin says."""
@@ -244,6 +248,9 @@ class Revoked:
         """Whether a chain still holds. Raises Rejected: ``revoked`` for its subject, else ``issuer_revoked``."""
         root = chain[0]
         for depth, certificate in enumerate(chain):
+            for ground in certificate.grounds:
+                if any(_voids_ground(revocation, ground) for revocation in self._of_prefix.get(ground.issuer, ())):
+                    raise Rejected("issuer_revoked")
             for revocation in self._of.get(certificate.subject, ()):
                 if depth + 1 == len(chain):
                     if revocation.scope is Scope.MEMBER and not _is_over(revocation, root):
@@ -267,6 +274,11 @@ class Revoked:
         if any(not _is_over(revocation, chain[0]) for revocation in self._of.get(leaf.subject, ())):
             return leaf.rights & ~Rights.ADMIN
         return leaf.rights
+
+    def grounds(self, chain: Chain, renewing: PeerId) -> tuple[Ground, ...]:
+        """See ``grounds_of``; without what a revocation has kept, for that has been decided. Raises Rejected."""
+        grounds = grounds_of(chain, self._mesh, renewing)
+        return tuple(ground for ground in grounds if ground.issuer not in self._of_prefix)
 
     def leans_on(self, chain: Chain) -> bool:
         """Whether a chain that holds does so only because a revocation keeps it: better have another."""
@@ -295,3 +307,12 @@ def _voids(revocation: Revocation, root: Certificate, standing: Certificate, iss
     if _is_over(revocation, root) and (issued >= root.issued or _is_above(revocation, root)):
         return False
     return issued > revocation.void_from or digest not in revocation.kept
+
+
+def _voids_ground(revocation: Revocation, ground: Ground) -> bool:
+    """The same for a statement that somebody else has taken for granted since, and of which the digest is left."""
+    if ground.by_admin and not revocation.by_mesh_key:
+        return False
+    if revocation.scope is Scope.ADMIN and not ground.by_admin:
+        return False
+    return ground.digest not in revocation.kept

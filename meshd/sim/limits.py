@@ -11,6 +11,7 @@ from meshd.core import (
     assisting,
     audit,
     delivery,
+    first_seen,
     grants,
     introductions,
     pasting,
@@ -35,7 +36,6 @@ from meshd.core import (
 from meshd.core.admissions import MAX_ASKED
 from meshd.core.channels import MAX_CHANNELS
 from meshd.core.node import Node
-from meshd.crypto.admission import MAX_CHAIN_LENGTH
 from meshd.wire.introduction import MAX_STUN_SERVERS
 from meshd.wire.parts import MAX_SUBSCRIPTIONS
 from meshd.wire.record import MAX_ANSWERING, MAX_NEIGHBORS
@@ -85,7 +85,7 @@ LIMITS: dict[str, Limit] = {
     "Membership._records": _members,
     "Promises._promised": _fixed(promises.MAX_PROMISED),
     "RecordRate._allowances": _members,
-    "FirstSeen._times": lambda config: MAX_CHAIN_LENGTH * config.mesh.max_members,
+    "FirstSeen._times": lambda config: first_seen.MAX_OF_ONE * config.mesh.max_members,
     "Revocations._encodings": _fixed(2 * revocations.MAX_REVOCATIONS),
     "Revocations._held": _fixed(2 * revocations.MAX_REVOCATIONS),
     "Administration._waiting": _members,

@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
+from meshd.core.membership import Membership
 from meshd.core.node import Node
-from meshd.ids import text_of
+from meshd.core.revoking import Revoking
+from meshd.crypto.admission import Chain, issue
+from meshd.ids import PeerId, text_of
+from meshd.sim.network import EPOCH
 from meshd.sim.scenarios import scenario
 from meshd.sim.stage import MESH_KEY, Stage
+from meshd.wire.messages import Revocations, RevocationsKnown
 
 # Policy
 AT_ONCE = 5.0  # seconds until everybody who is there has dropped whoever was revoked
 AFTER_HEALING = 900.0  # the same for those that were cut off: until they have a link again
+DAY = 86400
+
+
+class _Deaf(Revoking):
+    """A thief's daemon: it has heard of no revocation and never will."""
+
+    __slots__ = ()
+
+    def on_revocations(self, source: PeerId, message: Revocations) -> None:
+        """Not heard."""
+
+    def on_known(self, peer: PeerId, message: RevocationsKnown) -> None:
+        """Not heard."""
+
+
+class _DatingBack(Membership):
+    """It admits whom it likes, and dates that long before it was stolen."""
+
+    __slots__ = ()
+
+    def chain_for(self, subject: PeerId, name: str) -> Chain:
+        """See ``Membership``."""
+        *above, last = super().chain_for(subject, name)
+        forged = issue(
+            self._ctx.suite.sign,
+            self.mesh,
+            last.issuer,
+            subject=subject,
+            name=name,
+            rights=last.rights,
+            issued=last.issued - self._ctx.rng.randrange(DAY, 30 * DAY),
+            expires=last.expires,
+        )
+        return (*above, forged)
 
 
 def _node(stage: Stage, index: int) -> Node:
     node = stage.network.machines[index].node
     assert node is not None
     return node
+
+
+def _deafen(stage: Stage, index: int) -> None:
+    _node(stage, index).revoking.__class__ = _Deaf
 
 
 def _dropped(stage: Stage, by: list[int], whom: list[int]) -> bool:
@@ -63,3 +106,39 @@ def two_revocations(stage: Stage) -> None:
     counts = [len(node.revocations) for machine, node in stage.network.running() if machine.index in stay]
     stage.expect(counts == [2] * 6, f"all know both revocations: {counts}")
     stage.expect(all(len(_node(stage, index).membership) == 6 for index in stay), "all others are in one mesh")
+
+
+@scenario(8)
+def thief_dates_back(stage: Stage) -> None:
+    """A stolen introducer admits accomplices and dates that back; the admin's daemon renews them; all fall together.
+
+    Its daemon, and theirs, take no notice of the revocation.
+    """
+    stage.start()
+    stage.found()
+    stage.join_all((1,))
+    stage.join_all((2, 3), introducer=1)
+    stage.join_all((4, 5))
+    stage.rest()
+    stage.wait(600.0)
+    stolen = EPOCH + stage.network.now
+    stage.undisturbed = False
+    _node(stage, 1).membership.__class__ = _DatingBack
+    stage.join_all((6, 7), introducer=1)
+    stage.wait(60.0)
+    for index in (1, 6, 7):
+        _deafen(stage, index)
+    _revoke(stage, 0, 1, since=stolen)
+    honest, thieves = [0, 2, 3, 4, 5], [1, 6, 7]
+    stage.expect(stage.until(lambda: _dropped(stage, honest, thieves), AT_ONCE), "the thief and its friends are out")
+    stage.talk(8)
+    stage.wait(stage.dice.uniform(300.0, 1200.0))
+    stage.expect(_dropped(stage, honest, thieves), "and stay out, whatever they try")
+    stage.kill(3)
+    stage.start(3)
+    stage.wait(120.0)
+    stage.expect(_dropped(stage, honest, thieves), "also of one that has started again")
+    stage.kill(*thieves)
+    stage.rest(2400.0)
+    direct = [len(_node(stage, index).membership.chain) for index in (2, 3)]
+    stage.expect(direct == [2, 2], f"whom it admitted before hang on the admin now: {direct}")

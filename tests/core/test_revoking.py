@@ -390,6 +390,34 @@ def test_whom_a_thief_admits_later_falls_however_it_is_dated() -> None:
     assert "dora" in carl.neighbors()
 
 
+def test_whom_a_thief_admitted_falls_though_an_admin_has_renewed_it() -> None:
+    """Admins' daemons renew whoever asks; who let it in is not forgotten by that."""
+    stage = Stage("anna", "bert", "carl", "eve", "eric")
+    stage.found("anna")
+    stage.join("bert", "anna")
+    stage.join("carl", "bert")
+    stage.skip(5 * DAY)
+    stage.advance(5)
+    stolen = stage.unix
+    stage.advance(5)
+    stage.join("eve", "bert")
+    stage.advance(5)
+    stage.join("eric", "eve")
+    stage.advance(5)
+    anna, carl, eve, eric = (stage[name] for name in ("anna", "carl", "eve", "eric"))
+    assert all(len(player.node.membership.chain) == 2 for player in (carl, eve, eric))
+    answer = anna.ask("members.revoke", peer="bert", since=stolen, preview=True)
+    assert [entry["name"] for entry in answer["kept"]] == ["carl"]
+    assert {entry["name"] for entry in answer["fallen"]} == {"eve", "eric"}
+    anna.ask("members.revoke", peer="bert", since=stolen)
+    assert members(anna) == {"carl"}
+    assert members(carl) == {"anna"}
+    assert (state(carl), state(eve), state(eric)) == ("member", "revoked", "revoked")
+    stage.skip(3 * 3600)
+    stage.advance(30)
+    assert anna.neighbors() == {"carl"}
+
+
 def test_its_own_record_by_another_mouth_is_refused() -> None:
     _stage, anna, bert, carl, dora = four()
     record = bert.node.membership.own_record

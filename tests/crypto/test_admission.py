@@ -11,14 +11,19 @@ from meshd.crypto import identity
 from meshd.crypto.admission import (
     MAX_CERTIFICATE_SIZE,
     MAX_CHAIN_LENGTH,
+    MAX_GROUNDS,
     Certificate,
     Chain,
+    Ground,
     Rights,
     _Body,
     _Signed,
     decode_certificate,
     decode_chain,
+    digest,
     expires_at,
+    grounds_of,
+    issue,
     verify_chain,
 )
 from meshd.errors import MalformedMessage, Rejected
@@ -81,6 +86,59 @@ def test_a_certificate_comes_back_as_it_was(name: str, rights: Rights, issued: i
     made = certificate("anna", "bert", rights, name=name, issued=issued, expires=expires)
     assert decode_certificate(made.encoded) == made
     assert len(made.encoded) <= MAX_CERTIFICATE_SIZE
+
+
+def test_what_a_renewal_rests_on() -> None:
+    carl = (*member_chain("bert"), certificate("bert", "carl"))
+    anna, olga = suite("anna").peer_id, suite("olga").peer_id
+    (ground,) = grounds_of(carl, MESH, anna)  # what it has signed itself, it knows
+    assert ground == Ground(suite("bert").peer_id[:8], digest(carl[2], MESH), by_admin=False)
+    assert [g.by_admin for g in grounds_of(carl, MESH, olga)] == [False, True]
+    renewed = issue(
+        suite("olga").sign,
+        MESH,
+        olga,
+        subject=suite("carl").peer_id,
+        name="c" * 32,
+        rights=Rights.NONE,
+        issued=NOW,
+        expires=2**40 - 1,
+        grounds=grounds_of(carl, MESH, olga),
+    )
+    chain = travelled((certificate(None, "olga", FOUNDER), renewed))
+    check(chain)
+    assert grounds_of(chain, MESH, olga) == grounds_of(carl, MESH, olga)
+    assert [g.issuer for g in grounds_of(chain, MESH, anna)] == [suite(n).peer_id[:8] for n in ("bert", "olga")]
+
+
+def test_what_lets_many_in_one_after_the_other_is_not_pushed_out() -> None:
+    """A thief has itself, and those it lets in, renewed again and again: in the end nobody renews them any more."""
+    chain: Chain = member_chain("thief 0")
+    for number in range(MAX_GROUNDS):
+        chain = (*chain, certificate(f"thief {number}", f"thief {number + 1}"))
+        renewed = issue(
+            suite("anna").sign,
+            MESH,
+            suite("anna").peer_id,
+            subject=suite(f"thief {number + 1}").peer_id,
+            name="t" * 32,
+            rights=Rights.INTRODUCE,
+            issued=NOW,
+            expires=2**40 - 1,
+            grounds=grounds_of(chain, MESH, suite("anna").peer_id),
+        )
+        assert len(renewed.encoded) <= MAX_CERTIFICATE_SIZE
+        chain = travelled((*founder_chain(), renewed))
+        assert suite("thief 0").peer_id[:8] in [ground.issuer for ground in renewed.grounds]
+    longer = (*chain, certificate(f"thief {MAX_GROUNDS}", "thief 99"))
+    with pytest.raises(Rejected, match="too_far_from_admin"):
+        grounds_of(longer, MESH, suite("anna").peer_id)
+
+
+def test_grounds_that_do_not_add_up() -> None:
+    body = encode(_Body(suite("eve").peer_id, suite("anna").peer_id, "eve", 1, NOW, NOW + DAY, bytes(26)))
+    with pytest.raises(MalformedMessage):
+        decode_certificate(encode(_Signed(body, bytes(64))))
 
 
 # -- what an attacker may try -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mesh_keys import DAY, FOUNDER, MESH, MESH_SEED, NOW, certificate, founder_chain, member_chain, seed, suite
 
 from meshd.crypto import identity
-from meshd.crypto.admission import Certificate, Chain, Rights, decode_certificate, digest, verify_chain
+from meshd.crypto.admission import Certificate, Chain, Rights, decode_certificate, digest, issue, verify_chain
 from meshd.crypto.admission import _Signed as _SignedCertificate
 from meshd.crypto.revocation import (
     MAX_KEPT,
@@ -296,6 +296,46 @@ def test_what_leans_on_a_revocation_is_known() -> None:
     revoked = Revoked(MESH, [revocation("anna", "bert", kept=CARL[2:])])
     assert revoked.leans_on(CARL)
     assert not revoked.leans_on(member_chain("dora"))
+
+
+def renewed_by(admin: str, chain: Chain, *known: Revocation) -> Chain:
+    """What an admin makes of it that knows those revocations."""
+    leaf = chain[-1]
+    renewed = issue(
+        suite(admin).sign,
+        MESH,
+        suite(admin).peer_id,
+        subject=leaf.subject,
+        name=leaf.name,
+        rights=leaf.rights,
+        issued=NOW + 2,
+        expires=NOW + DAY,
+        grounds=Revoked(MESH, known).grounds(chain, suite(admin).peer_id),
+    )
+    return (certificate(None, admin, FOUNDER), renewed)
+
+
+def test_whom_a_thief_let_in_falls_though_an_admin_has_renewed_it() -> None:
+    one = revocation("anna", "bert", kept=CARL[2:])
+    for admin in ("anna", "olga"):
+        assert fate(renewed_by(admin, EVE)) == ""
+        assert fate(renewed_by(admin, EVE), one) == "issuer_revoked"
+        assert fate(renewed_by("olga", renewed_by("anna", EVE)), one) == "issuer_revoked"
+        assert fate(renewed_by(admin, CARL), one) == ""
+        below = (*renewed_by(admin, EVE), certificate("eve", "dora"))
+        assert fate(below, one) == fate(renewed_by("olga", below), one) == "issuer_revoked"
+        decided = renewed_by(admin, CARL, one)
+        assert fate(decided, one, revocation("anna", "bert", void_from=0)) == ""  # it was kept, so it was let in anew
+        assert fate(renewed_by(admin, CARL), revocation("anna", "bert", void_from=0)) == "issuer_revoked"
+
+
+def test_whom_a_stolen_admin_let_in_falls_though_another_has_renewed_it() -> None:
+    dora = member_chain("dora")
+    assert fate(renewed_by("olga", dora), revocation(None, "anna")) == "issuer_revoked"
+    assert fate(renewed_by("olga", dora), revocation(None, "anna", Scope.ADMIN)) == "issuer_revoked"
+    assert fate(renewed_by("olga", dora), revocation(None, "anna", kept=dora[1:])) == ""
+    assert fate(renewed_by("olga", dora), revocation("paul", "anna")) == ""  # admins do not revoke admins
+    assert fate(renewed_by("olga", CARL), revocation(None, "bert", Scope.ADMIN)) == ""  # as a member it let it in
 
 
 # -- other forms of the same ------------------------------------------------------------------------------------------

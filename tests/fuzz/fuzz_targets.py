@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from meshd.crypto import identity
 from meshd.crypto.admission import decode_chain
+from meshd.crypto.revocation import decode_revocation
 from meshd.crypto.suite import RealSuite
 from meshd.errors import ControlError, MalformedMessage, MeshError, Rejected
 from meshd.ids import MeshId, SessionId
@@ -260,6 +261,7 @@ def sealed(data: bytes) -> None:
     refused(lambda: envelope.open_envelope(SUITE, MESH, data), Rejected)
     refused(lambda: record.decode_record(data))
     refused(lambda: decode_chain([data]))
+    refused(lambda: decode_revocation(data))
     for table in (messages.LINK_MESSAGES, messages.ENVELOPE_MESSAGES):
         refused(lambda table=table: messages.decode_message(data, table))
     refused(lambda: codec.unpack(data, 65_536))

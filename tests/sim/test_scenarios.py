@@ -44,6 +44,7 @@ QUICK = {
     "some-pairs-cannot": (1,),
     "two-revocations": (1, 2),
     "keys-renewed": (1, 2),
+    "thief-dates-back": (1, 2),
 }
 
 
