@@ -15,7 +15,7 @@ from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.calls import MAX_RING_LIFETIME
 from meshd.core.signaling import PUSH_SESSION_TIMEOUT
-from meshd.errors import Code
+from meshd.errors import Code, Rejected
 from meshd.ids import LinkId, SessionId
 from meshd.sim.suite import SimSuite
 from meshd.wire.call import PastedCall
@@ -241,6 +241,33 @@ def test_a_member_that_has_lost_its_admission_gets_the_same_again() -> None:
     _, accepted = page.open(page.pushed[-1])
     assert isinstance(accepted, JoinAccepted)
     assert page.chain == chain
+
+
+def test_the_answer_to_a_call_comes_from_the_mesh_that_it_says() -> None:
+    """Whoever has seen a call can answer it, and lie about everything but the mesh."""
+    stage = Calling()
+    page = known(stage)
+    stage.add("thief").ask("mesh.found", mesh_name="home", name="thief", mesh_key=b"t" * 32)
+    thief = stage["thief"]
+    stage.advance(1)
+    assert thief.refusal("calls.answer", text=page.text_of(session=b"again...")) is Code.CALL_FOREIGN
+    mesh, record = thief.node.membership.mesh, thief.node.membership.own_record
+    assert record is not None
+    admission = thief.node.membership.chain_for(page.suite.peer_id, "phone")
+    lie = JoinAccepted(
+        encode_description(replace(page.offer, setup="active")),
+        tuple(certificate.encoded for certificate in admission),
+        "home",
+        record.encoded,
+        None,
+    )
+    for claimed in (mesh, page.mesh):
+        envelope = thief.node.post.envelope_to(
+            claimed, page.suite.peer_id, page.suite.sealing_key, lie, SessionId(b"again...")
+        )
+        assert envelope is not None
+        with pytest.raises(Rejected):
+            page.open(envelope)
 
 
 def test_one_that_says_it_is_a_member_and_is_not_known() -> None:

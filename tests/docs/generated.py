@@ -46,6 +46,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.core.push_budget", "MAX_BURST", "of these at once, where none were needed before"),
     ("meshd.push.sender", "MAX_OUTBOX", "pushes handed to the sender; then they are answered `busy` and tried again"),
     ("meshd.core.pasting", "MAX_OPEN", "pasted offers and answers that are open; then `busy`"),
+    ("meshd.core.calls", "MAX_CALLS", "calls that people wait for at one time; then `busy`"),
     (
         "meshd.core.assisting",
         "MAX_ASSISTED",
