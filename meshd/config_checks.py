@@ -95,6 +95,11 @@ def check_own_url(text: str) -> str:
     return check_origin(text) if text else ""
 
 
+def check_proxy(text: str) -> str:
+    """An HTTP proxy without a password, or nothing."""
+    return "" if not text or (_has_host(text, ("http",)) and origin_of(text) == text) else "http://HOST:PORT"
+
+
 def check_listen(text: str) -> str:
     """Host and port to listen on, or nothing."""
     host, _, port = text.rpartition(":")

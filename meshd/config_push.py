@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshd.config_checks import check_listen, check_origin, check_own_url, check_path, check_service, check_subject
+from meshd.config_checks import (
+    check_listen,
+    check_origin,
+    check_own_url,
+    check_path,
+    check_proxy,
+    check_service,
+    check_subject,
+)
 from meshd.config_setting import setting
 
 
@@ -50,6 +58,14 @@ class PushConfig:
         low=0,
         high=315_360_000,
         reload=True,
+    )
+    proxy: str = setting(
+        "",
+        "An HTTP proxy, `http://HOST:PORT`, through which push services are reached (CONNECT), to send and to receive; "
+        "`trusted_origins` are reached without it. It looks names up, so that nobody checks here whether an endpoint's "
+        "name leads into a private network: let the proxy refuse that. Addresses in endpoints are still checked.",
+        check=check_proxy,
+        default_doc="none",
     )
     own_listen: str = setting(
         "",

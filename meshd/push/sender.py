@@ -27,6 +27,7 @@ from meshd.errors import Rejected
 from meshd.ids import PushId
 from meshd.push.checked_connect import CheckedBackend
 from meshd.push.endpoint_policy import Endpoint, parse_endpoint
+from meshd.push.proxy import proxy_address
 
 # Policy
 MAX_OUTBOX = 256  # pushes taken and not answered; a join needs two, a mesh that lost its links a few for each peer
@@ -36,7 +37,14 @@ MAX_KEEPALIVE_CONNECTIONS = 8
 KEEPALIVE_TIMEOUT = 60.0  # seconds; the second push of a join finds the connection of the first
 MAX_RETRY_AFTER = 86_400.0  # seconds; no service can silence us for longer than a day
 
-FAILURES = (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException, OSError, UnicodeError)
+FAILURES = (
+    httpcore.ProxyError,
+    httpcore.ProtocolError,
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    OSError,
+    UnicodeError,
+)
 
 Deliver = Callable[[PushAnswered], None]
 Pool = httpcore.AsyncConnectionPool
@@ -83,7 +91,7 @@ class PushSender:
             context = await trio.to_thread.run_sync(ssl.create_default_context)
         async with (
             _pool(context, httpcore.TrioBackend()) as trusted_pool,
-            _pool(context, CheckedBackend()) as public_pool,
+            _public_pool(context, self._config.proxy) as public_pool,
             trio.open_nursery() as nursery,
         ):
             for _ in range(MAX_CONCURRENT_PUSHES):
@@ -147,6 +155,21 @@ def _pool(context: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> Poo
         max_keepalive_connections=MAX_KEEPALIVE_CONNECTIONS,
         keepalive_expiry=KEEPALIVE_TIMEOUT,
         network_backend=backend,
+    )
+
+
+def _public_pool(context: ssl.SSLContext, proxy: str) -> Pool:
+    if not proxy:
+        return _pool(context, CheckedBackend())
+    # The proxy looks names up, so what they lead to cannot be checked here: that is what naming one means. Addresses
+    # that stand in a URL have been judged already.
+    return httpcore.AsyncHTTPProxy(
+        proxy_url=httpcore.URL(scheme="http", host=proxy_address(proxy)[0], port=proxy_address(proxy)[1], target="/"),
+        ssl_context=context,
+        max_connections=MAX_CONCURRENT_PUSHES,
+        max_keepalive_connections=MAX_KEEPALIVE_CONNECTIONS,
+        keepalive_expiry=KEEPALIVE_TIMEOUT,
+        network_backend=httpcore.TrioBackend(),
     )
 
 
@@ -218,7 +241,7 @@ def error_number(body: bytes) -> int | None:
 
 
 def failure_of(error: BaseException) -> str:
-    """One word for why there was no answer: dns, tls, refused, unreachable, timeout, reset, malformed or network."""
+    """One word for why there was no answer: dns, tls, refused, unreachable, proxy, timeout, reset, malformed, …"""
     for cause in _causes(error):
         match cause:
             case socket.gaierror():
@@ -232,6 +255,8 @@ def failure_of(error: BaseException) -> str:
             case TimeoutError():
                 return "timeout"
     match error:
+        case httpcore.ProxyError():
+            return "proxy"
         case httpcore.RemoteProtocolError() if "disconnected" in str(error):
             return "reset"
         case httpcore.RemoteProtocolError():

@@ -156,8 +156,10 @@ class UserAgents:
                 self._wake = trio.Event()
 
     async def _open_stream(self, url: ServiceUrl) -> trio.abc.Stream:
+        config = self._ports.config
+        proxy = "" if url.http_origin in config.trusted_origins else config.proxy
         if url.scheme == "ws":
-            return await open_stream(url, None)
+            return await open_stream(url, None)  # trusted, or nobody would connect there
         if self._ssl_context is None:  # 30 ms of reading certificates
             self._ssl_context = await trio.to_thread.run_sync(ssl.create_default_context)
-        return await open_stream(url, self._ssl_context)
+        return await open_stream(url, self._ssl_context, proxy)

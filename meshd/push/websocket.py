@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,10 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
+from meshd.push.connecting import ConnectionLost as ConnectionLost
+from meshd.push.connecting import open_tcp
+from meshd.push.proxy import open_tunnel
+
 # Specification
 _URL = re.compile(
     r"(?P<scheme>wss?)://(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
@@ -41,14 +44,6 @@ READ_SIZE = 16_384
 WRITE_TIMEOUT = 20.0  # seconds; a service that takes nothing for so long is gone
 CLOSE_TIMEOUT = 0.5  # seconds for a goodbye
 _PLAIN_REASON = re.compile(r"[A-Za-z][A-Za-z0-9 ._-]{0,39}\Z")  # what may come from outside into a log line
-
-
-class ConnectionLost(Exception):
-    """The connection ended or never came to be; ``reason`` is short, for people and counters."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +78,12 @@ def parse_service_url(text: str) -> ServiceUrl | None:
     return ServiceUrl(match["scheme"], (match["v6"] or match["host"]).lower(), port, match["target"] or "/")
 
 
-async def open_stream(url: ServiceUrl, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
-    """Connect, with TLS where a context is given.
+async def open_stream(url: ServiceUrl, ssl_context: ssl.SSLContext | None, proxy: str = "") -> trio.abc.Stream:
+    """Connect, with TLS where a context is given, through ``proxy`` (a URL) if there is one.
 
-    Raises ConnectionLost: ``dns``, ``refused``, ``unreachable`` or ``tls``.
+    Raises ConnectionLost: ``dns``, ``refused``, ``unreachable``, ``tls`` or ``proxy: 403``.
     """
-    try:
-        tcp = await trio.open_tcp_stream(url.host, url.port)
-    except socket.gaierror:
-        raise ConnectionLost("dns") from None
-    except OSError as error:
-        group = error.__cause__
-        causes = group.exceptions if isinstance(group, BaseExceptionGroup) else (error,)
-        refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-        raise ConnectionLost("refused" if refused else "unreachable") from None
+    tcp = await (open_tunnel(proxy, url.host, url.port) if proxy else open_tcp(url.host, url.port))
     if ssl_context is None:
         return tcp
     tls = trio.SSLStream(tcp, ssl_context, server_hostname=url.host, https_compatible=True)
