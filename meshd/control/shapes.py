@@ -71,6 +71,12 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("mesh", "mesh?", "The mesh it belongs to."),
         Field("started_at", "time", "When the daemon started."),
         Field("uptime", "seconds", "How long ago that was."),
+        Field(
+            "twin",
+            "kept|aside?",
+            "Another daemon with this node's identity has shown itself; `aside`: it was there first, so this one keeps "
+            "still; `kept`: the other one is to.",
+        ),
         Field("links", "integer", "Links that are up."),
         Field("members", "integer", "Members of the mesh, this one among them; 0 without a mesh."),
         Field("push", "[push]", "The push services this node receives from."),

@@ -103,6 +103,12 @@ class Channels:
             for agent in self._agents:
                 self._close(agent, "no mesh", ticket)
 
+    def pause(self) -> None:
+        """Disconnect, and keep every channel; until ``activate``."""
+        self.active = False
+        for agent in self._agents:
+            self._close(agent, "another daemon has this node's identity")
+
     def close_idle(self) -> None:
         """Leave the user agents for newcomers that have no channel left."""
         for agent in self._agents:

@@ -74,6 +74,8 @@ class Consequences:
                 node.grant_answers.on_stored(peer, generation, until)
             case fa.SubscriptionGone(peer, generation, endpoint):
                 node.grant_answers.on_gone(peer, generation, endpoint)
+            case fa.OwnRecordMet(record):
+                node.twin.on_met(record)
             case fa.SealingKeyReady():
                 if node.sealing_keys.on_ready():
                     node.membership.renew_record()

@@ -42,6 +42,7 @@ class Context:
         "_last_ticket",
         "_outstanding",
         "_unwritten",
+        "aside",
         "config",
         "counters",
         "facts",
@@ -57,6 +58,7 @@ class Context:
         self.suite = suite
         self.rng = rng
         self.instance = instance
+        self.aside = False  # another daemon with our identity has the links: see ``meshd.core.twin``
         self.timers = Timers()
         self.counters: dict[str, int] = {}
         self.facts: deque[Fact] = deque()

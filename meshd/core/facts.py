@@ -164,6 +164,13 @@ class NotDurable:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnRecordMet:
+    """A newer record of ours than our own, which another instance has signed: a twin's, or from a lost future."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class SealingKeyReady:
     """A new sealing key of ours is durable: it may be announced."""
 
@@ -192,6 +199,7 @@ Fact = (
     | PushOutcome
     | GrantStored
     | SubscriptionGone
+    | OwnRecordMet
     | SealingKeyReady
     | PathFailed
     | NotDurable

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from meshd.core.commands import Clear, Delete, Put
 from meshd.core.context import Context
-from meshd.core.facts import MembershipChanged, RecordAccepted
+from meshd.core.facts import MembershipChanged, OwnRecordMet, RecordAccepted
 from meshd.core.promises import Promises
 from meshd.core.record_rate import RecordRate
 from meshd.core.revocations import Revocations
@@ -363,7 +363,7 @@ class Membership:
             raise Rejected("own_number_too_high")
         if record.instance != self._ctx.instance:
             self._ctx.count("own_record_newer")
-            self._ctx.notify("identity_doubled", peer=record.peer, number=record.number)
+            self._ctx.state(OwnRecordMet(record))
         self.row = MeshRow(row.mesh, row.mesh_name, row.chain, record.number, row.generation)
         self._publish(self._neighbors)
 

@@ -56,6 +56,7 @@ from meshd.core.stun_servers import StunServers
 from meshd.core.subscription_change import SubscriptionChange
 from meshd.core.timer_table import timer_table
 from meshd.core.topology import Topology
+from meshd.core.twin import Twin
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
 from meshd.ids import INSTANCE_SIZE, Instance, LinkId, Now
@@ -148,6 +149,7 @@ class Node:
         self.consequences = Consequences(self, ctx)
         self.requests = Requests(self, ctx)
         self.departures = Departures(self, ctx, stored)
+        self.twin = Twin(self, ctx)
         self._timers = timer_table(self, ctx)
 
     # -- the contract -------------------------------------------------------------------------------------------------
@@ -219,7 +221,8 @@ class Node:
             case ev.ChannelRefused(channel, status):
                 self.channels.on_refused(channel, status)
             case ev.PushReceived():
-                self.pushed.on_push(event)
+                if not self._ctx.aside:  # not acknowledged: the other one with our identity gets it
+                    self.pushed.on_push(event)
             case ev.PushAnswered():
                 self.pushing.on_answer(event)
             case ev.Requested(request, method, params):
@@ -234,6 +237,7 @@ class Node:
                 self.neighbors.close_all("stopping")
 
     def _on_started(self) -> None:
+        self.twin.begin()
         self.sealing_keys.begin()
         self.stun_servers.update()
         if self.membership.row is not None:

@@ -73,6 +73,11 @@ NOTIFICATIONS: dict[str, Notification] = {
     "identity_doubled": Notification(
         ("peer", "number"), "warning", "Two daemons run, or ran, with one identity: ours or that peer's."
     ),
+    "stood_aside": Notification(
+        ("seconds",),
+        "warning",
+        "Another daemon with this node's identity was there first: no links and pushes for so long.",
+    ),
     "sealing_key_renewed": Notification(
         ("cause",), "info", "Envelopes to this node are sealed with a new key; `asked` or `scheduled`."
     ),

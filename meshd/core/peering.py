@@ -109,6 +109,8 @@ class Peering:
                 node.grants.on_grant(peer, message)
             case ms.SubscriptionDead():
                 node.subscription_change.on_report(peer, message)
+            case ms.TwinSeen():
+                node.twin.on_shown(message)
             case ms.GrantTaken():
                 node.granting.on_taken(peer, message)
             case ms.Ping():

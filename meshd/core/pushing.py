@@ -112,7 +112,7 @@ class Pushing:
         if not subscriptions and peer is not None:
             subscriptions = self.grants.subscriptions(peer)
         places = list(_places(subscriptions))
-        if not any(self.grants.usable(part) for part, _ in places):
+        if self._ctx.aside or not any(self.grants.usable(part) for part, _ in places):
             return False
         if len(self._by_name) >= MAX_PUSHES and name not in self._by_name:
             self._ctx.count("pushes_limit")

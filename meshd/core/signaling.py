@@ -21,7 +21,7 @@ from meshd.core.session import Purpose, Session, SessionState
 from meshd.core.sessions import SESSION_TIMEOUT, Sessions
 from meshd.ids import LinkId, PeerId, SessionId, Ticket
 from meshd.wire.envelope import Letter
-from meshd.wire.messages import Answer, Message, Offer, OfferDeclined
+from meshd.wire.messages import Answer, Message, Offer, OfferDeclined, TwinSeen
 from meshd.wire.session_description import decode
 
 # Policy
@@ -202,7 +202,9 @@ class Signaling(Sessions):
         known_links = self._neighbors.proved(peer)
         for link in known_links:
             if link.instance != offer.instance:
-                # The peer has started again, and knows nothing of the old link.
+                # The peer has started again, and knows nothing of the old link. Or it is another one with its key.
+                if self._neighbors.current(peer) is link:
+                    self._neighbors.send_to(peer, TwinSeen(letter.shown))
                 self._neighbors.dismiss(link, "peer_restarted")
         mine = self.with_peer(peer)
         if mine is not None:

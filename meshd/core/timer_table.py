@@ -49,6 +49,7 @@ def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
         "probe": node.self_test.on_timeout,
         "rotation": lambda _: node.subscription_change.on_rotation_timer(),
         "sealing": lambda _: node.sealing_keys.on_timer(),
+        "twin": lambda _: node.twin.on_timer(),
         "register": lambda _: node.channels.on_register_timer(),
         "routes": lambda _: node.on_routes(),
         "outlook": lambda _: node.outlook.refresh(),

@@ -110,7 +110,7 @@ class Topology:
         """Time to dial that member, if it still is to be."""
         peer = PeerId(key)
         record = self._membership.record(peer)
-        if record is None or self._neighbors.current(peer) is not None:
+        if record is None or self._neighbors.current(peer) is not None or self._ctx.aside:
             return
         if not self._wants_more():
             self._ctx.timer("dial", peer, self._ctx.jitter(ENOUGH_INTERVAL))

@@ -116,8 +116,9 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
     warnings: list[str] = list(node.departures.warnings) if state == "revoked" else []
     if row is not None:
         mesh = {"id": row.mesh, "name": row.mesh_name, "admin": bool(node.membership.rights & Rights.ADMIN)}
+        warnings.extend(node.twin.warnings)
         warnings.extend(node.outlook.warnings)
-        if not node.channels.receiving:
+        if not (node.channels.receiving or ctx.aside):
             warnings.append("No push service is connected: nobody can join through this node, or call it back.")
     if node.pushing.clock_doubted:
         warnings.append("A push service refuses capabilities that should serve now: is this machine's clock right?")
@@ -129,6 +130,7 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
         "short_id": short(ctx.own_id),
         "name": node.membership.name if row is not None else None,
         "mesh": mesh,
+        "twin": node.twin.state,
         "links": len(node.neighbors),
         "members": len(node.membership),
         "push": _push(node),

@@ -22,8 +22,11 @@ def status_line(status: Mapping[str, Any]) -> str:
     mesh = status["mesh"]
     if status["state"] != "member" or mesh is None:
         return "no mesh yet: meshctl found or meshctl join"
+    if status["twin"] == "aside":
+        return f"member of {mesh['name']}, keeping still: another daemon has this node's identity; stop one of the two"
     links, members = _count(status["links"], "link"), _count(status["members"], "member")
-    return f"member of {mesh['name']} as {status['name']}: {links} up, {members}, push {_push(status['push'])}"
+    line = f"member of {mesh['name']} as {status['name']}: {links} up, {members}, push {_push(status['push'])}"
+    return line + ("; another daemon has this node's identity: see meshctl status" if status["twin"] else "")
 
 
 def _count(number: int, noun: str) -> str:

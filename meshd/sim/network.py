@@ -27,6 +27,8 @@ from meshd.sim.suite import KeyTable, SimSuite
 
 # Policy
 EPOCH = 1_800_000_000.0  # Unix seconds at which every simulation begins
+RECONNECT_DELAY = 10.0  # seconds until a user agent comes back whose connection another one has replaced
+REPLACED, TRIES_AGAIN = "replaced by another connection", "tries again"
 
 
 class Watcher(Protocol):
@@ -176,6 +178,10 @@ class Network:
                 return ev.PersistFailed(ticket, "no space left on device")
             machine.write(changes)
             return ev.Persisted(ticket)
+        if isinstance(event, ev.UserAgentDisconnected) and event.reason == TRIES_AGAIN:
+            if event.newcomers in machine.user_agents and not self.push.is_owner(machine.index, event.newcomers):
+                self._hello(machine, event.newcomers)
+            return None
         return self.links.arrives(machine, event)
 
     def _handle(self, machine: Machine, event: ev.Event) -> None:
@@ -274,6 +280,11 @@ class Network:
             self.schedule(delay, machine, ev.UserAgentDisconnected(SERVICE, "refused", newcomers))
             return
         owner = (machine.index, newcomers)
+        replaced = self.push.owner_of(machine.user_agents[newcomers])
+        if replaced is not None and replaced[0] != machine.index:  # two daemons with one identity
+            gone = ev.UserAgentDisconnected(SERVICE, REPLACED, newcomers)
+            self.schedule(delay, self.machines[replaced[0]], gone)
+            self.schedule(RECONNECT_DELAY, self.machines[replaced[0]], replace(gone, reason=TRIES_AGAIN))
         welcome, stored = self.push.hello(owner, machine.user_agents[newcomers], EPOCH + self.now)
         machine.user_agents[newcomers] = welcome.uaid
         machine.unregistering = [

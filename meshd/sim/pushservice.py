@@ -64,6 +64,15 @@ class PushService:
     def _received(message: _Message, owner: Owner) -> ev.Event:
         return ev.PushReceived(SERVICE, message.channel, message.version, message.body, owner[1])
 
+    def owner_of(self, uaid: str) -> Owner | None:
+        """Who is connected as that user agent."""
+        agent = self._agents.get(uaid)
+        return None if agent is None else agent.owner
+
+    def is_owner(self, machine: int, newcomers: bool) -> bool:
+        """Whether that machine is connected as such a user agent."""
+        return self._agent_of((machine, newcomers)) is not None
+
     def forget(self, uaid: str) -> None:
         """As a real one does with a user agent that is away for months or flooded."""
         self._agents.pop(uaid, None)

@@ -70,6 +70,8 @@ class Letter:
     issued: int
     expires: int
     body: bytes = field(repr=False)
+    shown: bytes = field(default=b"", repr=False, compare=False)
+    """The outside and what was sealed: with it, anybody can see who signed this (``read_shown``)."""
 
 
 def read_header(data: bytes) -> Header:
@@ -122,11 +124,22 @@ def open_envelope(suite: Suite, mesh: MeshId, data: bytes, seed: bytes | None = 
     if header.recipient != (suite.peer_id if seed is None else suite.sealing_key_of(seed)):
         raise Rejected("not_for_us")
     outside = data[:HEADER_SIZE]
-    sealed = decode(_Sealed, suite.open(seed, _CONTEXT + outside, data[HEADER_SIZE:]), MAX_ENVELOPE_SIZE)
+    return _read(suite, mesh, outside, suite.open(seed, _CONTEXT + outside, data[HEADER_SIZE:]))
+
+
+def read_shown(suite: Suite, mesh: MeshId, shown: bytes) -> Letter:
+    """A letter to somebody else, who shows it. Raises MalformedMessage, or Rejected: ``bad_signature``."""
+    return _read(suite, mesh, shown[:HEADER_SIZE], shown[HEADER_SIZE:])
+
+
+def _read(suite: Suite, mesh: MeshId, outside: bytes, inside: bytes) -> Letter:
+    sealed = decode(_Sealed, inside, MAX_ENVELOPE_SIZE)
     signed = decode(_Signed, sealed.signed, MAX_ENVELOPE_SIZE)
     if not suite.verify(signed.sender, _covered(outside, mesh, sealed.signed), sealed.signature):
         raise Rejected("bad_signature")
-    return Letter(signed.sender, signed.session, signed.sequence, signed.issued, signed.expires, signed.body)
+    return Letter(
+        signed.sender, signed.session, signed.sequence, signed.issued, signed.expires, signed.body, outside + inside
+    )
 
 
 def check_times(letter: Letter, now: Now) -> None:

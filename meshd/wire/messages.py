@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from meshd.errors import MalformedMessage
 from meshd.ids import INSTANCE_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE, SESSION_ID_SIZE, SessionId
 from meshd.wire.codec import Blob, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
+from meshd.wire.doubling import TwinSeen as TwinSeen
 from meshd.wire.granting import GrantDeposit as GrantDeposit
 from meshd.wire.granting import GrantKept as GrantKept
 from meshd.wire.granting import GrantTaken as GrantTaken
@@ -335,6 +336,7 @@ TO_A_MEMBER: dict[int, type[Any]] = {
     46: PushReported,
     47: GrantDeposit,
     48: GrantKept,
+    60: TwinSeen,
 }
 LINK_MESSAGES: dict[int, type[Any]] = ON_LINK | TO_A_MEMBER
 ENVELOPE_MESSAGES: dict[int, type[Any]] = JOINING | SIGNALING | TO_A_MEMBER

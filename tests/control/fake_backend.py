@@ -152,6 +152,7 @@ class FakeBackend:
             "mesh": None if away else {"id": text_of(MESH_ID), "name": "home", "admin": True},
             "started_at": encode_time(STARTED),
             "uptime": 93_784.5,
+            "twin": None,
             "links": 1,
             "members": 3,
             "push": [

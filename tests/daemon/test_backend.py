@@ -57,6 +57,7 @@ VIEW = FixedView(
         "short_id": text_of(OWN)[:10],
         "name": "laptop",
         "mesh": {"id": PEER, "name": "home", "admin": True},
+        "twin": None,
         "links": 1,
         "members": 2,
         "push": [

@@ -12,7 +12,15 @@ from meshd.daemon import status as status_module
 from meshd.daemon.status import StatusLine, status_line
 from meshd.systemd import Notifier
 
-STATUS = {"state": "member", "mesh": {"name": "home"}, "name": "laptop", "links": 2, "members": 3, "push": []}
+STATUS = {
+    "state": "member",
+    "mesh": {"name": "home"},
+    "name": "laptop",
+    "links": 2,
+    "members": 3,
+    "push": [],
+    "twin": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +30,8 @@ STATUS = {"state": "member", "mesh": {"name": "home"}, "name": "laptop", "links"
         ({"links": 1, "members": 1}, "member of home as laptop: 1 link up, 1 member, push off"),
         ({"push": [{"state": "down"}, {"state": "connecting"}]}, "3 members, push connecting"),
         ({"push": [{"state": "down"}, {"state": "connected", "test": None}]}, "push ok"),
+        ({"twin": "kept"}, "push off; another daemon has this node's identity"),
+        ({"twin": "aside"}, "member of home, keeping still: another daemon has this node's identity"),
         ({"state": "joining", "mesh": None}, "joining a mesh: waiting for the introducer"),
         ({"state": "no_mesh", "mesh": None}, "no mesh yet: meshctl found or meshctl join"),
     ],
