@@ -10,6 +10,7 @@ from meshd.config import Config
 from meshd.core import (
     assisting,
     audit,
+    calls,
     delivery,
     first_seen,
     grants,
@@ -104,6 +105,7 @@ LIMITS: dict[str, Limit] = {
     "Channels._agents": _fixed(2 * MAX_SUBSCRIPTIONS),
     "Channels._current": _fixed(MAX_CHANNELS),
     "Channels._ready": _fixed(MAX_CHANNELS),
+    "Calls._waiting": _fixed(calls.MAX_CALLS),
     "Channels._rows": _fixed(MAX_CHANNELS),
     "GrantAnswers._dead": _members,
     "Grants._refused": _fixed(grants.MAX_REFUSED),

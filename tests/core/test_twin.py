@@ -85,7 +85,7 @@ def test_the_one_that_was_started_later_stands_aside_and_comes_back() -> None:
     assert "keeps still" in anna.node.view().status["warnings"][0]
     anna.log.clear()
     stage.advance(FIRST_REST - 30.0)
-    assert not anna.did(cm.PrepareLink)
+    assert not anna.did(cm.ConnectLink)
     assert not anna.did(cm.SendPush)
     assert not anna.did(cm.OpenUserAgent)
     stage.advance(120.0)
