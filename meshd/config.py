@@ -236,6 +236,13 @@ class MeshConfig:
         "and pairs that cannot connect directly need somebody else.",
         reload=True,
     )
+    keeper: str = setting(
+        "auto",
+        "Whether this node keeps for others: capabilities, so that it can call them by push on behalf of members that "
+        "cannot, and sealed grants for members that are away. `auto`: when it was up for 24 of the last 36 hours.",
+        choices=("auto", "always", "never"),
+        reload=True,
+    )
     message_lifetime: float = setting(
         86_400.0,
         "How long a message waits for its receiver before its sender gives up.",

@@ -13,8 +13,8 @@ from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
-from meshd.core.session import PASTE_TIMEOUT, Purpose, Session, SessionState
-from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
+from meshd.core.session import PASTE_TIMEOUT, PUSH_SESSION_TIMEOUT, Purpose, Session, SessionState
+from meshd.core.signaling import Signaling
 from meshd.core.state import IntroductionRow
 from meshd.crypto.admission import Chain
 from meshd.crypto.webpush import MAX_PLAINTEXT_SIZE
@@ -173,6 +173,7 @@ class Arrivals:
 
     def _take_grant(self, joiner: PeerId, request: JoinRequest) -> None:
         """Whoever joins begins anew: what it granted in an earlier life, under a higher generation, does not count."""
+        self._pushing.heard(joiner)
         self._pushing.grants.forget(joiner)
         self._pushing.grants.on_grant(joiner, request.grant)
 

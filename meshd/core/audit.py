@@ -16,7 +16,7 @@ MAX_LISTED = 1_000  # in one answer
 USE_INTERVAL = 60.0  # seconds in which a holder's pushes are one line
 MAX_USERS = 1_024  # holders whose last use is remembered for that
 
-KINDS = ("issued", "renewed", "used", "taken_back", "refused", "changed")
+KINDS = ("issued", "renewed", "used", "lent", "taken_back", "refused", "changed")
 
 
 class Audit:

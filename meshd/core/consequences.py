@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meshd.core import facts as fa
 from meshd.core.context import Context
 from meshd.core.session import Purpose
-from meshd.ids import ChannelId, PeerId, SessionId
+from meshd.ids import ChannelId, PeerId, SessionId, short
 
 if TYPE_CHECKING:
     from meshd.core.node import Node
@@ -66,10 +66,8 @@ class Consequences:
             case fa.UserAgentDead(service, newcomers):
                 node.subscription_change.on_user_agent_dead((service, newcomers))
             case fa.PushOutcome(name, outcome, detail):
-                if node.self_test.on_push_outcome(name, outcome, detail):
-                    return
-                if not node.joining.on_push_outcome(name, outcome, detail) and outcome != "accepted":
-                    node.signaling.on_push_failed(name, detail)
+                concerned = (node.self_test, node.serving, node.joining, node.signaling)
+                any(machine.on_push_outcome(name, outcome, detail) for machine in concerned)
             case fa.GrantStored(peer, generation, until):
                 node.grant_answers.on_stored(peer, generation, until)
             case fa.SubscriptionGone(peer, generation, endpoint):
@@ -79,6 +77,9 @@ class Consequences:
             case fa.SealingKeyReady():
                 if node.sealing_keys.on_ready():
                     node.membership.renew_record()
+            case fa.PushedForAnother(asker, called, outcome):
+                node.audit.record("lent", called, detail=f"{outcome}, for {short(asker)}")
+                self._ctx.notify("pushed_for_another", peer=called, asker=asker, outcome=outcome)
             case fa.PathFailed(peer):
                 node.routing.unlearn(peer)
                 node.signaling.on_path_failed(peer)
@@ -107,7 +108,6 @@ class Consequences:
             node.reconciliation.compare_with(peer)
         node.granting.on_neighbor_up(peer)
         node.delivery.again(peer)
-        node.grant_answers.flush()
         node.flush_waiting()
 
     def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:

@@ -32,6 +32,7 @@ class Departures:
         node.grants.forget(peer)
         node.grant_answers.forget(peer)
         node.subscription_change.take_back(peer, revoked=reason == "revoked")
+        node.kept_grants.forget(peer)
 
     def on_revoked(self, peer: PeerId, ticket: Ticket | None) -> None:
         """That peer has been revoked, or whoever admitted it: links end at once, what waits for it is dropped."""
@@ -67,6 +68,8 @@ class Departures:
         node.pushing.forget_all()
         node.grants.forget_all()
         node.holders.deactivate(ticket)
+        node.kept_grants.forget_all()
+        node.serving.forget_all()
         node.delivery.forget_outbox()
 
     def is_over(self) -> None:

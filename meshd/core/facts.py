@@ -150,6 +150,15 @@ class SubscriptionGone:
 
 
 @dataclass(frozen=True, slots=True)
+class PushedForAnother:
+    """We have pushed to ``called`` on behalf of ``asker``, with that outcome: for the audit trail."""
+
+    asker: PeerId
+    called: PeerId
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageDurable:
     """A message in the inbox is there for good; ``key`` names it."""
 
@@ -201,6 +210,7 @@ Fact = (
     | SubscriptionGone
     | OwnRecordMet
     | SealingKeyReady
+    | PushedForAnother
     | PathFailed
     | NotDurable
     | MessageDurable

@@ -10,9 +10,9 @@ from meshd.core.newcomer import check_accepted, check_token, read_token
 from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.reachability import warnings_about, why_no_link
-from meshd.core.session import PASTE_TIMEOUT, Session, SessionState
+from meshd.core.session import PASTE_TIMEOUT, PUSH_SESSION_TIMEOUT, Session, SessionState
 from meshd.core.sessions import SESSION_TIMEOUT
-from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
+from meshd.core.signaling import Signaling
 from meshd.core.stun_servers import StunServers
 from meshd.core.tries import Join, Tries, Try
 from meshd.errors import Code, ControlError, Rejected

@@ -37,11 +37,11 @@ class Membership:
 
     __slots__ = (
         "_admitted",
-        "_answering",
         "_ctx",
         "_encodings",
         "_floor",
         "_neighbors",
+        "_offers",
         "_prefixes",
         "_promises",
         "_rate",
@@ -60,7 +60,7 @@ class Membership:
         self._encodings: set[bytes] = set()  # of the records that we have, to know them by sight
         self._prefixes: dict[bytes, PeerId] = {}
         self._neighbors: tuple[bytes, ...] = ()
-        self._answering: tuple[str, ...] = ()
+        self._offers: tuple[tuple[str, ...], int] = ((), 0)  # where we answer STUN, and our features
         self._rate = RecordRate(ctx)
         self._promises = Promises(ctx)
         self._floor = number_in(stored, ctx.own_id)
@@ -112,9 +112,7 @@ class Membership:
     def undo_enter(self) -> None:
         """It could not be made durable."""
         self.row = None
-        self._records.clear()
-        self._encodings.clear()
-        self._prefixes.clear()
+        self._records, self._encodings, self._prefixes = {}, set(), {}
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())
 
@@ -126,9 +124,7 @@ class Membership:
         row = self._own_row()
         farewell = self._make(row, self._next_number(row), (), DEPARTED)
         self.row = None
-        self._records.clear()
-        self._encodings.clear()
-        self._prefixes.clear()
+        self._records, self._encodings, self._prefixes = {}, set(), {}
         self._admitted.clear()
         self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
         self.revocations.forget_all()
@@ -167,10 +163,11 @@ class Membership:
         self._neighbors = tuple(sorted(peer[:PREFIX_SIZE] for peer in neighbors))[:MAX_NEIGHBORS]
         self.renew_record()
 
-    def answering_changed(self, answering: tuple[str, ...]) -> None:
-        """Where we answer STUN (``host:port``) is there now; a new record follows soon."""
-        if answering != self._answering:
-            self._answering = answering
+    def offers_changed(self, *, answering: tuple[str, ...] | None = None, features: int | None = None) -> None:
+        """Where we answer STUN (``host:port``), or what we do for others, is this now; a new record follows soon."""
+        before = self._offers
+        self._offers = (before[0] if answering is None else answering, before[1] if features is None else features)
+        if self._offers != before:
             self.renew_record()
 
     def renew_record(self) -> None:
@@ -197,11 +194,11 @@ class Membership:
             chain=decode_chain(row.chain),
             neighbors=neighbors,
             generation=row.generation,
-            features=0,
+            features=self._offers[1],
             instance=self._ctx.instance,
             issued=int(self._ctx.now.unix),
             flags=flags,
-            answering=() if flags & DEPARTED else self._answering,
+            answering=() if flags & DEPARTED else self._offers[0],
         )
 
     def _publish(self, neighbors: tuple[bytes, ...], request: RequestId | None = None) -> Ticket:

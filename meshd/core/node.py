@@ -15,6 +15,8 @@ from meshd.core.admissions import Admissions
 from meshd.core.arrivals import Arrivals
 from meshd.core.assisting import Assisting
 from meshd.core.audit import Audit
+from meshd.core.behalf import Asking, Serving
+from meshd.core.calling import Calling
 from meshd.core.calls import Calls
 from meshd.core.channels import Channels
 from meshd.core.commands import Command
@@ -29,6 +31,8 @@ from meshd.core.grants import Grants
 from meshd.core.holders import Holders
 from meshd.core.introductions import Introductions
 from meshd.core.joining import Joining
+from meshd.core.keepers import Keepers
+from meshd.core.kept_grants import KeptGrants
 from meshd.core.liveness import Liveness
 from meshd.core.membership import Membership
 from meshd.core.neighbors import PROVED, Neighbors
@@ -47,6 +51,7 @@ from meshd.core.resuming import Resuming
 from meshd.core.revocations import Revocations
 from meshd.core.revoking import Revoking
 from meshd.core.routing import Routing
+from meshd.core.saying import Saying
 from meshd.core.sealing_keys import SealingKeys
 from meshd.core.self_test import SelfTest
 from meshd.core.signaling import Signaling
@@ -90,8 +95,16 @@ class Node:
         self.replay = ReplayMemory(ctx, stored)
         self.post = Post(ctx, self.membership, self.neighbors, self.relay, self.pushing, self.replay)
         self.grant_answers = GrantAnswers(ctx, self.post)
+        self.keepers = Keepers(ctx, stored, self.membership, self.routing)
+        self.asking = Asking(ctx, self.post, self.keepers)
+        self.serving = Serving(ctx, self.membership, self.grants, self.pushing, self.post)
+        self.kept_grants = KeptGrants(
+            ctx, stored, self.membership, self.neighbors, self.routing, self.post, self.grants, self.keepers
+        )
+        self.calling = Calling(ctx, self.membership, self.routing, self.grants, self.keepers, self.asking)
+        self.saying = Saying(ctx, self.post, self.pushing, self.asking, self.calling)
         self.signaling = Signaling(
-            ctx, self.membership, self.neighbors, self.routing, self.post, self.pushing, self.holders
+            ctx, self.membership, self.neighbors, self.routing, self.post, self.grants, self.holders, self.saying
         )
         self.granting = Granting(
             ctx,
@@ -103,6 +116,7 @@ class Node:
             self.pushing,
             self.post,
         )
+        self.granting.further, self.granting.depository = self.keepers, self.kept_grants
         self.self_test = SelfTest(ctx, self.channels, self.pushing)
         self.subscription_change = SubscriptionChange(
             ctx,
@@ -114,7 +128,7 @@ class Node:
             self.self_test,
             self.audit,
         )
-        self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.pushing)
+        self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.calling)
         self.resuming = Resuming(ctx, self.neighbors, self.routing, self.signaling)
         self.outlook = Outlook(ctx)
         self.stun_servers = StunServers(ctx, self.membership, self.routing)
@@ -253,12 +267,12 @@ class Node:
         self.membership.neighbors_changed(self.neighbors.peers())
         mono = self._ctx.now.mono
         self.self_test.begin()
-        for name in ("compare", "sweep", "messages", "renewal", "grants", "rotation"):
+        for name in ("compare", "sweep", "messages", "renewal", "grants", "rotation", "uptime"):
             self._ctx.timers.set_at_latest((name, b""), mono + self._ctx.jitter(1.0))
 
     def end_membership(self) -> None:
         """Nothing of that is to be done any more."""
-        for name in ("compare", "renewal", "grants", "rotation"):
+        for name in ("compare", "renewal", "grants", "rotation", "uptime"):
             self._ctx.cancel_timer(name, b"")
         self.self_test.stop()
         self.outlook.stop()
@@ -281,6 +295,8 @@ class Node:
 
     def flush_waiting(self) -> None:
         """Messages that wait may find a way by now."""
+        self.grant_answers.flush()
+        self.kept_grants.flush()
         for peer in self.delivery.waiting_peers():
             self.delivery.flush(peer)
 
@@ -295,7 +311,6 @@ class Node:
     def on_routes(self) -> None:
         """Records have changed the graph: members that were out of reach may be in it now."""
         self.topology.on_routes()
-        self.grant_answers.flush()
         self.granting.on_routes()
         self.stun_servers.update()
         self.flush_waiting()
@@ -310,3 +325,4 @@ class Node:
         self.arrivals.sweep()
         self.assisting.sweep()
         self.revocations.sweep()
+        self.kept_grants.sweep()

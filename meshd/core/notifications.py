@@ -61,6 +61,9 @@ NOTIFICATIONS: dict[str, Notification] = {
     ),
     "channel_refused": Notification(("channel", "status"), "warning", "A push service refused a subscription."),
     "push_failed": Notification(("peer", "reason"), "warning", "A push could not be sent."),
+    "pushed_for_another": Notification(
+        ("peer", "asker", "outcome"), "info", "A member was called by push on behalf of another."
+    ),
     "push_unauthorized": Notification(
         ("peer", "service", "status"),
         "warning",

@@ -113,6 +113,15 @@ class Peering:
                 node.twin.on_shown(message)
             case ms.GrantTaken():
                 node.granting.on_taken(peer, message)
+            case ms.PushWanted():
+                node.serving.on_wanted(peer, message)
+            case ms.PushReported():
+                node.asking.on_reported(peer, message)
+            case ms.GrantDeposit():
+                node.kept_grants.on_deposit(peer, message)
+            case ms.GrantKept():
+                if node.kept_grants.on_kept(message):
+                    node.topology.can_be_called(PeerId(message.owner))
             case ms.Ping():
                 node.pinging.on_ping(peer, message)
             case ms.PingAnswer():
@@ -179,6 +188,8 @@ class Peering:
         ticket = self._node.post.remember(letter)
         if via is not None:  # a member's, and not an old one played again: only such a one shows a way
             self._node.routing.learn(letter.sender, via)
+        else:
+            self._node.pushing.heard(letter.sender)
         if message is None:
             self._ctx.count("messages_unknown")
         elif isinstance(message, ms.Offer | ms.Answer | ms.OfferDeclined):

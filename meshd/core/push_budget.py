@@ -1,7 +1,8 @@
 """How often one peer may be pushed to: no push service is to take us for a sender of spam, no phone to wake all day.
 
 Two limits: a span between two pushes, and so many in a day. What the first forbids waits; what the second forbids
-waits too if there will be room before its time is over, and fails otherwise.
+waits too if there will be room before its time is over, and fails otherwise. An answer to a push of the peer's is not
+charged to the day: calling somebody in vain must not keep us from answering when it comes back.
 """
 
 from __future__ import annotations
@@ -13,18 +14,27 @@ from meshd.rates import RateLimiter
 MIN_PUSH_INTERVAL = 5.0  # seconds between two pushes to one peer; one that no service took does not count
 MAX_DAILY_PUSHES = 36  # to one peer, tries included; a member that is off all day is called some 15 times
 MAX_BURST = 14  # on top of that: what was not used before. So at most 50 in any day
+MAX_ANSWERS = 3  # owed to one peer: it may have pushed several times, and its offer may need a repeated answer
 MAX_ACCOUNTS = 4096  # peers, tokens and strangers whose pushes are counted
 
 
 class PushBudget:
     """One account for each peer (or token) that we push to."""
 
-    __slots__ = ("_ctx", "_daily", "_last")
+    __slots__ = ("_answers", "_ctx", "_daily", "_last")
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._daily = RateLimiter(MAX_DAILY_PUSHES / 86400.0, MAX_BURST, MAX_ACCOUNTS)
         self._last: dict[bytes, float] = {}
+        self._answers: dict[bytes, int] = {}
+
+    def heard(self, account: bytes) -> None:
+        """It has pushed to us: one push more may go there, to answer."""
+        owed = self._answers.pop(account, 0)
+        self._answers[account] = min(owed + 1, MAX_ANSWERS)
+        if len(self._answers) > MAX_ACCOUNTS:
+            del self._answers[next(iter(self._answers))]
 
     def spaced_at(self, account: bytes) -> float:
         """From when on (monotonic seconds) the span since the last push is long enough."""
@@ -32,7 +42,10 @@ class PushBudget:
 
     def charge(self, account: bytes) -> float:
         """Take one from the account: 0.0 if it was there, else after how many seconds it will be."""
-        wait = self._daily.take(account, self._ctx.now.mono)
+        owed = self._answers.pop(account, 0)
+        if owed > 1:
+            self._answers[account] = owed - 1
+        wait = 0.0 if owed else self._daily.take(account, self._ctx.now.mono)
         if wait == 0.0:
             self._last.pop(account, None)
             self._last[account] = self._ctx.now.mono

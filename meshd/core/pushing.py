@@ -60,6 +60,7 @@ class _Push:
     topic: bytes
     urgency: str
     give_up: float
+    ticket: Ticket | None  # it leaves once that is durable
     tries: int = 0
     shrunk: bool = False  # it has been too large once
     alive: int = 0  # subscriptions that no service has called dead
@@ -120,10 +121,14 @@ class Pushing:
         self.cancel(name)
         account = hashlib.sha256(subscriptions[0].p256dh).digest() if peer is None else peer
         give_up = self._ctx.now.mono + lifetime
-        push = _Push(name, peer, account, plaintext, places, topic, urgency, give_up, alive=len(places))
+        push = _Push(name, peer, account, plaintext, places, topic, urgency, give_up, ticket, alive=len(places))
         self._by_name[name] = push
-        self._go_on(push, ticket)
+        self._go_on(push)
         return True
+
+    def heard(self, peer: PeerId) -> None:
+        """A push of that peer's has come, and may have to be answered."""
+        self._budget.heard(peer)
 
     def cancel(self, name: bytes) -> None:
         """Whatever becomes of it does not matter any more."""
@@ -141,7 +146,7 @@ class Pushing:
 
     # -- the next try -------------------------------------------------------------------------------------------------
 
-    def _go_on(self, push: _Push, ticket: Ticket | None = None) -> None:
+    def _go_on(self, push: _Push) -> None:
         """Try the best subscription now, or as soon as one may be tried; else the push has come to its end."""
         now = self._ctx.now.mono
         if push.tries >= MAX_TRIES or now >= push.give_up:
@@ -153,7 +158,7 @@ class Pushing:
             return
         if when <= now:
             if (wait := self._budget.charge(push.account)) == 0.0:
-                self._try(push, *best, ticket)
+                self._try(push, *best)
                 return
             when = now + wait
             push.why = "the budget of pushes to this peer is used up"
@@ -184,9 +189,7 @@ class Pushing:
             push.why = "the push service wants to be left alone" if not push.tries else push.why
         return found[0], best
 
-    def _try(
-        self, push: _Push, part: SubscriptionPart, to: Destination, capability: CapabilityPart, ticket: Ticket | None
-    ) -> None:
+    def _try(self, push: _Push, part: SubscriptionPart, to: Destination, capability: CapabilityPart) -> None:
         suite, subject = self._ctx.suite, capability.subject or vapid.DEFAULT_SUBJECT
         try:  # it may be out of a token, or from a stranger
             authorization = suite.authorization(
@@ -197,7 +200,7 @@ class Pushing:
             self._ctx.count("pushes_unencryptable")
             self._budget.not_taken(push.account)
             self._set_aside(push, part, "it does not fit into a push")
-            self._go_on(push, ticket)
+            self._go_on(push)
             return
         push.tries += 1
         push.current = _Try(self._ctx.next_push(), part, to, capability, len(body))
@@ -206,7 +209,7 @@ class Pushing:
         ttl = max(1, int(push.give_up - self._ctx.now.mono))
         topic = _topic(push.topic, part)
         command = SendPush(push.current.id, to.endpoint, authorization, body, ttl, push.urgency, topic)
-        self._ctx.after(ticket, command)
+        self._ctx.after(push.ticket, command)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 

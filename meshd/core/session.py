@@ -10,6 +10,7 @@ from meshd.wire.messages import Message
 from meshd.wire.session_description import SessionDescription
 
 # Policy
+PUSH_SESSION_TIMEOUT = 120.0  # seconds from the wish to the link by push, which may wait at the service
 PASTE_TIMEOUT = 600.0  # seconds an offer stays open that people carry; they have other things to do
 
 NOBODY = PeerId(b"")  # the peer of an offer that whoever is chosen may answer
@@ -51,6 +52,7 @@ class Session:
     sent: Message | None = field(default=None, repr=False)  # to be sent again
     pushed: bool = False
     pushes: int = 0
+    asked: bool = False  # friends of the peer have been asked to push what we say
     returned: int = 0  # how often what we said came back undeliverable
     resumes: LinkId | None = None  # the older link that is to go on over this one's path
     patience: float = 0.0  # seconds our answer may take to the peer, which connects only then

@@ -13,8 +13,8 @@ from meshd.core.events import LinkPrepared
 from meshd.core.facts import DescriptionReady, SessionFailed
 from meshd.core.membership import Membership
 from meshd.core.neighbors import LinkState, Neighbors
-from meshd.core.pushing import Pushing
 from meshd.core.reachability import why_no_link
+from meshd.core.saying import Saying
 from meshd.core.session import NOBODY, PASTE_TIMEOUT, Purpose, Session, SessionState
 from meshd.ids import SESSION_ID_SIZE, LinkId, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.session_description import SessionDescription, decode, encode
@@ -27,13 +27,13 @@ MAX_SESSIONS = 256
 class Sessions:
     """All sessions of this node; at most one for each peer, but for a joiner's earlier tries and for what is pasted."""
 
-    __slots__ = ("_ctx", "_membership", "_neighbors", "_pushing", "_sessions")
+    __slots__ = ("_ctx", "_membership", "_neighbors", "_saying", "_sessions")
 
-    def __init__(self, ctx: Context, membership: Membership, neighbors: Neighbors, pushing: Pushing) -> None:
+    def __init__(self, ctx: Context, membership: Membership, neighbors: Neighbors, saying: Saying) -> None:
         self._ctx = ctx
         self._membership = membership
         self._neighbors = neighbors
-        self._pushing = pushing
+        self._saying = saying
         self._sessions: dict[SessionId, Session] = {}
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Sessions:
         self._ctx.cancel_timer("session", session.id)
         self._ctx.cancel_timer("resend", session.id)
         self._ctx.cancel_timer("grant", session.id)
-        self._pushing.cancel(session.id)
+        self._saying.stop(session)
         return self._sessions.pop(session.id, None) is not None
 
     def on_timeout(self, session_id: bytes) -> None:
@@ -163,7 +163,7 @@ class Sessions:
         """Both descriptions are known."""
         session.remote = remote
         self._ctx.cancel_timer("resend", session.id)
-        self._pushing.cancel(session.id)
+        self._saying.stop(session)
         session.sent = None
         if session.description:
             self._connect(session, remote)

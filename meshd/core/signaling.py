@@ -11,27 +11,23 @@ from __future__ import annotations
 from meshd.core.boots import Boots
 from meshd.core.context import Context
 from meshd.core.degree import accepted_links
+from meshd.core.grants import Grants
 from meshd.core.holders import Holders
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
 from meshd.core.post import Post
-from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
-from meshd.core.session import Purpose, Session, SessionState
+from meshd.core.saying import Saying
+from meshd.core.session import PUSH_SESSION_TIMEOUT, Purpose, Session, SessionState
 from meshd.core.sessions import SESSION_TIMEOUT, Sessions
 from meshd.ids import LinkId, PeerId, SessionId, Ticket
 from meshd.wire.envelope import Letter
-from meshd.wire.messages import Answer, Message, Offer, OfferDeclined, TwinSeen
+from meshd.wire.messages import Answer, Offer, OfferDeclined, TwinSeen
 from meshd.wire.session_description import decode
 
 # Policy
 GRANT_WAIT = 0.5  # seconds an offer waits for a channel to grant in it
-RESEND_INTERVAL = 3.0  # seconds; an offer or answer over others, until something happens
 RETURNED_INTERVAL = 0.5  # seconds until what came back is tried again
-MAX_RETURNED = 2  # times something may come back until it goes by push
-PUSH_RESEND_INTERVAL = 20.0  # seconds
-MAX_PUSHES_PER_SESSION = 3
-PUSH_SESSION_TIMEOUT = 120.0  # seconds from the wish to the link by push, which may wait at the service
 
 WITHDRAWN = "withdrawn"  # why an answer that comes too late is declined
 
@@ -39,7 +35,7 @@ WITHDRAWN = "withdrawn"  # why an answer that comes too late is declined
 class Signaling(Sessions):
     """All sessions of this node, and what is said in those between members."""
 
-    __slots__ = ("_boots", "_holders", "_post", "_routing")
+    __slots__ = ("_boots", "_grants", "_holders", "_post", "_routing")
 
     def __init__(
         self,
@@ -48,10 +44,12 @@ class Signaling(Sessions):
         neighbors: Neighbors,
         routing: Routing,
         post: Post,
-        pushing: Pushing,
+        grants: Grants,
         holders: Holders,
+        saying: Saying,
     ) -> None:
-        super().__init__(ctx, membership, neighbors, pushing)
+        super().__init__(ctx, membership, neighbors, saying)
+        self._grants = grants
         self._routing = routing
         self._post = post
         self._holders = holders
@@ -116,52 +114,24 @@ class Signaling(Sessions):
         row = self._membership.row
         grant = self._holders.grant(session.peer, row.generation if row else 0)
         session.state = SessionState.HAVE_LOCAL_OFFER
-        self._say(session, Offer(session.description, self._ctx.instance, grant, self._resumed(session)))
+        self._saying.say(session, Offer(session.description, self._ctx.instance, grant, self._resumed(session)))
 
     def _answer(self, session: Session) -> None:
-        self._say(session, Answer(session.description, self._ctx.instance, self._resumed(session)))
+        self._saying.say(session, Answer(session.description, self._ctx.instance, self._resumed(session)))
 
     def _resumed(self, session: Session) -> SessionId | None:
         """How both sides call the link that is to go on, if it still is there."""
         link = None if session.resumes is None else self._neighbors.link(session.resumes)
         return None if link is None else link.session
 
-    def _say(self, session: Session, message: Message) -> None:
-        """Over others if there is a way, else by push, else later."""
-        session.sent = message
-        prefer_push = session.by_push or session.returned >= MAX_RETURNED
-        if prefer_push and not session.pushed and self._push(session, message):
-            return
-        around = session.resumes is not None
-        if self._post.send_in_session(session.peer, message, session.id, session.ticket, around=around):
-            session.pushed = False
-            self._ctx.timer("resend", session.id, self._ctx.jitter(RESEND_INTERVAL))
-        elif not session.pushed and not self._push(session, message):
-            self._ctx.timer("resend", session.id, self._ctx.jitter(RESEND_INTERVAL))
-
-    def _push(self, session: Session, message: Message) -> bool:
-        kind = b"offer" if session.offerer else b"answer"
-        session.pushed = self._post.push_in_session(
-            session.peer,
-            message,
-            session.id,
-            name=session.id,
-            topic=kind + self._ctx.own_id[:12],
-            lifetime=PUSH_SESSION_TIMEOUT,
-            ticket=session.ticket,
-        )
-        if session.pushed:
-            session.pushes += 1
-            self._ctx.timer("session", session.id, PUSH_SESSION_TIMEOUT)
-            if session.pushes < MAX_PUSHES_PER_SESSION:  # pushes may get lost, though a service said 201
-                self._ctx.timer("resend", session.id, self._ctx.jitter(PUSH_RESEND_INTERVAL))
-        return session.pushed
-
-    def on_push_failed(self, name: bytes, detail: str) -> None:
-        """A push of ours will not arrive."""
+    def on_push_outcome(self, name: bytes, outcome: str, detail: str) -> bool:
+        """What became of a push of ours; True if it was one. A friend of the peer's may do better."""
         session = self._sessions.get(SessionId(name))
-        if session is not None and session.purpose is not Purpose.JOIN:
+        if session is None or session.purpose is Purpose.JOIN:
+            return False
+        if outcome != "accepted" and not self._saying.otherwise(session, outcome):
             self.end(session, f"push_failed: {detail}")
+        return True
 
     def on_resend(self, session_id: bytes) -> None:
         """Nothing has happened: say it again, perhaps by another way."""
@@ -169,7 +139,7 @@ class Signaling(Sessions):
         if session is not None and session.sent is not None:
             self._ctx.count("signaling_resent")
             session.pushed = False
-            self._say(session, session.sent)
+            self._saying.say(session, session.sent)
 
     def on_path_failed(self, peer: PeerId) -> None:
         """Those in between have no way to that peer: again soon, for their view may be the newer one."""
@@ -193,11 +163,11 @@ class Signaling(Sessions):
         if self._boots.is_stale(peer, offer.instance, letter.issued):
             return
         if offer.grant is not None:
-            self._pushing.grants.on_grant(peer, offer.grant)
+            self._grants.on_grant(peer, offer.grant)
         known = self._sessions.get(session_id)
         if known is not None:
             if known.peer == peer and known.sent is not None and not known.offerer:
-                self._say(known, known.sent)  # our answer was lost
+                self._saying.say(known, known.sent)  # our answer was lost
             return
         known_links = self._neighbors.proved(peer)
         for link in known_links:
@@ -212,7 +182,7 @@ class Signaling(Sessions):
                 if self._ctx.own_id < peer:
                     self._ctx.count("glare_won")
                     if mine.sent is not None:
-                        self._say(mine, mine.sent)
+                        self._saying.say(mine, mine.sent)
                     return
                 self._ctx.count("glare_lost")
             elif mine.answered is not None and mine.answered[0] == offer.instance and letter.issued <= mine.answered[1]:

@@ -13,6 +13,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE
 from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, decode, fixed
+from meshd.wire.granting import MAX_SEALED_GRANT_SIZE
 from meshd.wire.messages import MAX_BODY_SIZE
 from meshd.wire.parts import CHAIN, MAX_SUBSCRIPTIONS, SubscriptionPart
 
@@ -25,6 +26,8 @@ TABLES: tuple[str, ...] = (
     "holders",  # peer or introduction id → what it has been given of ours
     "audit",  # a number that counts up → what became of a capability
     "grants",  # peer id → what lets us push to it
+    "kept_grants",  # owner ‖ holder → a sealed grant that we keep for the holder
+    "uptime",  # one row: in which of the last hours this daemon was up
     "user_agents",  # push service → what it calls us
     "seen",  # sender, session, sequence → when the envelope stops being replayable
     "inbox",  # message id → a message nobody has read yet
@@ -44,6 +47,7 @@ OF_A_MESH = (  # what goes when the mesh is left
     "holders",
     "audit",
     "grants",
+    "kept_grants",
     "outbox",
     "revocations",
     "first_seen",
@@ -199,6 +203,25 @@ class GrantRow:
     subscriptions: tuple[SubscriptionPart, ...]
     issued: int = 0
     WIRE: ClassVar[Layout] = (Uint(40), Many(Nested(SubscriptionPart), MAX_SUBSCRIPTIONS), Uint(40))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptGrantRow:
+    """A copy of a grant that we keep for its holder; the key is owner ‖ holder. ``issued`` in Unix seconds."""
+
+    generation: int
+    issued: int
+    sealed: bytes = field(repr=False)
+    WIRE: ClassVar[Layout] = (Uint(40), Uint(40), Blob(1, MAX_SEALED_GRANT_SIZE))
+
+
+@dataclass(frozen=True, slots=True)
+class UptimeRow:
+    """In which hours this daemon was up: bit n of ``bits`` is the hour ``hour`` - n (since 1970)."""
+
+    hour: int
+    bits: int
+    WIRE: ClassVar[Layout] = (Uint(40), Uint(64))
 
 
 @dataclass(frozen=True, slots=True)

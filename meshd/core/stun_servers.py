@@ -39,7 +39,7 @@ class StunServers:
     def on_addresses(self, event: AddressesChanged) -> None:
         """Our own addresses are these now: say so to whom it helps."""
         self._answering = event.answering[:MAX_ANSWERING]
-        self._membership.answering_changed(self._answering)
+        self._membership.offers_changed(answering=self._answering)
 
     def in_token(self) -> tuple[str, ...]:
         """Whom the bearer of a token of ours may ask."""

@@ -25,6 +25,8 @@ def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
         "resume": node.resuming.on_timer,
         "dial": node.topology.on_timer,
         "push": node.pushing.on_timer,
+        "behalf": node.asking.on_timer,
+        "uptime": lambda _: node.keepers.look(),
         "mint": node.introductions.on_mint_timeout,
         "accept": node.arrivals.on_grant_wait_over,
         "help": node.arrivals.on_help_wait_over,

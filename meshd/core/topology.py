@@ -1,19 +1,18 @@
 """Which links to want: all of them while the mesh is small.
 
 Of a pair, the smaller id dials at once and the other a little later, so that both need not. What failed is tried
-again with growing pauses. A member that nobody has a path to is called by push, rarely, and only by whom it has
-granted that.
+again with growing pauses. A member that nobody has a path to is called by push, rarely, and by a few (``calling``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshd.core.calling import Calling
 from meshd.core.context import Context
 from meshd.core.degree import wanted_links
 from meshd.core.membership import Membership
 from meshd.core.neighbors import Neighbors
-from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
 from meshd.core.session import Purpose
 from meshd.core.signaling import Signaling
@@ -44,13 +43,13 @@ class Topology:
     """Keeps this node linked."""
 
     __slots__ = (
+        "_calling",
         "_ctx",
         "_failures",
         "_membership",
         "_neighbors",
         "_out_of_reach",
         "_pushes",
-        "_pushing",
         "_routing",
         "_signaling",
         "_troubles",
@@ -63,14 +62,14 @@ class Topology:
         neighbors: Neighbors,
         routing: Routing,
         signaling: Signaling,
-        pushing: Pushing,
+        calling: Calling,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
         self._neighbors = neighbors
         self._routing = routing
         self._signaling = signaling
-        self._pushing = pushing
+        self._calling = calling
         self._failures: dict[PeerId, int] = {}
         self._pushes: dict[PeerId, int] = {}
         self._troubles: dict[PeerId, Trouble] = {}  # the last one with each member
@@ -82,6 +81,7 @@ class Topology:
 
     def begin(self) -> None:
         """After a start: call a few members; what is missing then is found through them."""
+        self._calling.look()
         for record in self._membership:
             self.want(record, delay=0.0)
 
@@ -91,11 +91,19 @@ class Topology:
         self._pushes.clear()
         self._troubles.clear()
         self._out_of_reach.clear()
+        self._calling.clear()
 
     def forget(self, peer: PeerId) -> None:
         """It has left."""
         for known in (self._failures, self._pushes, self._troubles, self._out_of_reach):
             known.pop(peer, None)
+        self._calling.forget(peer)
+
+    def can_be_called(self, peer: PeerId) -> None:
+        """What lets us push to it has come just now, by others: perhaps nobody else can."""
+        record = self._membership.record(peer)
+        if record is not None and self._routing.next_hop(peer) is None:
+            self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
 
     def want(self, record: Record, delay: float | None = None) -> None:
         """A member that we may want a link to has appeared, changed, or come loose."""
@@ -112,13 +120,16 @@ class Topology:
         record = self._membership.record(peer)
         if record is None or self._neighbors.current(peer) is not None or self._ctx.aside:
             return
-        if not self._wants_more():
+        in_reach = self._routing.next_hop(peer) is not None
+        if in_reach and not self._wants_more():
             self._ctx.timer("dial", peer, self._ctx.jitter(ENOUGH_INTERVAL))
             return
         if self._signaling.with_peer(peer) is not None:
             return  # its end will call ``on_failed`` or ``on_up``
         self._out_of_reach.pop(peer, None)
-        if self._routing.next_hop(peer) is not None or (self._pushing.grants.can_push(peer) and self._may_push()):
+        if not in_reach:
+            self._calling.lost(peer)
+        if in_reach or (self._may_push() and self._calling.is_ours(peer)):
             if not self._signaling.dial(peer):
                 self._ctx.timer("dial", peer, FIRST_RETRY_DELAY)
         else:
@@ -152,6 +163,7 @@ class Topology:
         if record is None:
             return
         self._troubles[peer] = Trouble(reason, self._ctx.now.unix)
+        self._calling.look()
         if reason in ("stopping", "leaving"):
             self.want(record, delay=self._ctx.jitter(FIRST_PUSH_INTERVAL))
         elif self._routing.next_hop(peer) is None:
@@ -182,6 +194,7 @@ class Topology:
 
     def on_routes(self) -> None:
         """The graph has changed: those that there was no way to may be tried at once."""
+        self._calling.look()
         for peer in [peer for peer in self._out_of_reach if self._routing.next_hop(peer) is not None]:
             del self._out_of_reach[peer]
             self._ctx.timer("dial", peer, 0.0 if self._ctx.own_id < peer else POLITE_DELAY)

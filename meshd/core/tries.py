@@ -8,8 +8,8 @@ from meshd.core.context import Context
 from meshd.core.membership import Membership
 from meshd.core.newcomer import check_answered
 from meshd.core.post import Post
-from meshd.core.session import NOBODY, Purpose, Session, SessionState
-from meshd.core.signaling import PUSH_SESSION_TIMEOUT, Signaling
+from meshd.core.session import NOBODY, PUSH_SESSION_TIMEOUT, Purpose, Session, SessionState
+from meshd.core.signaling import Signaling
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import MeshId, PeerId, RequestId, SessionId
 from meshd.wire.envelope import OVERHEAD_SIZE

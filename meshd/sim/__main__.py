@@ -10,6 +10,7 @@ import sys
 
 import meshd.sim.joining_scenarios
 import meshd.sim.key_scenarios
+import meshd.sim.push_scenarios
 import meshd.sim.revocation_scenarios
 import meshd.sim.roaming_scenarios
 import meshd.sim.trouble_scenarios  # noqa: F401  all enter their scenarios into the table

@@ -23,6 +23,7 @@ from meshd.wire.envelope import HEADER_SIZE, Letter, open_envelope
 
 NO_SESSION = SessionId(b"")
 NO_MESH = MeshId(b"")
+_ANSWERS = (ms.Answer, ms.JoinAccepted, ms.JoinRefused, ms.OfferDeclined)  # as many as were asked for
 _DULL = (ms.Heartbeat, ms.HeartbeatAnswer)
 
 
@@ -68,7 +69,7 @@ class History:
     joined: dict[IntroductionId, set[PeerId]] = field(default_factory=dict)
     offered_by_push: set[SessionId] = field(default_factory=set)
     pushed: set[SessionId] = field(default_factory=set)  # sessions that have taken a push
-    pushes: dict[tuple[int, int, PeerId], list[float]] = field(default_factory=dict)  # from machine, boot; to peer
+    pushes: dict[tuple[int, int, PeerId], list[float]] = field(default_factory=dict)  # machine, boot; to peer, unasked
     join_pushes: dict[int, list[str]] = field(default_factory=dict)  # joiner's machine → kinds of pushes it took
     requests: dict[int, tuple[int, int, float, str]] = field(default_factory=dict)  # machine, boot, when, method
     _valid: dict[PeerId, tuple[Chain, float]] = field(default_factory=dict)  # verified chains, and when they end
@@ -122,8 +123,10 @@ class History:
             elif isinstance(command, cm.SendPush):
                 envelope = pushed_plaintext(command.body)
                 letter = self.open(envelope)
-                if letter is not None:
+                if letter is not None and letter.sender == machine.peer:
                     said.append(self._letter(letter, PeerId(envelope[10:42]), "push"))
+                elif letter is not None:  # on behalf of another
+                    passed_on.append((letter.sender, PeerId(envelope[10:42])))
         step = Step(machine, event, commands, said, passed_on)
         self._note(step)
         return step
@@ -148,7 +151,7 @@ class History:
                     self.farewells[machine.peer] = now
                 case ms.Offer() if said.way == "push":
                     self.offered_by_push.add(said.session)
-            if said.way == "push":
+            if said.way == "push" and not isinstance(said.message, _ANSWERS):
                 self.pushes.setdefault((machine.index, machine.boot, said.to), []).append(now)
         for command in step.commands:
             if isinstance(command, cm.DeliverMessage):

@@ -24,7 +24,7 @@ from meshd.wire.record import Record, decode_record
 FAREWELL_TIME = 30.0  # seconds a member that has left may still be talked to: until its neighbors notice
 CLOCK_SLACK = 1200.0  # seconds that clocks and grace make of a certificate's end
 MAX_LINKS_OF_A_PAIR = 2  # the current one and its successor
-PUSH_BUDGETS = ((600.0, 14), (86400.0, 50))  # seconds, pushes of one run of a daemon to one peer, retries included
+PUSH_BUDGETS = ((600.0, 14), (86400.0, 50))  # seconds, pushes of one run of a daemon to one peer; answers not counted
 NEWS_TIME = 20.0  # seconds from a link's coming up until all have surely heard of it, or of its death
 MAX_REQUEST_TIME = 630.0  # seconds: the longest join, and a little
 
@@ -141,7 +141,7 @@ def pushes_are_rare(step: Step, history: History) -> Iterator[str]:
         history.pushed.add(said.session)
         if offered and first and _linked_for_long(step.machine, said.to, history):
             yield f"{_who(step)} pushes its {type(said.message).__name__.lower()} though there is a path"
-        times = history.pushes[step.machine.index, step.machine.boot, said.to]
+        times = history.pushes.get((step.machine.index, step.machine.boot, said.to), [])
         for window, most in PUSH_BUDGETS:
             if sum(1 for when in times if when > now - window) > most:
                 yield f"{_who(step)} pushes more than {most} times in {window:.0f} s to one peer"

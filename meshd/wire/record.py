@@ -25,6 +25,7 @@ from meshd.wire.parts import MAX_RECORD_SIZE
 _CONTEXT = b"meshd record 1\0"
 DEPARTED = 1  # flag: the member has left the mesh on purpose
 RELAYS = 2  # flag: forwards other members' envelopes
+KEEPS = 1  # feature: keeps capabilities and grants for others, and pushes on their behalf
 _IPV4_SIZE, _IPV6_SIZE = 6, 18  # an address and a port
 
 # Policy

@@ -19,7 +19,14 @@ def suites(player: Player, count: int) -> list[SimSuite]:
 
 
 def record_of(
-    admin: Player, suite: SimSuite, neighbors: list[bytes], *, number: int = 1, age: int = 0, name: str = ""
+    admin: Player,
+    suite: SimSuite,
+    neighbors: list[bytes],
+    *,
+    number: int = 1,
+    age: int = 0,
+    name: str = "",
+    features: int = 0,
 ) -> Record:
     """What a member admitted by ``admin`` would say about itself; ``neighbors`` are whole ids.
 
@@ -44,7 +51,7 @@ def record_of(
         chain=(*chain, certificate),
         neighbors=tuple(sorted(peer[:PREFIX_SIZE] for peer in neighbors)),
         generation=0,
-        features=0,
+        features=features,
         instance=Instance(bytes(8)),
         issued=now,
         flags=RELAYS,

@@ -11,6 +11,7 @@ from meshd.config import MeshConfig
 from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.pulse import MIN_PROBE_INTERVAL, MIN_PROBES, Pulse, PulseState
+from meshd.core.push_budget import MAX_BURST
 from meshd.wire.messages import (
     LINK_MESSAGES,
     ApplicationMessage,
@@ -334,7 +335,7 @@ def test_members_that_are_off_are_called_ever_more_rarely() -> None:
         before = len(stage.pushes)
         stage.advance(1800)
         counts.append(len(stage.pushes) - before)
-    assert counts[0] <= 12
+    assert counts[0] <= MAX_BURST
     assert counts[-1] <= 2
     bert.start()
     stage.advance(120)

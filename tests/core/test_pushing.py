@@ -419,6 +419,15 @@ def test_what_is_over_the_budget_waits_if_there_will_be_room() -> None:
     assert len(desk.wait(3600.0)) == 1
 
 
+def test_an_answer_goes_whatever_was_called_in_vain() -> None:
+    desk = Desk()
+    pushed_in(desk, 7200.0)
+    desk.pushing.cancel(b"again")
+    desk.pushing.heard(desk.bert.id)
+    assert desk.send(b"answer")
+    assert len(desk.wait(MIN_PUSH_INTERVAL)) == 1
+
+
 def test_one_peer_does_not_use_up_the_budget_of_another() -> None:
     desk = Desk()
     pushed_in(desk, 3600.0)
