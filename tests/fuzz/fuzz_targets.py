@@ -26,6 +26,7 @@ from meshd.transport.config import AssociationConfig
 from meshd.transport.handshake import decode_init
 from meshd.transport.stream_reset import StreamResets
 from meshd.wire import codec, envelope, frame, introduction, messages, paste, record, sdp, session_description, stun
+from meshd.wire.call import decode_call
 from meshd.wire.credit import ReceiveCredit, SendCredit
 from meshd.wire.stun_responder import StunResponder
 
@@ -268,12 +269,14 @@ def sealed(data: bytes) -> None:
 
 
 def token(data: bytes) -> None:
-    """A token, an offer, an answer, as somebody has pasted them."""
+    """A token, an offer, an answer, a call, as somebody has pasted them."""
     text = data.decode("utf-8", "replace")
     for whole in (text, PREFIX + text):
         refused(lambda whole=whole: introduction.decode_token(whole), ControlError)
     for kind in paste.PREFIXES:
         refused(lambda kind=kind: paste.decode_signal(kind, text), ControlError)
+    for whole in (text, "{" + text):
+        refused(lambda whole=whole: decode_call(whole), ControlError)
     introduction.proof_of(data, SUITE.peer_id, SessionId(data[:8]))
 
 
