@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "ping": "measure the way to a member",
     "netcheck": "what this machine's network lets through",
     "keys": "show this node's keys, or make new ones",
+    "identity": "write this node to a file, to keep or to move it, or take one in",
     "events": "watch what happens",
     "metrics": "all counters and measures, for Prometheus",
     "config": "show the daemon's configuration",

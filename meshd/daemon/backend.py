@@ -27,6 +27,7 @@ from meshd.process import read_usage
 # Policy
 MAX_LISTED_SIZE = 1 << 20  # bytes of bodies in one messages.list; who wants the rest reads these first
 
+Moves = Callable[[str, dict[str, Any], Passed | None], Awaitable[dict[str, Any]]]
 EVENTS, MESSAGES = "events.subscribe", "messages.subscribe"
 
 
@@ -61,6 +62,8 @@ class DaemonBackend:
         """In force; replaced at a reload."""
         self.link_keys: LinkKeys | None = None
         """Of the links, once there are any."""
+        self.moving: Moves | None = None
+        """Takes the methods that take this node elsewhere, or another one in."""
         self.descriptors = Descriptors()
         """What requests at hand have passed: the links take theirs from here."""
         self._driver = driver
@@ -102,6 +105,8 @@ class DaemonBackend:
             result = read(params)
         elif method == "net.check" and self._check_network:
             result = await self._check_network(params_from_json(entry, params))
+        elif method in ("identity.export", "identity.import") and self.moving:
+            result = await self.moving(method, params_from_json(entry, params), passed)
         elif passed is not None:
             with self.descriptors.lend(passed) as number:
                 given = {**params_from_json(entry, params), "descriptor": number}

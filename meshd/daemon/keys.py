@@ -53,10 +53,16 @@ def load(state_dir: Path, environment: Mapping[str, str]) -> IdentityKeys:
         return found
     made = IdentityKeys(os.urandom(SEED_SIZE))
     try:
-        _write(path, render(made))
+        write_file(path, render(made))
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror}): is the disk full?") from None
     return made
+
+
+def is_given(environment: Mapping[str, str]) -> bool:
+    """Whether the identity is a systemd credential."""
+    credentials = environment.get("CREDENTIALS_DIRECTORY", "")
+    return bool(credentials) and (Path(credentials) / CREDENTIAL).exists()
 
 
 def forget_sealing(state_dir: Path) -> None:
@@ -68,7 +74,7 @@ def forget_sealing(state_dir: Path) -> None:
     found = _read(path)
     if found is not None and found.sealing is not None:
         try:
-            _write(path, render(IdentityKeys(found.identity)), replace=True)
+            write_file(path, render(IdentityKeys(found.identity)), replace=True)
         except OSError as error:
             raise StoreError(f"{path} cannot be written ({error.strerror}): is the disk full?") from None
 
@@ -135,14 +141,17 @@ def _read(path: Path, forbidden_mode: int = 0o077) -> IdentityKeys | None:
         ) from None
 
 
-def _write(path: Path, text: str, *, replace: bool = False) -> None:
-    """Write a file that is there whole or not at all, whatever happens when; over another only if told to."""
+def write_file(path: Path, content: str | bytes, *, replace: bool = False) -> None:
+    """Write a file (0600) that is there whole or not at all, whatever happens when; over another only if told to.
+
+    Raises OSError.
+    """
     temporary = path.with_name(path.name + ".new")
     with suppress(FileNotFoundError):
         temporary.unlink()  # of a start that was interrupted; nothing can have used it
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(text)
+    with open(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(descriptor)
     if replace:

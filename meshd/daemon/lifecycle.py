@@ -39,6 +39,7 @@ from meshd.crypto.suite import RealSuite
 from meshd.daemon import keys, logs
 from meshd.daemon.backend import DaemonBackend
 from meshd.daemon.driver import LAST_WORDS_TIMEOUT, Driver
+from meshd.daemon.moving import Moving, take_over
 from meshd.daemon.network_check import NetworkCheck
 from meshd.daemon.own_push import OwnPushService, wants_own_service
 from meshd.daemon.status import StatusLine
@@ -114,6 +115,9 @@ class Daemon:
             links=self._link_statistics,
             check_network=self._network_check.run,
         )
+        self._backend.moving = Moving(
+            store, identity.identity, keys.is_given(setup.environment), self._in_mesh, self._stand_still, _ask_to_end
+        ).call
         self._status = StatusLine(self._notifier, self._backend.status)
 
     async def run(self) -> None:
@@ -290,6 +294,16 @@ class Daemon:
 
     # -- stop ---------------------------------------------------------------------------------------------------------
 
+    def _in_mesh(self) -> bool:
+        return bool(self._node.view().status["mesh"])
+
+    async def _stand_still(self) -> None:
+        """Nothing changes any more: the links are told goodbye, the last changes are durable."""
+        self._driver.stop()
+        self._driver.end()
+        with trio.move_on_after(GOODBYE_TIMEOUT):
+            await self._store.drain()
+
     async def _say_goodbye(self) -> None:
         self._notifier.stopping("stopping")
         self._driver.stop()
@@ -319,6 +333,7 @@ async def serve(setup: Setup) -> None:
     try:
         store = Store.open(Path(setup.config.node.state_dir), TABLES)
         try:
+            take_over(store, frozenset(TABLES))
             await Daemon(setup, store, keys.load(store.path, setup.environment), notifier).run()
         finally:
             store.close()
@@ -354,6 +369,11 @@ def run(setup: Setup) -> int:
         _log.critical("daemon_failed", reason=type(error).__name__, exc_info=error)
         return 1
     return 0
+
+
+def _ask_to_end() -> None:
+    """As a service manager does; who is being answered still hears it."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _log_link_fault(link: LinkId | None, error: BaseException) -> None:

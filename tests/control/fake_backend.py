@@ -388,6 +388,12 @@ class FakeBackend:
             "certificate": {"fingerprint": key, "made_at": made},
         }
 
+    async def _identity_export(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
+        return {"peer_id": text_of(OWN_ID), "size": os.write(passed.fd, b"sealed"), "moved": params["move"]}
+
+    async def _identity_import(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
+        return {"peer_id": text_of(OWN_ID), "rows": len(os.read(passed.fd, 100))}
+
     async def _keys_rotate(self, params: dict[str, Any]) -> dict[str, Any]:
         shown = await self._keys_show(params)
         del shown["peer_id"]

@@ -69,8 +69,28 @@ def test_piped_output_is_plain_and_harmless(daemon, name):
 
 
 def test_there_is_a_test_for_every_verb():
-    elsewhere = {"listen", "events", "found", "connect", "accept"}
+    elsewhere = {"identity", "listen", "events", "found", "connect", "accept"}
     assert {name.split()[0] for name in CALLS} | elsewhere | LOCAL_VERBS == set(VERBS)
+
+
+def test_a_node_is_written_to_a_new_file_and_taken_in(daemon, tmp_path):
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    asked = ["--passphrase-file", str(tmp_path / "passphrase")]
+    path = tmp_path / "laptop.meshid"
+    ended = daemon.run("identity", "export", *asked, str(path))
+    assert (ended.status, path.read_bytes()) == (0, b"sealed")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "never run it beside" in ended.err
+    assert daemon.run("identity", "export", *asked, str(path)).status == 1
+    assert "has stopped" in daemon.run("identity", "export", "--move", *asked, str(tmp_path / "other")).out
+    ended = daemon.run("identity", "import", *asked, str(path))
+    assert (ended.status, "restart meshd" in ended.out) == (0, True)
+    assert daemon.run("identity", "import", *asked, str(tmp_path / "missing")).status == 1
+    assert daemon.run("identity", "import", "--move", *asked, str(path)).status == 2
+    (tmp_path / "passphrase").write_text("short\n")
+    assert daemon.run("identity", "export", *asked, str(tmp_path / "third")).status != 0
+    assert not (tmp_path / "third").exists(), "what is not whole is not left behind"
+    assert daemon.backend.calls[-1][1]["passphrase"] == "correct horse battery"
 
 
 def test_status_without_a_mesh_says_what_to_do(daemon):
