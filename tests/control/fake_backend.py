@@ -392,7 +392,7 @@ class FakeBackend:
         return {"peer_id": text_of(OWN_ID), "size": os.write(passed.fd, b"sealed"), "moved": params["move"]}
 
     async def _identity_import(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
-        return {"peer_id": text_of(OWN_ID), "rows": len(os.read(passed.fd, 100))}
+        return {"peer_id": text_of(OWN_ID), "rows": 6}
 
     async def _keys_rotate(self, params: dict[str, Any]) -> dict[str, Any]:
         shown = await self._keys_show(params)
