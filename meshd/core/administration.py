@@ -211,7 +211,7 @@ class Administration:
             subject=subject,
             scope=scope,
             name=name,
-            issued=now,
+            issued=self._later_than_its_own(subject, now),
             expires=until if authority is None else min(until, authority.expires),
             void_from=plan.void_from,
             kept=plan.digests,
@@ -219,6 +219,11 @@ class Administration:
             instead=instead,
         )
         return self._revoking.publish(revocation.encoded)
+
+    def _later_than_its_own(self, subject: PeerId, now: int) -> int:
+        """Not before what the mesh key has said of the subject, which would be taken for its pardon."""
+        roots = [chain[0] for chain in self._membership.chains()]
+        return max(now, *(root.issued for root in roots if root.subject == subject), 0)
 
     def _authority(self) -> Certificate:
         """The mesh key's certificate that makes us an admin."""

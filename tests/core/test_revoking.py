@@ -698,6 +698,17 @@ def test_the_founder_is_removed_and_stays_a_member() -> None:
     assert "eric" in members(carl)
 
 
+def test_an_admin_is_removed_and_revoked_within_a_second() -> None:
+    stage, anna, bert, carl, _ = four()
+    bert.ask("admins.appoint", peer="bert", mesh_key=KEY)
+    stage.advance(0.1)
+    bert.ask("admins.remove", peer="anna", mesh_key=KEY)
+    stage.advance(0.1)
+    bert.ask("members.revoke", peer="anna")
+    assert state(anna) == "revoked"
+    assert members(carl) == {"bert", "dora"}
+
+
 def test_a_removed_admin_that_was_away_steps_down_when_it_hears() -> None:
     stage, anna, bert, carl, _ = four()
     bert.ask("admins.appoint", peer="bert", mesh_key=KEY)
