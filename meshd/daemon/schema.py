@@ -1,7 +1,8 @@
 """The database's shape: its version, how an older one becomes a newer one, and what is refused.
 
 Rows are opaque to the database: each table maps keys to msgpack values that ``meshd.core.state`` reads and writes. A
-new table needs nothing here (missing ones are made at each start); a change in what a row means needs a migration.
+new table needs nothing here (missing ones are made at each start); a change in what a row means needs a migration, and so
+does a table that an older daemon must not overlook.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ def _first(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)  # the n-th makes version n + 1 of version n; append only
+def _revocations(connection: sqlite3.Connection) -> None:
+    """Nothing is converted; but a daemon that knows no revocations would let the revoked in again."""
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _revocations)  # the n-th makes version n + 1 of version n; append only
 
 
 def check_intact(connection: sqlite3.Connection, path: Path) -> None:

@@ -210,7 +210,7 @@ async def test_older_database_is_migrated_and_a_copy_kept(tmp_path: Path) -> Non
     new.close()
     message = refusal(tmp_path / "state")
     assert "made by a newer meshd" in message
-    kept = tmp_path / "state" / "meshd.db.version-1"
+    kept = tmp_path / "state" / f"meshd.db.version-{len(schema.MIGRATIONS)}"
     assert str(kept) in message
     kept.rename(tmp_path / "state" / "meshd.db")
     back = Store.open(tmp_path / "state", TABLES)
