@@ -1,8 +1,8 @@
 """The database's shape: its version, how an older one becomes a newer one, and what is refused.
 
 Rows are opaque to the database: each table maps keys to msgpack values that ``meshd.core.state`` reads and writes. A
-new table needs nothing here (missing ones are made at each start); a change in what a row means needs a migration, and so
-does a table that an older daemon must not overlook.
+new table needs nothing here (missing ones are made at each start); a change in what a row means needs a migration, and
+so does a table that an older daemon must not overlook.
 """
 
 from __future__ import annotations
