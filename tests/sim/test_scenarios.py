@@ -42,6 +42,8 @@ QUICK = {
     "store-fails": (1, 2),
     "store-fails-while-joining": (1, 2, 3),
     "some-pairs-cannot": (1,),
+    "neighbors-asleep": (1,),
+    "both-changed-while-away": (1,),
     "two-revocations": (1, 2),
     "keys-renewed": (1, 2),
     "thief-dates-back": (1, 2),
