@@ -27,9 +27,8 @@ def run(args: argparse.Namespace, client: Client, text: str) -> int:
     if shown["admits"] and not args.yes:
         if not sys.stdin.isatty() or args.json:
             raise arguments.UsageError(f"{peer_id} wants to be admitted to {mesh} as {name}. If it may: --yes")
-        render.note(f"{peer_id}\nwants to be admitted to {mesh} as {name}, and answered through {services}.")
-        print("Do you know that it is yours? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        render.note(f"{peer_id} wants to be admitted to {mesh} as {name}, and answered through {services}.")
+        if not render.confirmed("Do you know that it is yours?"):
             render.note("Not answered.")
             return 1
     if not args.json:

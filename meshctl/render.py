@@ -100,6 +100,12 @@ def note(text: str) -> None:
     print(clean(text), file=sys.stderr, flush=True)
 
 
+def confirmed(question: str) -> bool:
+    """Ask whoever sits at the terminal, on standard error; no answer means no."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def warnings(texts: Iterable[str]) -> None:
     """What the daemon warns of, to standard error."""
     for text in texts:

@@ -45,10 +45,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         render.table(head, [_given(entry) for entry in result["given"]], {"expired": "red"})
     if result["held"]:
         print(render.painted("this node can push to", "bold"))
-        rows = [
-            [_named(entry, "peer_id"), _left(entry["until"]), _short(entry["services"])] for entry in result["held"]
-        ]
-        render.table(("WHO", "FOR", "SERVICES"), rows, {"expired": "red"})
+        render.table(("WHO", "FOR", "SERVICES"), [_held(entry) for entry in result["held"]], {"expired": "red"})
     if not result["given"] and not result["held"]:
         render.note("Nobody can push to this node, and it can push to nobody. See: meshctl status")
     return 0

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 
-from meshctl import hostname, render
+from meshctl import hostname, mesh_key, render
 from meshctl.client import Client, RefusedError
 
 METHODS = ("mesh.found",)
 EXAMPLE = """\
 meshctl found home --name desk --key-file /media/stick/home.meshkey"""
-
-KEY_SIZE = 32  # bytes: an Ed25519 seed, RFC 8032 section 5.1.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +31,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
     name = args.name or hostname.as_name()
     path = args.key_file or _file_name(args.mesh_name)
     client.connect()  # so that no file is left behind when there is no daemon
-    key = encode_bytes(os.urandom(KEY_SIZE))
+    key = encode_bytes(os.urandom(mesh_key.KEY_SIZE))
     _store(path, f"# The key of the mesh {args.mesh_name!a}. Keep it in a safe place, off this machine.\n{key}\n")
     try:
         result = client.call("mesh.found", {"mesh_name": args.mesh_name, "name": name, "mesh_key": key})

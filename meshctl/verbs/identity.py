@@ -16,9 +16,10 @@ METHODS = ("identity.export", "identity.import")
 EXAMPLE = """\
 meshctl identity export --move /media/stick/laptop.meshid
 meshctl identity import /media/stick/laptop.meshid
-meshctl identity export --passphrase-file /root/passphrase /backup/laptop.meshid"""
+meshctl identity export --passphrase-file passphrase.txt laptop.meshid"""
 
 MAX_DURATION = 120.0  # seconds that the daemon may take with a large state
+MAX_LINE_SIZE = 4096  # characters of the file with the passphrase: more than the daemon takes
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +49,10 @@ def run(args: argparse.Namespace, client: Client) -> int:
         raise _refusal(f"{args.file}: {error.strerror}.") from None
     try:
         result = client.call(f"identity.{args.action}", params, MAX_DURATION, descriptor=descriptor)
-    except BaseException:
-        if exports:
+    except BaseException as error:
+        if args.move and not isinstance(error, RefusedError):
+            render.note(f"The node may have moved into {args.file} all the same: see whether it starts here.")
+        elif exports:
             os.unlink(args.file)  # it is not whole
         raise
     finally:
@@ -72,9 +75,11 @@ def _passphrase(path: str | None, *, twice: bool) -> str:
     if path is not None:
         try:
             with open(path, encoding="utf-8") as file:
-                return file.readline().rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            raise _refusal(f"{path} cannot be read: {error}.") from None
+                return file.readline(MAX_LINE_SIZE).rstrip("\r\n")
+        except OSError as error:
+            raise _refusal(f"{path} cannot be read: {error.strerror}.") from None
+        except ValueError:  # whose text shows a piece of what is in the file
+            raise _refusal(f"{path} cannot be read: it is not text in UTF-8.") from None
     from getpass import getpass
 
     try:

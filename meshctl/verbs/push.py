@@ -18,6 +18,8 @@ meshctl push test
 meshctl push renew
 meshctl push renew laptop"""
 
+MAX_DURATION = 60.0  # seconds until the daemon gives up on a push to itself
+
 _WORDS = {"ok": "ok", "dead": "subscription is dead", "lost": "not delivered", "refused": "refused", "down": "down"}
 
 
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         return _renew(args, client)
     if args.peer is not None:
         raise arguments.UsageError("`push test` takes no member: it is about this node's own services.")
-    result = client.call("push.test", {})
+    result = client.call("push.test", {}, MAX_DURATION)
     tests = result["tests"]
     if args.json:
         render.document(result)

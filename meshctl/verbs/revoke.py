@@ -51,11 +51,10 @@ def run(args: argparse.Namespace, client: Client) -> int:
         params["mesh_key"] = mesh_key.read(args.mesh_key)
     if not args.json:
         _show(client.call("members.revoke", {**params, "preview": True}), args.peer)
-    if not args.yes and not args.json and sys.stdin.isatty():
-        print("Revoke it for good? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            render.note("Not revoked.")
-            return 1
+    asks = not args.yes and not args.json and sys.stdin.isatty()
+    if asks and not render.confirmed("Revoke it for good?"):
+        render.note("Not revoked.")
+        return 1
     result = client.call("members.revoke", params)
     if args.json:
         render.document(result)
