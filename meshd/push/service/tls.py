@@ -19,10 +19,9 @@ class ServerCertificate:
     def reload(self) -> None:
         """Read the files again; connections made from now on get what they say. Raises ConfigError; the old one stays.
 
-        They are tried on a context of their own first: a chain without its key must not be half taken over.
+        Into a context of its own: a chain without its key, as while they are being replaced, is not half taken over.
         """
-        self._read()
-        self.context.load_cert_chain(self._chain, self._key)
+        self.context = self._read()
 
     def _read(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
