@@ -207,16 +207,8 @@ class AutopushUserAgent:
                 await websocket.send(autopush.unregister(channel) if key is None else autopush.register(channel, key))
 
     async def _watch(self, websocket: WebSocket) -> None:
-        """Try a silent connection with a ping; give up one that stays silent."""
-        while True:
-            await trio.sleep_until(websocket.heard_at + PING_INTERVAL)
-            heard_at = websocket.heard_at
-            if trio.current_time() < heard_at + PING_INTERVAL:
-                continue
-            await websocket.ping()
-            await trio.sleep(PONG_TIMEOUT)
-            if websocket.heard_at == heard_at:
-                raise ConnectionLost("silent")
+        await websocket.until_silent(PING_INTERVAL, PONG_TIMEOUT)
+        raise ConnectionLost("silent")
 
     # -- what the service says --
 

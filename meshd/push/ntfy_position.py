@@ -45,9 +45,8 @@ class Position:
             return False
         self._entries[identifier] = _Entry(time, kept, done=False)
         if len(self._entries) > MAX_REMEMBERED:
-            oldest = next((known for known, entry in self._entries.items() if entry.done), None)
-            if oldest is not None:
-                del self._entries[oldest]
+            done = (known for known, entry in self._entries.items() if entry.done)
+            del self._entries[next(done, next(iter(self._entries)))]
         self.hear(time)
         return True
 

@@ -32,7 +32,8 @@ _VERSION = 1
 class Stream:
     """The topics of one connection, and how far we have read them. A topic stays where it is."""
 
-    topics: dict[str, ChannelId | None] = field(default_factory=dict)  # None: our own, which no one is told
+    # By name, which is a secret. None: our own, which no one is told
+    topics: dict[str, ChannelId | None] = field(default_factory=dict, repr=False)
     position: Position = field(default_factory=Position)
 
 
@@ -40,7 +41,7 @@ class Stream:
 class NtfyState:
     """One user agent. ``uaid`` is a topic itself: so there is something to listen to before there is any channel."""
 
-    uaid: str
+    uaid: str = field(repr=False)
     streams: list[Stream]
 
     @classmethod
@@ -125,7 +126,7 @@ class Record(Protocol):
         """Replace it, wholly or not at all. Raises OSError."""
 
     async def remove(self) -> None:
-        """Leave nothing there."""
+        """Leave nothing there. Raises OSError."""
 
 
 class NtfyRecord:
@@ -157,7 +158,7 @@ class NtfyRecord:
                 await self._record.write(text)
 
     async def remove(self, ticket: int) -> None:
-        """Leave nothing there, if it is still ours."""
+        """Leave nothing there, if it is still ours. Raises OSError."""
         async with self._lock:
             if ticket == self._ticket:
                 await self._record.remove()

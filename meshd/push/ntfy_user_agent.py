@@ -30,6 +30,7 @@ from meshd.push.user_agent_ports import STABLE_INTERVAL, Ports, refused_url, ret
 from meshd.push.websocket import ConnectionLost, ServiceUrl, WebSocket
 
 # Policy
+MAX_REQUESTS = 1_152  # channels to listen to or not any more; as many as all streams have room for
 MAX_UNACKNOWLEDGED = 256  # pushes in the core's hands; then we stop reading
 POLL_DELAY = 5.0  # seconds until what was kept is asked for once more
 GATHER_INTERVAL = 0.2  # seconds that further changes of topics are waited for
@@ -70,7 +71,8 @@ class NtfyUserAgent:
         self._changed: dict[int, trio.Event] = {}  # of each stream, by its number
         self._open: set[int] = set()  # streams that are connected
         self._unanswered: dict[str, ChannelId] = {}  # topics that are saved but not yet listened to
-        self._in_hand: dict[str, Stream] = {}  # pushes in the core's hands, by their ids
+        # Pushes in the core's hands. Their ids are the server's word, and could be the same in two streams.
+        self._in_hand: dict[tuple[ChannelId, str], Stream] = {}
         self._has_room = trio.Event()
         self._renewals: deque[float] = deque(maxlen=MAX_RENEWALS)
         self._is_loaded = False
@@ -84,7 +86,10 @@ class NtfyUserAgent:
         self._hurry.set()
 
     def request(self, channel: ChannelId, vapid_key: bytes | None) -> bool:
-        """Listen to a channel (or, without a key, not any more). What there is no room for is refused later."""
+        """Listen to a channel (or, without a key, not any more). What no stream has room for is refused later."""
+        if channel not in self._requested and len(self._requested) >= MAX_REQUESTS:
+            self._counters["too_many_requests"] += 1
+            return False
         self._requested.pop(channel, None)
         self._requested[channel] = vapid_key is not None
         self._to_do.set()
@@ -92,7 +97,7 @@ class NtfyUserAgent:
 
     def acknowledge(self, command: AcknowledgePush) -> None:
         """The core has done with a push, on whichever connection it came."""
-        stream = self._in_hand.pop(command.version, None)
+        stream = self._in_hand.pop((command.channel, command.version), None)
         if stream is None:
             self._counters["stale_acks"] += 1
             return
@@ -123,7 +128,7 @@ class NtfyUserAgent:
             finally:
                 with trio.CancelScope(shield=True):
                     if self._is_closed:
-                        await self._record.remove(self._ticket)
+                        await self._forget()
                     elif self._is_loaded:
                         await self._save()
 
@@ -186,6 +191,12 @@ class NtfyUserAgent:
         try:
             await self._record.save(self._state, self._ticket)
         except OSError:
+            self._counters["state_not_saved"] += 1
+
+    async def _forget(self) -> None:
+        try:
+            await self._record.remove(self._ticket)
+        except OSError:  # it stays behind, and nobody knows the id in it any more
             self._counters["state_not_saved"] += 1
 
     async def _keep_saved(self) -> None:
@@ -310,16 +321,8 @@ class NtfyUserAgent:
                 self._counters["polls_failed"] += 1
 
     async def _watch(self, websocket: WebSocket) -> str:
-        """Try a silent connection with a ping; give up one that stays silent."""
-        while True:
-            await trio.sleep_until(websocket.heard_at + PING_INTERVAL)
-            heard_at = websocket.heard_at
-            if trio.current_time() < heard_at + PING_INTERVAL:
-                continue
-            await websocket.ping()
-            await trio.sleep(PONG_TIMEOUT)
-            if websocket.heard_at == heard_at:
-                return "silent"
+        await websocket.until_silent(PING_INTERVAL, PONG_TIMEOUT)
+        return "silent"
 
     async def _renew(self, number: int) -> str:
         """Until the topics have changed and there may be another connection."""
@@ -364,5 +367,5 @@ class NtfyUserAgent:
             self._counters["undecodable" if channel else "unasked"] += 1
             stream.position.finish(message.id)
             return
-        self._in_hand[message.id] = stream
+        self._in_hand[channel, message.id] = stream
         self._deliver(PushReceived(self._service, channel, message.id, message.body, self._newcomers))

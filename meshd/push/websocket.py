@@ -11,7 +11,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 from wsproto import ConnectionType, WSConnection
@@ -53,7 +53,7 @@ class ServiceUrl:
     scheme: str
     host: str  # without brackets
     port: int
-    target: str
+    target: str = field(repr=False)  # of an ntfy server: has its topics, which are secrets
 
     @property
     def authority(self) -> str:
@@ -168,6 +168,21 @@ class WebSocket:
     async def ping(self) -> None:
         """Send a ping frame; its pong shows in ``heard_at``."""
         await self._send(Ping())
+
+    async def until_silent(self, interval: float, timeout: float) -> None:
+        """Return when nothing was heard for ``interval`` seconds, and nothing for ``timeout`` more after a ping.
+
+        Raises ConnectionLost: ``reset``, ``stalled``.
+        """
+        while True:
+            await trio.sleep_until(self.heard_at + interval)
+            heard_at = self.heard_at
+            if trio.current_time() < heard_at + interval:
+                continue
+            await self.ping()
+            await trio.sleep(timeout)
+            if self.heard_at == heard_at:
+                return
 
     async def close(self) -> None:
         """Say goodbye, briefly, whatever else is being cancelled, and close the stream."""
