@@ -159,7 +159,12 @@ def write_file(path: Path, content: str | bytes, *, replace: bool = False) -> No
     else:
         os.link(temporary, path)  # unlike a rename, this fails if somebody else has made it
         temporary.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in it on the disk: what was made, renamed or removed there. Raises OSError."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

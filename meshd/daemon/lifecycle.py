@@ -60,6 +60,7 @@ from meshd.wire.codec import encode
 
 # Policy
 GOODBYE_TIMEOUT = 0.5  # seconds, twice, until the last changes are durable; links have 3 more; systemd kills at 5
+STANDSTILL_TIMEOUT = 30.0  # seconds until all is durable before a node moves: what its file lacks is lost
 
 _log = structlog.get_logger("lifecycle")
 
@@ -298,10 +299,10 @@ class Daemon:
         return bool(self._node.view().status["mesh"])
 
     async def _stand_still(self) -> None:
-        """Nothing changes any more: the links are told goodbye, the last changes are durable."""
+        """Nothing changes any more: the links are told goodbye, the last changes are durable. Raises TooSlowError."""
         self._driver.stop()
         self._driver.end()
-        with trio.move_on_after(GOODBYE_TIMEOUT):
+        with trio.fail_after(STANDSTILL_TIMEOUT):
             await self._store.drain()
 
     async def _say_goodbye(self) -> None:

@@ -7,6 +7,7 @@ again, and after an export that moves the node away this daemon ends, and starts
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -32,7 +33,7 @@ class Moving:
     """Export and import.
 
     ``is_given``: the identity is a credential, which is not ours to change. ``stop`` has the daemon say goodbye and end
-    its core; ``end`` ends the process, soon.
+    its core, and raises trio.TooSlowError if the last changes cannot be written; ``end`` ends the process, soon.
     """
 
     def __init__(
@@ -61,21 +62,27 @@ class Moving:
         fd = os.dup(passed.fd)  # the caller may go away in the middle
         try:
             if method == "identity.import":
+                if self._in_mesh():
+                    raise ControlError(Code.IN_MESH)
                 return await trio.to_thread.run_sync(self._take_in, fd, passphrase)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):  # said before anything stops: a pipe could not be synced
+                raise ControlError(Code.INVALID_PARAMS, "A node is written to a file, not to a pipe or socket.")
             return await self._export(fd, passphrase, move=bool(params.get("move")))
         finally:
             os.close(fd)
 
     async def _export(self, fd: int, passphrase: str, *, move: bool) -> dict[str, Any]:
-        if move:
-            await self._stop()  # from here on nothing changes any more that the file would lack
         try:
-            size = await trio.to_thread.run_sync(self._write_out, fd, passphrase)
             if move:
-                await trio.to_thread.run_sync(self._mark_moved)
-        except OSError as error:
+                await self._stop()  # from here on nothing changes any more that the file would lack
+            with trio.CancelScope(shield=move):  # a whole file and no mark would make two nodes of one
+                size = await trio.to_thread.run_sync(self._write_out, fd, passphrase)
+                if move:
+                    await trio.to_thread.run_sync(self._mark_moved)
+        except (OSError, StoreError, trio.TooSlowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error) or "The disk is too slow"
             left = " The daemon has stopped; start it again." if move else ""
-            raise ControlError(Code.STORE_FAILED, f"{error.strerror}.{left}") from None
+            raise ControlError(Code.STORE_FAILED, f"{reason}.{left}") from None
         finally:
             if move:
                 self._end()
@@ -94,8 +101,6 @@ class Moving:
         keys.write_file(self._store.path / MOVED_FILE, f"{when}\n", replace=True)
 
     def _take_in(self, fd: int, passphrase: str) -> dict[str, Any]:
-        if self._in_mesh():
-            raise ControlError(Code.IN_MESH)
         if self._is_given:
             raise ControlError(Code.REFUSED, "This daemon's identity is a systemd credential; take that away first.")
         data = bytearray()
@@ -120,6 +125,13 @@ def take_over(store: Store, tables: frozenset[str]) -> None:
 
     Raises StoreError; also if this node has been moved away, and none was brought.
     """
+    try:
+        _take_over(store, tables)
+    except OSError as error:
+        raise StoreError(f"{error.filename}: the node that was brought cannot be taken in ({error.strerror})") from None
+
+
+def _take_over(store: Store, tables: frozenset[str]) -> None:
     incoming, moved = store.path / INCOMING_FILE, store.path / MOVED_FILE
     try:
         plain = incoming.read_bytes()
@@ -139,3 +151,4 @@ def take_over(store: Store, tables: frozenset[str]) -> None:
     with suppress(FileNotFoundError):
         moved.unlink()
     incoming.unlink()
+    keys.sync_directory(store.path)  # or a power cut might bring it back, and what happens from now on would be undone

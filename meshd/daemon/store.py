@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import trio
@@ -95,28 +96,32 @@ class Store:
 
     def put(self, row: Put) -> None:
         """Write one row at once. For the start: not to be called while ``run`` runs. Raises StoreError."""
-        (reason,) = self._write([Persist(Ticket(0), (row,))])
-        if reason:
-            raise StoreError(f"{self.path / DATABASE_FILE} cannot be written ({reason}): is the disk full?")
+        self._write_now((row,))
 
     def snapshot(self) -> list[tuple[str, bytes, bytes]]:
-        """Every row that is written, as table, key, value, of one moment. May be called in a thread of its own."""
-        reader = sqlite3.connect(self.path / DATABASE_FILE, isolation_level=None)
+        """Every row that is written, as table, key, value, of one moment. May be called in a thread of its own.
+
+        Raises StoreError.
+        """
         try:
-            reader.execute("BEGIN")
-            return [
-                (table, key, value)
-                for table in sorted(self._tables)
-                for key, value in reader.execute(f'SELECT key, value FROM "{table}" ORDER BY key')
-            ]
-        finally:
-            reader.close()
+            with closing(sqlite3.connect(self.path / DATABASE_FILE, isolation_level=None)) as reader:
+                reader.execute("BEGIN")
+                return [
+                    (table, key, value)
+                    for table in sorted(self._tables)
+                    for key, value in reader.execute(f'SELECT key, value FROM "{table}" ORDER BY key')
+                ]
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path / DATABASE_FILE} cannot be read: {error}") from None
 
     def replace_all(self, rows: Iterable[tuple[str, bytes, bytes]]) -> None:
         """Have these rows and no others. For the start: not to be called while ``run`` runs. Raises StoreError."""
         changes: list[Change] = [Clear(table) for table in sorted(self._tables)]
         changes.extend(Put(*row) for row in rows)
-        (reason,) = self._write([Persist(Ticket(0), tuple(changes))])
+        self._write_now(tuple(changes))
+
+    def _write_now(self, changes: tuple[Change, ...]) -> None:
+        (reason,) = self._write([Persist(Ticket(0), changes)])
         if reason:
             raise StoreError(f"{self.path / DATABASE_FILE} cannot be written ({reason}): is the disk full?")
 
