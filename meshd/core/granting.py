@@ -18,6 +18,7 @@ from meshd.core.post import Post
 from meshd.core.pushing import Pushing
 from meshd.core.routing import Routing
 from meshd.ids import PEER_ID_SIZE, ChannelId, PeerId
+from meshd.rates import RateLimiter
 from meshd.wire.envelope import MAX_LIFETIME
 from meshd.wire.granting import GrantTaken
 from meshd.wire.parts import Grant
@@ -30,6 +31,9 @@ FIRST_PUSH_DELAY = 20.0  # seconds without a way until a new subscription is tol
 PUSH_INTERVAL = 1800.0  # seconds between pushes of one grant; an envelope is good for five minutes only; doubles
 MAX_PUSHES = 2  # of one grant to one holder; then friends and its own coming home have to do: offers need the budget
 MAX_GENERATION_GAP = 1_000_000  # generations ahead of ours that a holder is believed
+# Times that holders are believed, at once and in a day. Each is a new record and new grants for everybody; and nobody
+# shall drive our generation to the end of its 40 bits, where no record of ours would be taken any more.
+PASSED_BURST, PASSED_DAILY = 8, 24
 
 
 class Depository(Protocol):
@@ -56,6 +60,7 @@ class Granting:
         "_holders",
         "_membership",
         "_neighbors",
+        "_passed",
         "_post",
         "_pushes",
         "_pushing",
@@ -86,6 +91,7 @@ class Granting:
         self._post = post
         self._tries: dict[PeerId, int] = {}  # of what a holder has not confirmed
         self._pushes: dict[PeerId, int] = {}
+        self._passed = RateLimiter(PASSED_DAILY / 86400.0, PASSED_BURST, max_keys=1)
         self._deposited: dict[PeerId, tuple[ChannelId, ...]] = {}  # the channels that friends have been told
         self.depository: Depository = _Nobody()
         self.further: Iterable[PeerId] = ()
@@ -200,6 +206,9 @@ class Granting:
         """A holder confirms. One of a later generation than ours has known us before a backup of ours was made."""
         own = self.generation()
         if own < message.generation <= own + MAX_GENERATION_GAP and self._holders.row(peer) is not None:
+            if self._passed.take("generation", self._ctx.now.mono):
+                self._ctx.count("generation_passed_too_often")
+                return
             self._ctx.count("generation_behind")
             self._membership.new_generation(message.generation)
             self.look_soon()

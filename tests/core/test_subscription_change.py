@@ -10,7 +10,7 @@ from playbook import Player, Stage
 from meshd.config import Config, PushConfig
 from meshd.core import commands as cm
 from meshd.core import events as ev
-from meshd.core.granting import FIRST_PUSH_DELAY, MAX_GENERATION_GAP
+from meshd.core.granting import FIRST_PUSH_DELAY, MAX_GENERATION_GAP, PASSED_BURST
 from meshd.core.grants import endpoint_hash
 from meshd.core.self_test import DELIVERY_TIMEOUT, FIRST_TEST_DELAY
 from meshd.core.subscription_change import KEEP_OLD, REPORT_INTERVAL
@@ -276,6 +276,16 @@ def test_a_generation_from_before_a_backup_is_passed() -> None:
     anna.hear(bert, GrantTaken(number + 8 + MAX_GENERATION_GAP + 1, 2_000_000_000))
     stage.advance(5.0)
     assert generation(anna) == number + 8
+
+
+def test_a_holder_cannot_drive_our_generation_to_its_end() -> None:
+    stage, anna, bert = two()
+    for _ in range(PASSED_BURST + 5):
+        anna.hear(bert, GrantTaken(generation(anna) + MAX_GENERATION_GAP, 2_000_000_000))
+    assert generation(anna) <= (PASSED_BURST + 1) * (MAX_GENERATION_GAP + 1)
+    assert anna.counters["generation_passed_too_often"] == 5
+    stage.advance(5.0)
+    assert is_current(anna, bert)
 
 
 # -- the audit trail --------------------------------------------------------------------------------------------------
