@@ -7,7 +7,7 @@ to it, so that a renewal carries nothing but what is new.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from meshd.core.capabilities import CLOCK_SLACK, MAX_AHEAD, is_lasting, is_usable, usable_until
 from meshd.core.commands import Delete, Put
@@ -23,9 +23,7 @@ from meshd.wire.granting import ENDPOINT_HASH_SIZE
 from meshd.wire.parts import MAX_CAPABILITIES, MAX_SUBSCRIPTIONS, CapabilityPart, Grant, SubscriptionPart
 
 # Policy
-REFUSED_INTERVAL = (
-    3600.0  # seconds that a JWT which a service has refused is not used: kept, since a clock may be wrong
-)
+REFUSED_INTERVAL = 3600.0  # seconds that a JWT which a service has refused is not used; kept: a clock may be wrong
 MAX_REFUSED = 1024  # such JWTs; the one refused longest ago is used again first
 
 
@@ -33,7 +31,7 @@ MAX_REFUSED = 1024  # such JWTs; the one refused longest ago is used again first
 class Destination:
     """Where a subscription's pushes go."""
 
-    endpoint: str
+    endpoint: str = field(repr=False)  # where nothing checks who pushes, it is all that is needed
     origin: str
 
 

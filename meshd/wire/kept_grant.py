@@ -5,7 +5,7 @@ Who keeps it learns nothing but whose it is and for whom; nobody can change it, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from meshd.crypto.suite import Suite
@@ -30,7 +30,7 @@ class _Body:
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    body: bytes
+    body: bytes = field(repr=False)  # with the capabilities, and the endpoints
     signature: bytes
     WIRE: ClassVar[Layout] = (Blob(1, MAX_SEALED_GRANT_SIZE), fixed(64))
 
