@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from meshd.core.node import Node
 
 
-def view_capabilities(node: Node, ctx: Context) -> dict[str, Any]:
+def view_capabilities(node: Node) -> dict[str, Any]:
     """For ``capabilities.list``."""
     given = [
         {
@@ -20,7 +20,7 @@ def view_capabilities(node: Node, ctx: Context) -> dict[str, Any]:
             "kind": _kind_of(node, holder),
             "name": _name_of(node, holder),
             "newcomer": bool(row.newcomer),
-            "services": services.split(", ") if services else [],
+            "services": services,
             "generation": row.generation,
             "given_until": float(row.granted_until) if row.granted_until else None,
             "taken_until": float(row.taken_until) if row.taken_until else None,

@@ -32,7 +32,6 @@ from meshd.wire.parts import Grant
 
 # Policy
 ESTABLISHED_AFTER = 86400.0  # seconds from the first channel on; a flood by a fresh thief comes sooner
-
 HOLD_TIME = 3600.0  # seconds that nobody's channels are given up after it has come, used or not
 
 
@@ -234,11 +233,11 @@ class Holders:
     def _give(self, holder: bytes, row: HolderRow, until: int) -> None:
         kind = "renewed" if row.taken_until else "issued"
         self._keep(holder, replace(row, granted_until=until))
-        self._audit.record(kind, holder, self._services_of(row.channels), until)
+        self._audit.record(kind, holder, ", ".join(self._services_of(row.channels)), until)
 
-    def _services_of(self, channels: tuple[bytes, ...]) -> str:
+    def _services_of(self, channels: tuple[bytes, ...]) -> list[str]:
         known = (self._channels.row(ChannelId(channel)) for channel in channels)
-        return ", ".join(row.service for row in known if row is not None)
+        return [row.service for row in known if row is not None]
 
     def _grant(self, channels: tuple[ChannelId, ...], generation: int, exps: list[int]) -> Grant:
         return Grant(generation, tuple(self._channels.subscription(channel, exps) for channel in channels))
@@ -335,6 +334,6 @@ class Holders:
 
     # -- view ---------------------------------------------------------------------------------------------------------
 
-    def held(self) -> list[tuple[bytes, HolderRow, str]]:
+    def held(self) -> list[tuple[bytes, HolderRow, list[str]]]:
         """Every holder with what it was given, and the services it can use."""
         return [(holder, row, self._services_of(row.channels)) for holder, row in self._rows.items()]

@@ -87,7 +87,7 @@ class Window:
     @property
     def capabilities(self) -> dict[str, Any]:
         """``capabilities.list``."""
-        return view_capabilities(self._node, self._ctx)
+        return view_capabilities(self._node)
 
     def audit(self, params: dict[str, Any]) -> dict[str, Any]:
         """``capabilities.audit``."""
