@@ -19,7 +19,7 @@ from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE, ChannelId, Ticket
 from meshd.push_services import Traits, parse_service
 from meshd.wire.codec import encode
-from meshd.wire.endpoint import join_endpoint, split_endpoint
+from meshd.wire.endpoint import split_endpoint
 from meshd.wire.parts import MAX_SUBSCRIPTIONS, CapabilityPart, SubscriptionPart
 
 # Specification (autopush: the status of a registration whose channel is there with another key)
@@ -364,7 +364,7 @@ class Channels:
         row = self._rows[channel]
         keys = self._ctx.suite.channel_keys(row.seed)
         prefix, tail = split_endpoint(row.endpoint)
-        audience = vapid.origin_of(join_endpoint(prefix, tail))
+        audience = vapid.origin_of(row.endpoint)
         subject = self._ctx.config.push.subject
         written = "" if subject == vapid.DEFAULT_SUBJECT else subject
         capabilities = tuple(

@@ -131,8 +131,7 @@ class SubscriptionChange:
 
     def renew_all(self, cause: str) -> int:
         """New channels and keys for all members that hold something; how many they are. Tokens stay as they are."""
-        self._rotated = int(self._ctx.now.unix)
-        self._ctx.persist(Put("user_agents", _ROTATED_KEY, encode_time(self._ctx.now.unix)))
+        self._note_rotated()
         count = self._holders.renew_all(KEEP_OLD)
         self._changed(cause)
         return count
@@ -142,10 +141,13 @@ class SubscriptionChange:
         self._ctx.timer("rotation", b"", self._ctx.jitter(ROTATION_LOOK_INTERVAL))
         interval = self._ctx.config.push.rotation_interval
         if not self._rotated or self._rotated > self._ctx.now.unix:  # the first time, or the clock was set back
-            self._rotated = int(self._ctx.now.unix)
-            self._ctx.persist(Put("user_agents", _ROTATED_KEY, encode_time(self._ctx.now.unix)))
+            self._note_rotated()
         elif interval and self._ctx.now.unix - self._rotated >= interval:
             self.renew_all("scheduled")
+
+    def _note_rotated(self) -> None:
+        self._rotated = int(self._ctx.now.unix)
+        self._ctx.persist(Put("user_agents", _ROTATED_KEY, encode_time(self._ctx.now.unix)))
 
     def take_back(self, peer: PeerId, *, revoked: bool) -> None:
         """That peer is no member any more: its channels go. A subscription that others share goes if it is revoked."""
