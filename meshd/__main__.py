@@ -6,13 +6,13 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from meshd import VERSION
 from meshd.config import Config, resolve
-from meshd.config_toml import MAX_CONFIG_SIZE, parse
+from meshd.config_file import find_file, read_file
+from meshd.config_toml import parse
 from meshd.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/meshd/meshd.toml")
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run until a signal says stop. Ends the process with the documented exit status."""
     given = _parser().parse_args(arguments)
     try:
-        file = find_file(given.config, os.environ)
+        file = find_file(given.config, os.environ, DEFAULT_FILE)
         config = read_config(given, file)
     except ConfigError as error:
         print(f"meshd: {error}", file=sys.stderr)
@@ -78,20 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_file(given: str | None, environment: Mapping[str, str]) -> Path | None:
-    """The configuration file to read; None if none was named and none is in the usual places."""
-    if given is not None:
-        return Path(given)
-    directory = environment.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
-    for path in ([Path(directory, DEFAULT_FILE.name)] if directory else []) + [DEFAULT_FILE]:
-        if path.exists():
-            return path
-    return None
-
-
 def read_config(given: argparse.Namespace, file: Path | None) -> Config:
     """The file, then what the command line says, then the machine's defaults. Raises ConfigError."""
-    config = parse(_read(file), str(file)) if file else Config()
+    config = parse(read_file(file), str(file)) if file else Config()
     overrides = [("node", "state_dir", given.state_dir), ("control", "socket", given.socket)]
     overrides += [("log", "level" if word in _LEVELS else "format", word) for word in given.log]
     for section, key, value in overrides:
@@ -100,16 +89,6 @@ def read_config(given: argparse.Namespace, file: Path | None) -> Config:
             changed = replace(getattr(config, section), **{key: absolute})
             config = replace(config, **{section: changed})
     return resolve(config, os.environ, socket.gethostname())
-
-
-def _read(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_CONFIG_SIZE * 4 + 1).decode()
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}; give the right one with --config") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: is not text in UTF-8; is this the right file?") from None
 
 
 if __name__ == "__main__":

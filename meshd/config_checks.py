@@ -8,9 +8,7 @@ from urllib.parse import urlsplit
 
 from meshd.ice_servers import parse_ice_server
 from meshd.ids import MAX_NAME_CHARS, is_name
-from meshd.push_services import parse_service
-
-# Policy
+from meshd.push_services import has_host, parse_service
 
 
 def check_name(text: str) -> str:
@@ -87,7 +85,7 @@ def check_service(text: str) -> str:
 def check_origin(text: str) -> str:
     """An origin (RFC 6454)."""
     wanted = "scheme, host and port alone, as http://127.0.0.1:8080"
-    return "" if _has_host(text, ("http", "https")) and origin_of(text) == text else wanted
+    return "" if has_host(text, ("http", "https")) and origin_of(text) == text else wanted
 
 
 def check_own_url(text: str) -> str:
@@ -97,27 +95,29 @@ def check_own_url(text: str) -> str:
 
 def check_proxy(text: str) -> str:
     """An HTTP proxy without a password, or nothing."""
-    return "" if not text or (_has_host(text, ("http",)) and origin_of(text) == text) else "http://HOST:PORT"
+    return "" if not text or (has_host(text, ("http",)) and origin_of(text) == text) else "http://HOST:PORT"
 
 
 def check_listen(text: str) -> str:
     """Host and port to listen on, or nothing."""
+    wanted = "HOST:PORT, as 0.0.0.0:8085 or [::]:8085"
+    try:
+        return "" if not text or split_listen(text)[0] else wanted
+    except ValueError:
+        return wanted
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """``host:port`` (the host may be empty) or ``[v6]:port`` in its two parts. Raises ValueError for anything else."""
     host, _, port = text.rpartition(":")
-    is_good = host != "" and port.isascii() and port.isdigit() and int(port) <= 65_535
-    return "" if not text or is_good else "HOST:PORT, as 0.0.0.0:8085 or [::]:8085"
+    if not re.fullmatch(":[0-9]{1,5}", text.removeprefix(host)) or int(port) > 65_535:
+        raise ValueError(text)
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def check_subject(text: str) -> str:
     """VAPID's ``sub`` (RFC 8292)."""
     return "" if re.fullmatch(r"mailto:[^@\s]+@[^@\s]+|https://[^\s]+", text) else "a mailto: or https: URL"
-
-
-def _has_host(url: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
 
 
 def origin_of(url: str) -> str:

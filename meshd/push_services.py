@@ -98,18 +98,19 @@ def parse_service(text: str) -> PushService:
         return PushService(text, Kind.OWN, "")
     if text.startswith(_UNIFIEDPUSH):
         url = text.removeprefix(_UNIFIEDPUSH)
-        if not _has_host(url, ("https", "http")) or urlsplit(url).query:
+        if not has_host(url, ("https", "http")) or urlsplit(url).query:
             raise ValueError(f"the server's address after {_UNIFIEDPUSH}, as {_UNIFIEDPUSH}https://ntfy.example.org")
         return PushService(text, Kind.UNIFIEDPUSH, url.rstrip("/"))
     if "://" not in text:
         near = difflib.get_close_matches(text, [*PRESETS, OWN], 1)
         raise ValueError(f"{wanted}; did you mean {near[0]!r}?" if near else wanted)
-    if not _has_host(text, ("ws", "wss")):
+    if not has_host(text, ("ws", "wss")):
         raise ValueError(wanted)
     return PushService(text, Kind.AUTOPUSH, text)
 
 
-def _has_host(url: str, schemes: tuple[str, ...]) -> bool:
+def has_host(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether that is a URL of one of the schemes that names a host, and no port that cannot be."""
     try:
         parts = urlsplit(url)
         return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)

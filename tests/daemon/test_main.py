@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from meshd import VERSION
-from meshd.__main__ import find_file, main, read_config
+from meshd.__main__ import DEFAULT_FILE, main, read_config
+from meshd.config_file import find_file
 
 
 def ended(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
@@ -44,10 +45,10 @@ def test_check_config(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
 
 def test_file_is_looked_for_in_systemds_directory_first(tmp_path: Path) -> None:
     environment = {"CONFIGURATION_DIRECTORY": f"{tmp_path}:/nowhere"}
-    assert find_file(None, environment) != tmp_path / "meshd.toml"
+    assert find_file(None, environment, DEFAULT_FILE) != tmp_path / "meshd.toml"
     (tmp_path / "meshd.toml").touch()
-    assert find_file(None, environment) == tmp_path / "meshd.toml"
-    assert find_file("/given", environment) == Path("/given")
+    assert find_file(None, environment, DEFAULT_FILE) == tmp_path / "meshd.toml"
+    assert find_file("/given", environment, DEFAULT_FILE) == Path("/given")
 
 
 def test_command_line_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from meshd import VERSION, systemd
+from meshd.config_file import find_file
 from meshd.errors import ConfigError, StoreError
 from meshd.push.service import configuration
 from meshd.push.service.app import PushService, serve
@@ -35,7 +36,7 @@ def main() -> None:
     state = given.state or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     where = ""
     try:
-        file = configuration.find_file(given.config, os.environ)
+        file = find_file(given.config, os.environ, DEFAULT_FILE)
         settings = configuration.read(
             file,
             state,

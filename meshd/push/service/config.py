@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from meshd.config import Setting
+from meshd.config_checks import split_listen
+from meshd.config_setting import setting
 from meshd.crypto.vapid import origin_of
 from meshd.errors import ConfigError, MalformedMessage
 
@@ -27,8 +28,7 @@ T = TypeVar("T", int, float)
 
 def _limit(default: T, doc: str, unit: str = "") -> T:
     low = 1 if isinstance(default, int) else 1e-6
-    made: T = field(default=default, metadata={"setting": Setting(doc, unit, low=low, high=_MOST)})
-    return made
+    return setting(default, doc, unit=unit, low=low, high=_MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,10 @@ class ServiceConfig:
 
 def parse_listen(listen: str) -> tuple[str, int]:
     """Host and port of ``host:port`` or ``[v6]:port``. Raises ConfigError."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"listen = {listen!r}: write host:port, such as {DEFAULT_LISTEN} or [::1]:8085")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    try:
+        return split_listen(listen)
+    except ValueError:
+        raise ConfigError(f"listen = {listen!r}: write host:port, such as {DEFAULT_LISTEN} or [::1]:8085") from None
 
 
 def public_url_for(config: ServiceConfig, host: str, port: int) -> str:

@@ -6,12 +6,13 @@ The file is TOML with two sections; every key is documented where it is defined,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from meshd.config import Setting
-from meshd.config_toml import MAX_CONFIG_SIZE, raise_if_any, read_sections
+from meshd.config_file import read_file
+from meshd.config_setting import setting
+from meshd.config_toml import raise_if_any, read_sections
 from meshd.errors import ConfigError
 from meshd.push.service.config import (
     DEFAULT_LISTEN,
@@ -29,51 +30,46 @@ from meshd.push.service.tls import ServerCertificate
 DEFAULT_FILE = Path("/etc/meshd/push.toml")
 LOG_FORMS = ("console", "json")
 
-T = TypeVar("T")
-
-
-def _key(default: T, doc: str, **more: Any) -> T:
-    made: T = field(default=default, metadata={"setting": Setting(doc, **more)})
-    return made
-
 
 @dataclass(frozen=True, slots=True)
 class ServiceSection:
     """The service and its way to the world."""
 
-    listen: str = _key(DEFAULT_LISTEN, "Where HTTP and WebSockets are served. A socket from systemd stands in for it.")
-    public_url: str = _key(
+    listen: str = setting(
+        DEFAULT_LISTEN, "Where HTTP and WebSockets are served. A socket from systemd stands in for it."
+    )
+    public_url: str = setting(
         "",
         "The origin that others reach it at; endpoints carry it, so a change ends every subscription.",
         default_doc="`http(s)://` and the address listened on",
     )
-    stun: str = _key(
+    stun: str = setting(
         "", "Where STUN is answered (UDP): an address and port, or `off`.", default_doc="address and port of `listen`"
     )
-    tls_certificate: str = _key(
+    tls_certificate: str = setting(
         "",
         "A certificate and its chain, PEM, to speak TLS with. Read again at `systemctl reload meshd-push`.",
         default_doc="no TLS: a proxy does that, or nobody",
     )
-    tls_key: str = _key("", "Its key, PEM, not encrypted.")
-    trusted_proxies: tuple[str, ...] = _key(
+    tls_key: str = setting("", "Its key, PEM, not encrypted.")
+    trusted_proxies: tuple[str, ...] = setting(
         (),
         "Addresses or networks of proxies of yours. Whom they say a request comes from is believed, and nobody else; "
         "quotas by address are that address's then.",
     )
-    proxy_header: str = _key(
+    proxy_header: str = setting(
         HEADERS[0], "The header that those proxies write. The other one may come from anybody.", choices=HEADERS
     )
-    metrics_port: int = _key(
+    metrics_port: int = setting(
         0, "The TCP port on 127.0.0.1 and ::1 at which Prometheus finds `/metrics`; 0: none.", low=0, high=65_535
     )
-    fsync: bool = _key(
+    fsync: bool = setting(
         False,
         "Answer 201 when the disk itself has the message. Without it a push that was accepted survives the death of "
         "the service in whatever way, but a power cut can cost the last seconds; with it every 201 waits for the disk.",
     )
-    log: str = _key("console", "The form of the log, on stderr.", choices=LOG_FORMS)
-    verbose: bool = _key(False, "Log every accepted push.")
+    log: str = setting("console", "The form of the log, on stderr.", choices=LOG_FORMS)
+    verbose: bool = setting(False, "Log every accepted push.")
 
 
 SECTIONS: Mapping[str, type[Any]] = {"service": ServiceSection, "limits": Limits}
@@ -89,23 +85,12 @@ class Settings:
     file: Path | None
 
 
-def find_file(given: str | None, environment: Mapping[str, str]) -> Path | None:
-    """The file to read; None if none was named and none is in the usual places."""
-    if given is not None:
-        return Path(given)
-    directory = environment.get("CONFIGURATION_DIRECTORY", "").partition(":")[0]
-    for path in ([Path(directory, DEFAULT_FILE.name)] if directory else []) + [DEFAULT_FILE]:
-        if path.exists():
-            return path
-    return None
-
-
 def read(file: Path | None, state_dir: str, given: Mapping[str, Any], limits: Sequence[str] = ()) -> Settings:
     """The settings of ``file``, replaced by what is ``given`` (keys of ``[service]``; None: not given) and ``limits``.
 
     ``limits``: ``NAME=NUMBER`` each. Raises ConfigError, one line for each thing that is wrong.
     """
-    sections, problems = read_sections(_text(file), str(file), SECTIONS) if file is not None else ({}, [])
+    sections, problems = read_sections(read_file(file), str(file), SECTIONS) if file is not None else ({}, [])
     raise_if_any(problems, str(file))
     section: ServiceSection = sections.get("service", ServiceSection())
     values = {key: value for key, value in given.items() if value is not None}
@@ -145,13 +130,3 @@ def certificate_of(config: ServiceConfig) -> ServerCertificate | None:
     if chain is None or key is None:
         raise ConfigError("tls_certificate and tls_key belong together: give both files, or neither")
     return ServerCertificate(chain, key)
-
-
-def _text(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_CONFIG_SIZE * 4 + 1).decode()
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}; give the right one with --config") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: is not text in UTF-8; is this the right file?") from None
