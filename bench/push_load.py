@@ -77,7 +77,6 @@ class Load:
     repeated: int = 0
     closed: int = 0
     took: float = 0.0  # seconds until the last one was there
-    uaids: list[str] = field(default_factory=list)
     _agents: list[_UserAgent] = field(default_factory=list)
     _pool: list[_Sender] = field(default_factory=list)
     _waiting: deque[int] = field(default_factory=deque)
@@ -203,7 +202,6 @@ class Load:
     def _greet(self, agent: _UserAgent, key: vapid.VapidKey) -> None:
         self._upgrade(agent)
         agent.uaid = self._ask(agent, _HELLO)["uaid"]
-        self.uaids.append(agent.uaid)
         public = base64.urlsafe_b64encode(key.public).rstrip(b"=").decode()
         register = {"messageType": "register", "channelID": str(uuid.uuid4()), "key": public}
         answered = self._ask(agent, register)
@@ -357,7 +355,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     load = Load(arguments.url, arguments.user_agents, arguments.senders, arguments.size, arguments.trust)
     load.prepare()
-    print(json.dumps({"user_agents": len(load.uaids)}), flush=True)
+    print(json.dumps({"user_agents": load.user_agents}), flush=True)
     for line in sys.stdin:
         if line == "leave\n":
             load.leave()

@@ -174,7 +174,7 @@ def _channel_id(message: dict[str, Any], *, strict: bool = False) -> bytes:
     """``strict``: in one form only, as autopush asks in ``register`` and nowhere else."""
     value = message.get("channelID")
     if not isinstance(value, str) or not (_UUID if strict else _ANY_UUID).match(value):
-        raise MalformedMessage("channelID is not a lower-case dashed UUID")
+        raise MalformedMessage(f"channelID is not a {'lower-case dashed ' if strict else ''}UUID")
     return bytes.fromhex(value.replace("-", ""))
 
 
