@@ -100,7 +100,7 @@ class Sender:
 
     def transmit(self, now: float, prefix: bytes, header: bytes) -> list[bytes]:
         """Packets that may leave, each behind ``header``; the control chunks in ``prefix`` go into the first."""
-        self._blocked_by_pacer = False
+        was_waiting, self._blocked_by_pacer = self._blocked_by_pacer, False
         if self.abandoning.is_due:
             prefix += self._forward_tsn(now)
         queue = self.queue
@@ -109,6 +109,8 @@ class Sender:
         if not queue.size and not lost:
             if self.in_flight < controller.window:
                 controller.on_app_limited(self.in_flight)
+            if was_waiting:
+                self._pacer.budget(now)  # what waited was given up: a later burst must not count as a late one
             return [header + prefix] if prefix else []
         packets: list[bytes] = []
         outstanding = self.outstanding

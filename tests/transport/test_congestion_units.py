@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from meshd.transport.config import AssociationConfig
 from meshd.transport.congestion.bbr import Bbr
 from meshd.transport.congestion.competition import Competition
 from meshd.transport.congestion.controller import Packet, make_controller
@@ -17,6 +18,8 @@ from meshd.transport.congestion.interruption import Interruption
 from meshd.transport.congestion.losses import MAX_OWN_LOSS, LossJudge
 from meshd.transport.congestion.pacer import UNPACED, Pacer
 from meshd.transport.congestion.reno import Reno
+from meshd.transport.send_queue import Outgoing, SendQueue
+from meshd.transport.sender import Sender
 
 
 def test_the_largest_of_the_last_slots() -> None:
@@ -361,6 +364,22 @@ def test_a_sender_that_waited_and_was_woken_late_makes_up_for_a_quarter_of_the_w
     assert due is not None
     assert waiting.budget(due + 0.5) == 12_000 + 25_000
     assert silent.budget(0.5) <= 12_000 + 2000
+
+
+def test_who_waited_with_what_was_given_up_is_not_late_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = FixedRate(1e5, 2400)
+    controller.window = 100_000
+    monkeypatch.setattr("meshd.transport.sender.make_controller", lambda *_, **__: controller)
+    queue = SendQueue()
+    sender = Sender(AssociationConfig(), queue, 1, 4_000_000, 0.0)
+    message = Outgoing(0, 53, bytes(16_000), 0, True, 0)
+    queue.put(message)
+    first = len(sender.transmit(0.0, b"", b""))
+    assert sender.next_deadline() is not None
+    sender.abandoning.abandon(message)
+    sender.transmit(0.1, b"", b"")
+    queue.put(Outgoing(0, 53, bytes(60_000), 0, True, None))
+    assert len(sender.transmit(10.0, b"", b"")) <= first
 
 
 def test_without_a_rate_there_is_no_waiting() -> None:

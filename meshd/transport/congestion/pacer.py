@@ -52,10 +52,10 @@ class Pacer:
         tokens = self._tokens
         if now > self._updated:
             elapsed = now - self._updated
-            late = MAX_LATENESS if self._is_open or elapsed > PAUSE else MAX_STALL
+            unused = rate * (MAX_LATENESS if self._is_open or elapsed > PAUSE else MAX_STALL)
             if now > self._awaited:
-                late = max(late, STALL_SHARE * controller.window / rate)
-            tokens = min(tokens + elapsed * rate, burst + rate * late)
+                unused = max(unused, STALL_SHARE * controller.window)
+            tokens = min(tokens + elapsed * rate, burst + unused)
             self._tokens = tokens
         self._updated = now
         self._awaited = math.inf
