@@ -26,7 +26,10 @@ class Ticking(Protocol):
 
 
 class Ticks:
-    """The timer. Called on asyncio's loop; what is due is called at the first tick that is not before."""
+    """The timer. Called on asyncio's loop; what is due is called at the first tick that is not before.
+
+    What raises is told to the loop's exception handler, as from a timer of its own, and called again at the next tick.
+    """
 
     def __init__(self, interval: float = TICK) -> None:
         self._interval = interval
@@ -71,7 +74,14 @@ class Ticks:
         self._timer, self._at = None, math.inf
         for ticking in list(self._ticking):
             if ticking.due <= now and ticking in self._ticking:
-                ticking.on_tick(now)
+                self._call(ticking, now)
         due = min((ticking.due for ticking in self._ticking), default=math.inf)
         if due < self._at:
             self._arm(due)
+
+    def _call(self, ticking: Ticking, now: float) -> None:
+        try:
+            ticking.on_tick(now)
+        except Exception as error:  # the timer is everybody's: one link's fault must not end the consent of all others
+            ticking.due = max(ticking.due, now + self._interval)
+            asyncio.get_running_loop().call_exception_handler({"message": "a tick failed", "exception": error})

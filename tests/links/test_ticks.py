@@ -84,3 +84,25 @@ def test_what_ends_during_a_tick_is_not_called_any_more() -> None:
         assert len(ticks) == 0
 
     play(work())
+
+
+def test_who_breaks_breaks_for_itself_alone_and_is_called_again() -> None:
+    class Broken(Client):
+        def on_tick(self, now: float) -> None:
+            self.calls.append(now)
+            raise ValueError("a fault")
+
+    async def work() -> None:
+        told: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+        ticks, now = Ticks(TICK), loop.time()
+        broken, sound, later = Broken(now), Client(now), Client(now + 3 * TICK)
+        for client in (broken, sound, later):
+            ticks.add(client)
+        await called(broken, sound, later)
+        assert 1 < len(broken.calls) <= 1 + (later.calls[0] - broken.calls[0]) / TICK + 0.5, "once a tick"
+        assert len(told) == len(broken.calls)
+        ticks.remove(broken)
+
+    play(work())
