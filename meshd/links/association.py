@@ -7,7 +7,6 @@ ahead of time only, so that what is urgent waits for little and bulk is read fro
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import socket
 import time
@@ -16,6 +15,7 @@ from typing import Literal, cast
 
 from meshd.links.demux import Address
 from meshd.links.statistics import RateMeter
+from meshd.special_addresses import is_loopback
 from meshd.transport.association import Association
 from meshd.transport.config import BASE_PACKET_SIZE, MAX_DTLS_RECORD_SIZE, AssociationConfig
 from meshd.transport.events import Event, Message
@@ -282,7 +282,7 @@ def max_packet_size(remote: Address, overhead: int) -> int:
     this machine, it does not begin: should the path carry less later and nobody say so, what has been cut for more
     could not get through any more, since only routers of IPv4 make fragments.
     """
-    if ":" in remote[0] and not ipaddress.ip_address(remote[0].partition("%")[0]).is_loopback:
+    if ":" in remote[0] and not is_loopback(remote[0]):
         return BASE_PACKET_SIZE
     family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
     level, option = (socket.IPPROTO_IPV6, IPV6_MTU) if family == socket.AF_INET6 else (socket.IPPROTO_IP, IP_MTU)
