@@ -200,7 +200,7 @@ class Administration:
         mesh, now = self._membership.mesh, int(self._ctx.now.unix)
         authority = None if sign is not None else self._authority()
         issuer: bytes = mesh if authority is None else self._ctx.own_id
-        if not self._revocations.has_room(issuer, mesh):
+        if not self._revocations.has_room(issuer):
             most = MAX_REVOCATIONS if authority is None else MAX_OF_ONE_ADMIN
             raise ControlError(Code.BUSY, f"{most} revocations of one issuer are kept; old ones expire by themselves.")
         until = min(until + RETENTION_SLACK, now + MAX_LIFETIME)
@@ -240,10 +240,14 @@ class Administration:
 
     # -- admins -------------------------------------------------------------------------------------------------------
 
-    def _certificate(self, sign: Sign, peer: PeerId, rights: Rights, lifetime: int) -> Certificate:
-        """Of the mesh key's own hand, and later than anything that it has said of that peer."""
+    def _certificate(self, sign: Sign, peer: PeerId, rights: Rights, lifetime: int, after: int = 0) -> Certificate:
+        """Of the mesh key's own hand, and later than ``after`` (Unix seconds) and than all that was said of that peer.
+
+        It would not take an older one than it has, which a clock ahead of ours may have dated.
+        """
         said = [revocation.issued for revocation in self._revocations.revoked.concerning(peer)]
-        issued = max(int(self._ctx.now.unix), *(moment + 1 for moment in said), 0)
+        held = [chain[-1].issued for chain in self._membership.chains() if chain[-1].subject == peer]
+        issued = max(int(self._ctx.now.unix), *held, *(moment + 1 for moment in (*said, after)))
         return issue(
             sign,
             self._membership.mesh,
@@ -297,17 +301,8 @@ class Administration:
         if record is None or not self._membership.rights_of(record) & Rights.ADMIN:
             raise ControlError(Code.REFUSED, f"{self._membership.name_of(peer)} is no admin.")
         plan = self._plan(peer)
-        now = int(self._ctx.now.unix)
-        instead = issue(
-            sign,
-            self._membership.mesh,
-            self._membership.mesh,
-            subject=peer,
-            name=record.name,
-            rights=Rights.INTRODUCE,
-            issued=now + 1,
-            expires=now + 1 + MEMBER_LIFETIME,
-        )
+        revoked_at = self._later_than_its_own(peer, int(self._ctx.now.unix))
+        instead = self._certificate(sign, peer, Rights.INTRODUCE, MEMBER_LIFETIME, after=revoked_at)
         ticket = self._publish(peer, Scope.ADMIN, record.name, plan, record.chain[0].expires, sign, instead)
         self._ctx.respond_after(
             ticket, request, peer_id=peer, name=record.name, admins_left=len(self._membership.admins())

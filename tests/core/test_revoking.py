@@ -732,6 +732,18 @@ def test_a_removed_admin_is_appointed_anew() -> None:
     assert members(carl) == {"anna", "bert"}
 
 
+def test_an_admin_that_is_appointed_and_removed_again_and_again_within_a_second_steps_down() -> None:
+    stage, anna, bert, carl, dora = four()
+    for _ in range(3):  # each appointment of the same second is dated one later than the removal before it
+        carl.ask("admins.appoint", peer="bert", mesh_key=KEY)
+        carl.ask("admins.remove", peer="bert", mesh_key=KEY)
+    stage.advance(1)
+    for player in (anna, bert, carl, dora):
+        assert admins(player) == {"anna"}
+    assert not bert.node.membership.chain[0].rights & Rights.ADMIN
+    assert len(bert.notices("admin_removed")) == 3
+
+
 def test_a_removed_admin_admits_renews_and_revokes_nobody_however_it_dates() -> None:
     stage, anna, bert, carl, dora = four()
     old: tuple[Certificate, ...] = anna.node.membership.chain
