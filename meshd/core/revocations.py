@@ -98,7 +98,7 @@ class Revocations:
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
-    def take(self, data: bytes, mesh: MeshId) -> tuple[bytes, Revocation, Ticket] | None:
+    def take(self, data: bytes) -> tuple[bytes, Revocation, Ticket] | None:
         """Take one, whoever brought it; if it is news: its digest, it, and the ticket of keeping it.
 
         Raises MalformedMessage and Rejected.
@@ -106,13 +106,13 @@ class Revocations:
         if data in self._encodings:
             return None
         revocation = decode_revocation(data)
-        digest = revocation_digest(revocation, mesh)
+        digest = revocation_digest(revocation, self._mesh)
         if digest in self._held:
             return None  # in other clothes
-        verify_revocation(revocation, mesh, self._ctx.now.unix, self._ctx.suite.verify)
+        verify_revocation(revocation, self._mesh, self._ctx.now.unix, self._ctx.suite.verify)
         if not self.revoked.may_count(revocation):
             raise Rejected("issuer_revoked")
-        if not self.has_room(revocation.issuer, mesh):
+        if not self.has_room(revocation.issuer):
             raise Rejected("too_many_revocations")
         self._held[digest] = revocation
         self._encodings.add(data)
@@ -120,10 +120,10 @@ class Revocations:
         self._renew()
         return digest, revocation, ticket
 
-    def has_room(self, issuer: bytes, mesh: MeshId) -> bool:
+    def has_room(self, issuer: bytes) -> bool:
         """Whether one more of that issuer can be kept."""
         of_mesh_key = sum(1 for one in self._held.values() if one.by_mesh_key)
-        if issuer == mesh:
+        if issuer == self._mesh:
             return of_mesh_key < MAX_REVOCATIONS
         own = sum(1 for one in self._held.values() if one.issuer == issuer)
         return len(self._held) - of_mesh_key < MAX_REVOCATIONS and own < MAX_OF_ONE_ADMIN

@@ -85,7 +85,7 @@ class Revoking:
         return self._ticket
 
     def _take(self, data: bytes) -> Revocation | None:
-        taken = self._revocations.take(data, self._membership.mesh)
+        taken = self._revocations.take(data)
         if taken is None:
             return None
         digest, revocation, self._ticket = taken

@@ -11,7 +11,7 @@ from meshd.wire.codec import Blob, Many
 from meshd.wire.parts import Layout
 
 # Specification (ours: docs/protocol.md)
-MAX_DIGESTS = 2048  # in one message: more than a node keeps
+MAX_DIGESTS = 2048  # in one message: as many as a node keeps
 MAX_REVOCATIONS_SENT = 8  # in one message
 
 
