@@ -46,7 +46,7 @@ class _UserAgent:
 class Channels:
     """All of this node's channels, whoever holds them."""
 
-    __slots__ = ("_agents", "_ctx", "_current", "_ready", "_rows", "active", "services")
+    __slots__ = ("_agents", "_ctx", "_current", "_ready", "_rows", "_substitutes", "active", "services")
 
     def __init__(self, ctx: Context, stored: Stored) -> None:
         self._ctx = ctx
@@ -63,6 +63,7 @@ class Channels:
             if row.service in self.services
         }
         self._ready = {channel for channel, row in self._rows.items() if row.endpoint}
+        self._substitutes: set[ChannelId] = set()  # for channels whose ids were taken
         self._current: dict[tuple[bytes, bool], dict[str, ChannelId]] = {}
         for channel, row in self._rows.items():
             if not row.retired:
@@ -203,12 +204,14 @@ class Channels:
                     return
                 self._make((service, newcomer), key)
 
-    def _make(self, agent: Agent, key: bytes) -> None:
+    def _make(self, agent: Agent, key: bytes) -> ChannelId:
         made = self._add(agent, key)
+        channel = ChannelId(made.key)
         self._ctx.persist(made)
         self._open(agent)
         if self._agents[agent].connected:
-            self._register(ChannelId(made.key), self._rows[ChannelId(made.key)])
+            self._register(channel, self._rows[channel])
+        return channel
 
     def _add(self, agent: Agent, key: bytes) -> Put:
         """A channel that is to be registered. Gives the change to persist."""
@@ -250,14 +253,17 @@ class Channels:
         self._ctx.state_after(ticket, ChannelReady(channel))
 
     def on_refused(self, channel: ChannelId, status: int) -> None:
-        """The service would not. Wanted all the same: under another id if this one is taken, else again in a while."""
+        """The service would not. Wanted all the same: under another id if this one is taken, else again in a while.
+
+        A second random id that is taken, too, is no coincidence: a service that says so of all of them has to wait.
+        """
         self._ctx.count("channels_refused")
         self._ctx.notify("channel_refused", channel=channel, status=status)
         row = self._rows.get(channel)
         if row is None:
             return
-        if status == _CONFLICT and not row.retired and not row.endpoint:
-            self.replace(channel)
+        if status == _CONFLICT and not (row.retired or row.endpoint or channel in self._substitutes):
+            self._substitutes.add(self.replace(channel))
         else:
             self._ctx.timers.set_at_latest(
                 ("register", b""), self._ctx.now.mono + self._ctx.jitter(REGISTER_RETRY_INTERVAL)
@@ -283,11 +289,11 @@ class Channels:
             self.retire(channel, keep_until, held_until)
             self._make((row.service, bool(row.newcomer)), row.holder)
 
-    def replace(self, channel: ChannelId) -> None:
-        """A new channel in its place, and nothing more of this one."""
+    def replace(self, channel: ChannelId) -> ChannelId:
+        """A new channel in its place, and nothing more of this one. Gives the new one."""
         row = self._rows[channel]
         self.take_back(channel)
-        self._make((row.service, bool(row.newcomer)), row.holder)
+        return self._make((row.service, bool(row.newcomer)), row.holder)
 
     def retire(self, channel: ChannelId, keep_until: float, held_until: float) -> None:
         """Not granted any more, but still listened to until ``sweep`` finds it superfluous."""
@@ -306,6 +312,7 @@ class Channels:
             self._ctx.after(ticket, UnregisterChannel(row.service, channel, bool(row.newcomer)))
 
     def _forget_current(self, channel: ChannelId, row: ChannelRow) -> None:
+        self._substitutes.discard(channel)
         key = row.holder, bool(row.newcomer)
         current = self._current.get(key, {})
         if current.get(row.service) == channel:

@@ -118,6 +118,21 @@ def test_a_channel_that_is_refused_is_asked_for_again_with_the_next_connection()
     assert anna.node.holders.is_ready(b"somebody")
 
 
+def test_a_service_that_says_of_every_channel_that_it_is_taken_is_not_asked_in_a_loop() -> None:
+    stage, anna, _, _ = three()
+    anna.node.holders.ensure(b"somebody")
+
+    def registered(event: ev.Event) -> list[ChannelId]:
+        return [command.channel for command in anna.handle(event) if isinstance(command, cm.RegisterChannel)]
+
+    (channel,) = registered(ev.TimerFired())
+    (other,) = registered(ev.ChannelRefused(channel, 409))
+    assert other != channel
+    assert not registered(ev.ChannelRefused(other, 409))
+    stage.advance(2 * channels.REGISTER_RETRY_INTERVAL)
+    assert anna.node.holders.is_ready(b"somebody")
+
+
 def test_an_endpoint_that_is_none_is_not_granted() -> None:
     stage, anna, bert, _ = three()
     (channel,) = [
