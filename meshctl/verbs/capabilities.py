@@ -13,7 +13,7 @@ from meshctl import arguments, render
 from meshctl.client import Client
 
 METHODS = ("capabilities.list", "capabilities.audit")
-KINDS = ("issued", "renewed", "used", "taken_back", "refused", "changed")
+KINDS = ("issued", "renewed", "used", "lent", "taken_back", "refused", "changed")
 EXAMPLE = """\
 meshctl capabilities
 meshctl capabilities --audit laptop --since 7d

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from meshd.control.entries import ADMIN, READ, Method, Param
+from meshd.control.entries import ADMIN, PEER, READ, Method, Param
 from meshd.control.shapes import Field
 
-_PEER = Param("peer", "string", "A member: its name, its id, or a unique beginning of its id.", low=1, high=128)
-_KEY = "The mesh key: the 32 bytes that `mesh.found` was called with. It signs, and is then forgotten."
-_MESH_KEY = Param("mesh_key", "bytes", _KEY, low=32, high=32)
+_MESH_KEY = Param(
+    "mesh_key",
+    "bytes",
+    "The mesh key: the 32 bytes that `mesh.found` was called with. It signs, and is then forgotten.",
+    low=32,
+    high=32,
+)
 
 ADMINISTRATION: tuple[Method, ...] = (
     Method(
@@ -17,7 +21,7 @@ ADMINISTRATION: tuple[Method, ...] = (
         "refuse it from then on, whatever it signs and however it dates it. Needs an admin, or the mesh key; an admin "
         "is revoked only with the mesh key.",
         (
-            _PEER._replace(doc="A member as elsewhere; or the whole id of a key that is no member's now."),
+            PEER._replace(doc="A member as elsewhere; or the whole id of a key that is no member's now."),
             Param(
                 "since",
                 "time",
@@ -26,7 +30,7 @@ ADMINISTRATION: tuple[Method, ...] = (
                 False,
             ),
             Param("all", "boolean", "Keep nobody whom it admitted.", False, False),
-            Param("mesh_key", "bytes", _KEY, False, low=32, high=32),
+            _MESH_KEY._replace(required=False),
             Param("preview", "boolean", "Only say what would happen.", False, False),
         ),
         (
@@ -60,7 +64,7 @@ ADMINISTRATION: tuple[Method, ...] = (
         "admins.appoint",
         ADMIN,
         "Make a member, or this node, an admin. The member has to be reachable. Answers when it has taken it.",
-        (_PEER, _MESH_KEY),
+        (PEER, _MESH_KEY),
         (Field("peer_id", "id", "Who is an admin now."), Field("name", "string", "Its name.")),
         {"peer": "desk", "mesh_key": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"},
     ),
@@ -69,7 +73,7 @@ ADMINISTRATION: tuple[Method, ...] = (
         ADMIN,
         "Take an admin's rights away. It stays a member, and what it has admitted and revoked so far stays as it is. "
         "For a stolen one see `members.revoke`.",
-        (_PEER, _MESH_KEY),
+        (PEER, _MESH_KEY),
         (
             Field("peer_id", "id", "Who is no admin any more."),
             Field("name", "string", "Its name."),

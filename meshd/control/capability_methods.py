@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from meshd.control.entries import ADMIN, READ, WRITE, Method, Param
-from meshd.control.shapes import Field
+from meshd.control.entries import ADMIN, MEMBER, PEER, READ, WRITE, Method, Param
+from meshd.control.shapes import AUDIT_KINDS, Field
 
 # Policy
 MAX_LISTED = 1_000  # entries of the audit trail in one answer
-
-_MEMBER = "A member: its name, its id, or a unique beginning of its id."
 
 CAPABILITIES: tuple[Method, ...] = (
     Method(
@@ -28,15 +26,8 @@ CAPABILITIES: tuple[Method, ...] = (
         READ,
         "What became of capabilities of this node, as far as it can know; the newest first. 10,000 entries are kept.",
         (
-            Param("peer", "string", f"{_MEMBER} Else everybody.", False, low=1, high=128),
-            Param(
-                "kind",
-                "string",
-                "Only this: `issued`, `renewed`, `used`, `taken_back`, `refused`, `changed`.",
-                False,
-                low=1,
-                high=16,
-            ),
+            PEER._replace(doc=f"{MEMBER} Else everybody.", required=False),
+            Param("kind", AUDIT_KINDS, "Only this.", False),
             Param("since", "seconds", "Only what is not older.", False, None, 0, 1e9),
             Param("limit", "integer", "At most so many.", False, 100, 1, MAX_LISTED),
         ),
@@ -60,7 +51,7 @@ CAPABILITIES: tuple[Method, ...] = (
         "Make the push subscriptions of this node anew, with new keys, for one member or for all. They are told over "
         "the mesh; the old ones are listened to until they have taken the new ones, and for a day at least. Tokens "
         "stay as they are.",
-        (Param("peer", "string", f"{_MEMBER} Else all.", False, low=1, high=128),),
+        (PEER._replace(doc=f"{MEMBER} Else all.", required=False),),
         (
             Field("holders", "integer", "How many are to be told."),
             Field("generation", "integer", "Of the push subscriptions, from now on."),

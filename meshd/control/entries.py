@@ -43,3 +43,7 @@ class Method(NamedTuple):
     example: dict[str, object]
     notices: tuple[Notice, ...] = ()
     descriptor: str = ""  # what the file descriptor is for that has to be passed along; empty: none is taken
+
+
+MEMBER = "A member: its name, its id, or a unique beginning of its id."
+PEER = Param("peer", "string", MEMBER, low=1, high=128)

@@ -11,6 +11,7 @@ from meshd.control import jsonrpc
 from meshd.control.administration_methods import ADMINISTRATION
 from meshd.control.capability_methods import CAPABILITIES
 from meshd.control.entries import ADMIN as ADMIN
+from meshd.control.entries import PEER
 from meshd.control.entries import PERMISSIONS as PERMISSIONS
 from meshd.control.entries import READ as READ
 from meshd.control.entries import WRITE as WRITE
@@ -52,7 +53,6 @@ def _table(*methods: Method) -> dict[str, Method]:
     return table
 
 
-_PEER = Param("peer", "string", "A member: its name, its id, or a unique beginning of its id.", low=1, high=128)
 _NAME = "1 to 32 of a-z, 0-9, '.', '-', '_', with a letter or digit at both ends; unique in the mesh."
 _OWN_NAME = Param(
     "name", "string", f"This node's name: {_NAME} Made from the host name if left out.", False, low=1, high=64
@@ -95,7 +95,7 @@ METHODS = _table(
         "Give this node, or as an admin of the mesh another member, a new name.",
         (
             Param("name", "string", f"The new name: {_NAME}", low=1, high=64),
-            _PEER._replace(doc="Whom to rename, if not this node.", required=False),
+            PEER._replace(doc="Whom to rename, if not this node.", required=False),
         ),
         (Field("peer_id", "id", "Who was renamed."), Field("name", "string", "The name it has now.")),
         {"name": "desk"},
@@ -160,7 +160,7 @@ METHODS = _table(
         "peers.ping",
         WRITE,
         "Send a probe to a member and wait for its answer.",
-        (_PEER, Param("timeout", "seconds", "How long to wait.", False, DEFAULT_PING_TIMEOUT, 0.01, MAX_TIMEOUT)),
+        (PEER, Param("timeout", "seconds", "How long to wait.", False, DEFAULT_PING_TIMEOUT, 0.01, MAX_TIMEOUT)),
         (
             Field("peer_id", "id", "Who answered."),
             Field("name", "string", "Its name."),
@@ -175,7 +175,7 @@ METHODS = _table(
         "Send a message to one member. `acknowledged` means that it is stored at the other daemon; `queued`, that this "
         "one has stored it and keeps trying.",
         (
-            _PEER,
+            PEER,
             Param("body", "bytes", "The message; may be empty.", low=0, high=MAX_BODY_SIZE),
             Param("application", "string", "What it is for.", False, "message", 1, 64),
             Param("wait", "boolean", "Whether to wait for the acknowledgement.", False, True),
@@ -235,7 +235,7 @@ METHODS = _table(
         "copies between the link and the descriptor, both ways. Shut the writing half down at the end of what you "
         "send, and keep this connection until the stream has ended; closing either before breaks the stream off.",
         (
-            _PEER,
+            PEER,
             _APPLICATION,
             Param(
                 "parameters", "bytes", "What the other side is told with it.", False, low=0, high=MAX_PARAMETERS_SIZE
@@ -253,7 +253,7 @@ METHODS = _table(
         "`streams.open`, the daemon then copies between the link and the descriptor.",
         (
             _APPLICATION,
-            _PEER._replace(doc="From whom, if not from any member.", required=False),
+            PEER._replace(doc="From whom, if not from any member.", required=False),
             Param("timeout", "seconds", "How long to wait for one; else for ever.", False, None, 0.01, MAX_TIMEOUT),
         ),
         (*_STREAM, Field("parameters", "bytes", "What the other side has told with it.")),

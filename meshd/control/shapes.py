@@ -36,6 +36,8 @@ class Field(NamedTuple):
     doc: str
 
 
+AUDIT_KINDS = "issued|renewed|used|lent|taken_back|refused|changed"
+
 SHAPES: dict[str, tuple[Field, ...]] = {
     "mesh": (
         Field("id", "id", "The mesh's public key."),
@@ -245,7 +247,7 @@ SHAPES: dict[str, tuple[Field, ...]] = {
     ),
     "audit": (
         Field("time", "time", "When."),
-        Field("kind", "issued|renewed|used|taken_back|refused|changed", "What became of it."),
+        Field("kind", AUDIT_KINDS, "What became of it; `lent`: we have used it for another member, as its keeper."),
         Field("holder_id", "id?", "Whose; null: everybody's."),
         Field("name", "string", "Its name now; empty if it is not known any more, or a token's."),
         Field("service", "string", "The push services; may be empty."),

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshctl.verbs import capabilities
 from meshd.control import methods
 from meshd.control.document import document
 from meshd.control.encodings import decode_bytes, decode_time, encode_bytes, encode_time
 from meshd.control.methods import METHODS, Field, Method
 from meshd.control.parameters import check_params, find_method, problem_in, problem_with
-from meshd.control.shapes import SHAPES
+from meshd.control.shapes import AUDIT_KINDS, SHAPES
+from meshd.core import audit
 from meshd.errors import Code, ControlError
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +28,10 @@ def refusal(name, **params):
 def test_the_document_is_up_to_date():
     text = (ROOT / "docs" / "control-api.md").read_text()
     assert text == document(), "run: python -m meshd.control.document > docs/control-api.md"
+
+
+def test_every_kind_of_audit_entry_can_be_told_and_asked_for():
+    assert tuple(AUDIT_KINDS.split("|")) == audit.KINDS == capabilities.KINDS
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
