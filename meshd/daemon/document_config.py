@@ -66,8 +66,8 @@ def reference() -> str:
         parts.append(f"\n## `[{name}]`\n\n{section.__doc__}\n")
         parts.append("\n| key | default | values | takes effect | what it does |\n|---|---|---|---|---|\n")
         for key, (setting, kind, default) in settings_of(section).items():
-            shown = f"`{toml_of(default)}`" + (f": {setting.default_doc}" if setting.default_doc else "")
             when = "reload" if setting.reload else "restart"
+            shown = _default_text(setting, default)
             parts.append(f"| `{key}` | {shown} | {values_text(setting, kind)} | {when} | {setting.doc} |\n")
     return "".join(parts)
 
@@ -88,9 +88,13 @@ def push_reference() -> str:
     for name, section in PUSH_SECTIONS.items():
         parts.append(f"\n`[{name}]`\n\n| key | default | values | what it does |\n|---|---|---|---|\n")
         for key, (setting, kind, default) in settings_of(section).items():
-            shown = f"`{toml_of(default)}`" + (f": {setting.default_doc}" if setting.default_doc else "")
+            shown = _default_text(setting, default)
             parts.append(f"| `{key}` | {shown} | {values_text(setting, kind)} | {setting.doc} |\n")
     return "".join(parts)
+
+
+def _default_text(setting: Setting, default: Any) -> str:
+    return f"`{toml_of(default)}`" + (f": {setting.default_doc}" if setting.default_doc else "")
 
 
 def _example(head: str, sections: Mapping[str, type[Any]], *, show_when: bool) -> str:
