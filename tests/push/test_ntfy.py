@@ -2,130 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
-import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
+from ntfy_rig import BODY, KEY, SERVICE, A, B, Disk, Rig, Run
 from ntfy_server import NtfyServer
 
-from meshd.config import PushConfig
 from meshd.core.commands import AcknowledgePush, CloseUserAgent, OpenUserAgent, RegisterChannel, UnregisterChannel
-from meshd.core.events import (
-    ChannelRegistered,
-    PushReceived,
-    UserAgentConnected,
-    UserAgentDisconnected,
-)
-from meshd.errors import ConfigError, MalformedMessage
+from meshd.core.events import ChannelRegistered, PushReceived, UserAgentConnected, UserAgentDisconnected
 from meshd.ids import ChannelId
 from meshd.push import ntfy
-from meshd.push.ntfy_state import MAX_TOPICS_PER_STREAM, NtfyState, file_record
+from meshd.push.ntfy_state import MAX_TOPICS_PER_STREAM
 from meshd.push.ntfy_user_agent import MAX_RENEWALS, MAX_UNACKNOWLEDGED, POLL_DELAY, RENEWAL_INTERVAL
-from meshd.push.token_file import read_token
-from meshd.push.user_agent import UserAgents
-from meshd.push.websocket import MAX_FRAME_SIZE, ConnectionLost, ServiceUrl
-
-SERVER = "https://ntfy.example.org"
-SERVICE = f"unifiedpush:{SERVER}"
-KEY = b"\4" + bytes(64)
-A, B = ChannelId(b"A" * 16), ChannelId(b"B" * 16)
-BODY = bytes(range(256)) * 16
-
-
-class Disk(dict[tuple[str, bool], str]):
-    """What outlives a run, kept without threads: the clock would jump while they work."""
-
-    def record(self, service: str, newcomers: bool) -> Slot:
-        return Slot(self, (service, newcomers))
-
-
-@dataclass
-class Slot:
-    disk: Disk
-    key: tuple[str, bool]
-
-    async def read(self) -> str | None:
-        return self.disk.get(self.key)
-
-    async def write(self, text: str) -> None:
-        self.disk[self.key] = text
-
-    async def remove(self) -> None:
-        self.disk.pop(self.key, None)
-
-
-class Rig:
-    """One run of the receiver."""
-
-    def __init__(self, nursery: trio.Nursery, server: NtfyServer, disk: Disk, token: str) -> None:
-        self.events: list[Any] = []
-        self.reachable = True
-        self.server = server
-        self._nursery = nursery
-        self._news = trio.Event()
-        self.agents = UserAgents(
-            PushConfig(),
-            self._deliver,
-            random.Random(5 + len(server.requests)),
-            connect=self._connect,
-            records=disk.record,
-            unifiedpush_token=token,
-        )
-        self.submit = self.agents.submit
-
-    def _deliver(self, event: Any) -> None:
-        self.events.append(event)
-        self._news.set()
-
-    async def _connect(self, url: ServiceUrl) -> trio.abc.Stream:
-        assert (url.scheme, url.authority) == ("wss", "ntfy.example.org")
-        if not self.reachable:
-            raise ConnectionLost("refused")
-        ours, theirs = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(self.server.serve, self._nursery, theirs)
-        return ours
-
-    async def event(self, kind: type) -> Any:
-        """The next event, which has to be of that kind."""
-        with trio.fail_after(600):
-            while not self.events:
-                self._news = trio.Event()
-                await self._news.wait()
-        event = self.events.pop(0)
-        assert isinstance(event, kind), event
-        return event
-
-    async def open(self, uaid: str = "") -> str:
-        self.submit(OpenUserAgent(SERVICE, uaid))
-        return (await self.event(UserAgentConnected)).uaid
-
-    async def register(self, channel: ChannelId = A) -> str:
-        """The channel's topic."""
-        self.submit(RegisterChannel(SERVICE, channel, KEY))
-        registered = await self.event(ChannelRegistered)
-        assert registered.channel == channel
-        head, _, tail = registered.endpoint.rpartition("/")
-        assert head == SERVER
-        assert tail.endswith("?up=1")
-        return tail.removesuffix("?up=1")
-
-    async def take(self) -> bytes:
-        """The next push, acknowledged."""
-        push = await self.event(PushReceived)
-        self.submit(AcknowledgePush(SERVICE, push.channel, push.version))
-        return push.body
-
-
-Run = Callable[..., Any]
+from meshd.push.websocket import MAX_FRAME_SIZE
 
 
 @pytest.fixture
@@ -373,20 +265,6 @@ async def test_who_leaves_leaves_nothing_behind(run: Run, disk: Disk, autojump_c
     assert not disk
 
 
-async def test_the_file_is_whole_or_not_there(tmp_path: Path) -> None:
-    record = file_record(tmp_path, SERVICE, False)
-    assert await record.read() is None
-    state = NtfyState.new("upAAAAAAAAAAAA")
-    state.streams[0].topics["upBBBBBBBBBBBB"] = A
-    for _ in range(2):
-        await record.write(state.render())
-    assert NtfyState.parse(await record.read() or "").render() == state.render()
-    (file,) = await trio.to_thread.run_sync(lambda: list(tmp_path.iterdir()))
-    assert file.stat().st_mode & 0o077 == 0
-    await record.remove()
-    assert await record.read() is None
-
-
 async def test_newcomers_have_a_user_agent_of_their_own(run: Run, autojump_clock: Any) -> None:
     async with run() as r:
         uaid = await r.open()
@@ -410,20 +288,6 @@ async def test_a_token_for_a_server_that_wants_one(run: Run, server: NtfyServer,
         assert (await r.event(UserAgentDisconnected)).reason == "rejected: 403"
     async with run(token="tk_secret") as r:
         await r.open()
-
-
-def test_a_token_comes_from_a_file_of_its_owners(tmp_path: Path) -> None:
-    path = tmp_path / "token"
-    assert read_token("") == ""
-    for text, mode, problem in (("tk_1\n", 0o644, "chmod 600"), ("\n", 0o600, "one line"), ("a b", 0o600, "one line")):
-        path.write_text(text)
-        path.chmod(mode)
-        with pytest.raises(ConfigError, match=problem):
-            read_token(str(path))
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_token(str(tmp_path / "other"))
-    path.write_text("tk_secret\n")
-    assert read_token(str(path)) == "tk_secret"
 
 
 async def test_what_is_no_ntfy_server(run: Run, server: NtfyServer, autojump_clock: Any) -> None:
@@ -481,24 +345,3 @@ async def test_a_plain_http_server_has_to_be_trusted(run: Run, autojump_clock: A
     async with run() as r:
         r.submit(OpenUserAgent("unifiedpush:http://127.0.0.1:8080", ""))
         assert "push.trusted_origins" in (await r.event(UserAgentDisconnected)).reason
-
-
-# -- decoders ---------------------------------------------------------------------------------------------------------
-
-
-_VALUES = (
-    st.none() | st.integers() | st.text(max_size=8) | st.sampled_from(["message", "base64", "a" * 12, "up" + "a" * 12])
-)
-_KEYS = ("id", "time", "event", "topic", "message", "encoding", "expires")
-
-
-@given(st.text(max_size=20) | st.fixed_dictionaries({}, optional=dict.fromkeys(_KEYS, _VALUES)).map(json.dumps))
-def test_any_text_is_a_message_or_malformed(text: str) -> None:
-    with suppress(MalformedMessage):
-        ntfy.parse(text)
-
-
-@given(st.text() | st.sampled_from(['{"version":1}', "[]", '{"version":1,"uaid":"upAAAAAAAAAAAA","streams":[{}]}']))
-def test_any_text_is_a_state_or_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError):
-        NtfyState.parse(text)
