@@ -173,7 +173,7 @@ class Signaling(Sessions):
         for link in known_links:
             if link.instance != offer.instance:
                 # The peer has started again, and knows nothing of the old link. Or it is another one with its key.
-                if self._neighbors.current(peer) is link:
+                if letter.shown and self._neighbors.current(peer) is link:  # a pasted call has no letter to show
                     self._neighbors.send_to(peer, TwinSeen(letter.shown))
                 self._neighbors.dismiss(link, "peer_restarted")
         mine = self.with_peer(peer)

@@ -19,6 +19,7 @@ from meshd.errors import Code, Rejected
 from meshd.ids import LinkId, SessionId
 from meshd.sim.suite import SimSuite
 from meshd.wire.call import PastedCall
+from meshd.wire.doubling import TwinSeen
 from meshd.wire.joining import FurtherOffer, JoinAccepted, JoinAnswered
 from meshd.wire.messages import Answer, Offer, Records, encode_message
 from meshd.wire.parts import Grant
@@ -197,14 +198,21 @@ def test_other_members_answer_the_further_offers_in_the_same_push() -> None:
 # -- members ----------------------------------------------------------------------------------------------------------
 
 
-def known(stage: Calling, name: str = "page") -> Page:
-    """A page that has become a member, and has no link any more."""
+def linked(stage: Calling, name: str = "page") -> Page:
+    """A page that has become a member."""
     anna, page = stage["anna"], stage.page(name)
     anna.request("calls.answer", text=page.text_of())
     stage.advance(3)
     page.open(page.pushed.pop())
     page.come(anna)
     anna.give(ev.MessageReceived(link_to(anna, page), encode_message(Records((page.record().encoded,)))))
+    page.pushed.clear()
+    return page
+
+
+def known(stage: Calling, name: str = "page") -> Page:
+    """A page that has become a member, and has no link any more."""
+    anna, page = stage["anna"], linked(stage, name)
     anna.give(ev.LinkClosed(link_to(anna, page), "consent_expired"))
     stage.advance(200)
     page.pushed.clear()
@@ -229,6 +237,16 @@ def test_a_member_that_calls_only_gets_a_link() -> None:
     assert (told["name"], told["admits"], told["linked"]) == ("phone", False, True)
     assert anna.node.membership.record(page.suite.peer_id) is before
     assert len(anna.notices("peer_admitted")) == 1
+
+
+def test_a_member_that_has_started_again_calls_while_its_old_link_stands() -> None:
+    stage = Calling()
+    anna, page = stage["anna"], linked(stage)
+    text = page.text_of(session=b"again...", instance=b"restart.", grant=Grant(1, (page.part(),)))
+    anna.request("calls.answer", text=text)
+    stage.advance(30)
+    assert isinstance(page.open(page.pushed[-1])[1], Answer)
+    assert anna.sent(TwinSeen) == []  # a text that was pasted is no letter that could be shown
 
 
 def test_a_member_that_has_lost_its_admission_gets_the_same_again() -> None:
