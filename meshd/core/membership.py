@@ -298,9 +298,7 @@ class Membership:
         touched = [
             r.peer for r in self._records.values() if not self.revocations.holds(r.chain) and r.peer != self._ctx.own_id
         ]
-        for peer in touched:
-            self._encodings.discard(self._records.pop(peer).encoded)
-            self._prefixes.pop(peer[:PREFIX_SIZE], None)
+        self._drop(touched)
         never_came = [
             peer for peer, row in self._admitted.items() if not self.revocations.holds(decode_chain(row.chain))
         ]
@@ -373,13 +371,16 @@ class Membership:
         self._prefixes[record.peer[:PREFIX_SIZE]] = record.peer
         return previous
 
+    def _drop(self, peers: list[PeerId]) -> None:
+        for peer in peers:
+            self._encodings.discard(self._records.pop(peer).encoded)
+            self._prefixes.pop(peer[:PREFIX_SIZE], None)
+
     def _drop_expired(self) -> None:
         """Forget goodbyes that are old enough. Members are kept when their record expires: they may come home."""
         now = self._ctx.now.unix
         gone = [r.peer for r in self._records.values() if r.departed and r.issued < now - DEPARTED_RETENTION]
-        for peer in gone:
-            self._encodings.discard(self._records.pop(peer).encoded)
-            self._prefixes.pop(peer[:PREFIX_SIZE], None)
+        self._drop(gone)
         if gone:
             self._ctx.persist(*(Delete("records", peer) for peer in gone))
         for peer in [peer for peer, row in self._admitted.items() if expires_at(decode_chain(row.chain)) < now]:
