@@ -224,8 +224,9 @@ class Revoked:
 
     def _add(self, revocation: Revocation) -> None:
         self.counting.append(revocation)
-        said = self._of[revocation.subject] = (*self._of.get(revocation.subject, ()), revocation)
-        self._of_prefix[revocation.subject[:PREFIX_SIZE]] = said
+        subject, prefix = revocation.subject, revocation.subject[:PREFIX_SIZE]
+        self._of[subject] = (*self._of.get(subject, ()), revocation)
+        self._of_prefix[prefix] = (*self._of_prefix.get(prefix, ()), revocation)
 
     def may_count(self, revocation: Revocation) -> bool:
         """Whether the mesh key has not voided what that admin says."""
