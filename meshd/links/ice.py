@@ -106,7 +106,8 @@ class IceConnection(Checks):
     def is_refused(self, source: Address) -> bool:
         """Whether the peer's check has come by a server that ``links.ice`` lets us send nothing to."""
         refused = self.is_outside(source)
-        self.counters["check_from_relay"] += refused
+        if refused:
+            self.counters["check_from_relay"] += 1
         return refused
 
     def is_authentic(self, request: bytes, attributes: Attributes) -> bool:

@@ -33,7 +33,6 @@ class LinkPath(aioice_ice.StunProtocol):
         self.shared = shared
         self.is_relay = relay is not None
         self.seen_by: dict[Address, Address] = {}  # what we look like to each remote address that has answered
-
         self._asking: dict[Address, tuple[stun.Message, float]] = {}  # what awaits an answer, and when it was last sent
 
     def reaches(self, remote: Address) -> bool:
