@@ -14,8 +14,20 @@ from ntfy_rig import SERVICE, A
 
 from meshd.errors import ConfigError, MalformedMessage
 from meshd.push import ntfy
+from meshd.push.ntfy_position import MAX_REMEMBERED, Position
 from meshd.push.ntfy_state import NtfyState, file_record
 from meshd.push.token_file import read_token
+
+
+def test_a_position_remembers_no_more_than_it_may_though_nothing_is_ever_done() -> None:
+    position = Position()
+    for number in range(MAX_REMEMBERED + 10):
+        assert position.begin(f"{number:012}", number, kept=True)
+    assert position.begin(f"{0:012}", 0, kept=True)  # forgotten
+    assert not position.begin(f"{MAX_REMEMBERED:012}", 0, kept=True)
+    for number in range(MAX_REMEMBERED + 10):
+        position.finish(f"{number:012}")
+    assert len(position.taken()) <= MAX_REMEMBERED
 
 
 async def test_the_file_is_whole_or_not_there(tmp_path: Path) -> None:
