@@ -60,6 +60,7 @@ class Channels:
         is_new = message.stream not in self._open and not self._resets.is_wanted(message.stream)
         if message.stream < min(MAX_CHANNEL, self._peer.inbound_streams) and is_new:
             self._open.add(message.stream)
+            self._ending.discard(message.stream)  # that was for the last one: this one has its own end
             self._queue.put(Outgoing(message.stream, DCEP_PPID, DATA_CHANNEL_ACK, 0, True, None))
             return ChannelOpened(message.stream, label)
         self.reset(message.stream)

@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 from sctp_path import Path, World
 
 from meshd.transport import chunks
+from meshd.transport.channels import DCEP_PPID, Channels
+from meshd.transport.chunks import PAIR
 from meshd.transport.config import AssociationConfig
-from meshd.transport.events import ChannelOpened, Drained, HeartbeatAcknowledged, HeartbeatReceived, StreamReset
+from meshd.transport.events import (
+    ChannelOpened,
+    Drained,
+    HeartbeatAcknowledged,
+    HeartbeatReceived,
+    Message,
+    StreamReset,
+)
+from meshd.transport.handshake import PeerParameters
+from meshd.transport.send_queue import SendQueue
+from meshd.transport.stream_reset import PERFORMED, RESPONSE, StreamResets
 
 BINARY = 53
 TAG_OF_B = 0x22222222
@@ -129,6 +141,20 @@ def test_channels_opened_in_band_are_acknowledged_up_to_a_limit() -> None:
     assert ChannelOpened(2, "chat") in world.ends[1].events
     assert ChannelOpened(9, "too many") not in world.ends[1].events
     assert world.ends[1].messages == []
+
+
+def test_a_channel_opened_anew_after_a_hasty_try_is_closed_both_ways_too() -> None:
+    resets = StreamResets(1, 1)
+    channels = Channels(PeerParameters(1, 100_000, 16, 1, reconfiguration=True), SendQueue(), resets)
+    opening = Message(5, DCEP_PPID, open_message(b"one"))
+    assert channels.on_message(opening) is not None
+    channels.on_reset(5)
+    assert channels.on_message(opening) is None, "our side is not closed yet"
+    resets.take_request([5], 0, 0.0, 1.0)
+    resets.on_re_config(chunks.encode_parameter(RESPONSE, PAIR.pack(1, PERFORMED)), 0, 16)
+    assert channels.on_message(opening) is not None
+    channels.on_reset(5)
+    assert resets.is_wanted(5)
 
 
 # -- heartbeats and packet sizes (RFC 8899) ----------------------------------------------------------------------------
