@@ -67,6 +67,8 @@ class Departures:
         node.arrivals.forget_all()
         node.pushing.forget_all()
         node.grants.forget_all()
+        node.grant_answers.forget_all()
+        node.granting.forget_all()
         node.holders.deactivate(ticket)
         node.kept_grants.forget_all()
         node.serving.forget_all()

@@ -46,3 +46,7 @@ class GrantAnswers:
     def forget(self, peer: PeerId) -> None:
         """That peer is no member any more."""
         self._dead.pop(peer, None)
+
+    def forget_all(self) -> None:
+        """We are no member any more."""
+        self._dead.clear()

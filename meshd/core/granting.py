@@ -144,6 +144,11 @@ class Granting:
         self._settle(peer)
         self._holders.release(peer)
 
+    def forget_all(self) -> None:
+        """We are no member any more."""
+        for peer in {*self._tries, *self._pushes, *self._deposited}:
+            self._settle(peer)
+
     def _is_member(self, holder: bytes) -> bool:
         return len(holder) == PEER_ID_SIZE and self._membership.is_member(PeerId(holder))
 
