@@ -77,6 +77,7 @@ def test_check_config_says_whether_it_is_good(tmp_path: Path):
         ('trusted_proxies = ["10.0.0.1/8"]\n', "trusted_proxies"),
         ('tls_certificate = "/nowhere.pem"\ntls_key = "/nowhere.pem"\n', "able to read"),
         ('proxy_header = "x-real-ip"\n', "forwarded"),
+        ('stun = "nowhere"\n', "host:port"),
     ]:
         file.write_text('[service]\nlisten = "0.0.0.0:8085"\npublic_url = "https://push.example"\n' + more)
         done = run("--check-config", "--config", str(file))

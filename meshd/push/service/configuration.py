@@ -24,6 +24,7 @@ from meshd.push.service.config import (
     with_limits,
 )
 from meshd.push.service.proxies import HEADERS
+from meshd.push.service.stun import OFF
 from meshd.push.service.tls import ServerCertificate
 
 # Policy
@@ -118,6 +119,8 @@ def read(file: Path | None, state_dir: str, given: Mapping[str, Any], limits: Se
 def check(config: ServiceConfig) -> None:
     """Whether the service could run so, as far as can be told without running it. Raises ConfigError."""
     public_url_for(config, *parse_listen(config.listen))
+    if config.stun not in (None, OFF):
+        parse_listen(config.stun)
     parse_networks(config.trusted_proxies)
     certificate_of(config)
 
