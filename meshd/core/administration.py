@@ -178,13 +178,9 @@ class Administration:
     def _concerned_until(self, subject: PeerId, record: Record | None) -> int:
         """When all that the key was given, or may still be given by admins that have not heard, has expired."""
         now = int(self._ctx.now.unix)
-        until = now + MEMBER_LIFETIME
-        for chain in self._membership.chains():
-            if chain[-1].subject == subject:
-                until = max(until, chain[-1].expires)
         if record is None:  # it may have been anything
-            until = now + ADMIN_LIFETIME
-        return until
+            return now + ADMIN_LIFETIME
+        return max(now + MEMBER_LIFETIME, *(certificate.expires for certificate in self._held_by(subject)))
 
     def _publish(
         self,
@@ -232,11 +228,12 @@ class Administration:
     def _described(self, peer: PeerId) -> dict[str, Any]:
         """One that hangs on a key that is to be revoked."""
         name = self._membership.name_of(peer) or short(peer)
-        return {"peer_id": peer, "name": name, "known_since": self._known(peer)}
+        known_since = max(self._first_seen.when(certificate) for certificate in self._held_by(peer))
+        return {"peer_id": peer, "name": name, "known_since": known_since}
 
-    def _known(self, peer: PeerId) -> float:
-        chains: list[Chain] = [chain for chain in self._membership.chains() if chain[-1].subject == peer]
-        return max(self._first_seen.when(chain[-1]) for chain in chains)
+    def _held_by(self, peer: PeerId) -> list[Certificate]:
+        """What that peer is admitted by: one certificate, or two until it has taken the newer one."""
+        return [chain[-1] for chain in self._membership.chains() if chain[-1].subject == peer]
 
     # -- admins -------------------------------------------------------------------------------------------------------
 
@@ -246,7 +243,7 @@ class Administration:
         It would not take an older one than it has, which a clock ahead of ours may have dated.
         """
         said = [revocation.issued for revocation in self._revocations.revoked.concerning(peer)]
-        held = [chain[-1].issued for chain in self._membership.chains() if chain[-1].subject == peer]
+        held = [certificate.issued for certificate in self._held_by(peer)]
         issued = max(int(self._ctx.now.unix), *held, *(moment + 1 for moment in (*said, after)))
         return issue(
             sign,
