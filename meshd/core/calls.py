@@ -202,12 +202,12 @@ class Calls:
 
     def _call_back(self, call: Call, name: str) -> bool:
         """One that knows of no mesh is told all that a joiner is told; with its old admission, if it has one here."""
-        self._grants.forget(call.caller)  # whoever comes anew begins anew, whatever it granted in an earlier life
-        self._grants.on_grant(call.caller, call.grant)
         chain = next((chain for chain in self._membership.chains() if chain[-1].subject == call.caller), None)
         if chain is None or not self._membership.is_member(call.caller):
             chain = self._membership.chain_for(call.caller, name)
             self._ctx.notify("peer_admitted", peer=call.caller, name=name, introduction=b"")
+        self._grants.forget(call.caller)  # whoever comes anew begins anew, whatever it granted in an earlier life
+        self._grants.on_grant(call.caller, call.grant)
         ticket = self._ctx.persist(self._membership.remember_admitted(call.caller, chain, call.sealing_key))
         return self._arrivals.call_back(call, chain, ticket)
 
