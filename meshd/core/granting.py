@@ -146,7 +146,7 @@ class Granting:
 
     def forget_all(self) -> None:
         """We are no member any more."""
-        for peer in {*self._tries, *self._pushes, *self._deposited}:
+        for peer in dict.fromkeys((*self._tries, *self._pushes, *self._deposited)):
             self._settle(peer)
 
     def _is_member(self, holder: bytes) -> bool:
