@@ -10,9 +10,11 @@ from typing import Any
 
 import trio
 import trio.testing
+from fake_administration import Administration
+from fake_values import DESK_ID, EVIL_ID, EVIL_TEXT, MESH_ID, OWN_ID, STARTED, TOKEN, TROUBLE, find, message, peer
 
 from meshd.control.backend import Caller
-from meshd.control.encodings import decode_bytes, encode_bytes, encode_time
+from meshd.control.encodings import decode_bytes, encode_time
 from meshd.control.listeners import close_listeners, open_listeners
 from meshd.control.passing import Passed
 from meshd.control.server import serve
@@ -20,75 +22,8 @@ from meshd.control.watchers import Watcher
 from meshd.errors import Code, ControlError
 from meshd.ids import short, text_of
 
-OWN_ID = bytes(range(32))
-DESK_ID = b"\x40" * 32
-EVIL_ID = b"\x80" * 32
-MESH_ID = b"\x11" * 32
-STARTED = 1_700_000_000.0
-TOKEN = "mesh1" + "abcdefghij" * 50
-TROUBLE = {"last_error": "no\x1b[0mpath", "last_error_at": "2023-11-14T22:13:20.000Z"}
-EVIL_TEXT = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b5m \u202ereversed\r\x00 tab\there\nsecond line"
 
-
-PATH = {"kind": "host", "remote_kind": "srflx", "local": "127.0.0.1:4000", "remote": "127.0.0.1:5000"}
-TRAFFIC = {
-    "age": 7_260.0,
-    "rtt": 0.0121,
-    "min_rtt": 0.011,
-    "packets_sent": 81_233,
-    "packets_received": 212_222,
-    "packets_lost": 312,
-    "packets_retransmitted": 340,
-    "sent_size": 91_234_567,
-    "received_size": 1_234_567_890,
-    "send_rate": 300_000.0,
-    "receive_rate": 1_234_567.8,
-    "buffered_size": 16_384,
-    "window_size": 262_144,
-    "packet_size": 1_191,
-}
-
-
-def peer(peer_id: bytes, name: str, link: str = "up", **changes: Any) -> dict[str, Any]:
-    up = link == "up"
-    entry = {
-        "peer_id": text_of(peer_id),
-        "short_id": short(peer_id),
-        "name": name,
-        "admin": up,
-        "may_introduce": True,
-        "link": link,
-        "link_id": 7 if up else None,
-        "path": PATH if up else None,
-        "traffic": TRAFFIC if up else None,
-        "via": [] if up else ["desk"],
-        "reachable": True,
-        "rtt": 0.0123 if up else None,
-        "loss": 0.02 if up else None,
-        "since": encode_time(STARTED) if up else None,
-        "seen": encode_time(STARTED + 5),
-        "push_until": encode_time(STARTED + 129_600),
-        "version": "0.1.0",
-        "last_error": None,
-        "last_error_detail": None,
-        "last_error_at": None,
-    }
-    return entry | changes
-
-
-def message(number: int, body: bytes, name: str = "desk") -> dict[str, Any]:
-    return {
-        "message_id": text_of(number.to_bytes(16, "big")),
-        "peer_id": text_of(DESK_ID),
-        "name": name,
-        "application": "message",
-        "body": encode_bytes(body),
-        "sent_at": encode_time(STARTED),
-        "received_at": encode_time(STARTED + 0.25),
-    }
-
-
-class FakeBackend:
+class FakeBackend(Administration):
     def __init__(self, version: str = "0.1.0") -> None:
         self.version = version
         self.state = "member"
@@ -173,13 +108,6 @@ class FakeBackend:
             "counters": dict(self.counters),
         }
 
-    def _find(self, name: str) -> tuple[bytes, str]:
-        if name == "desk" or (len(name) > 3 and text_of(DESK_ID).startswith(name)):
-            return DESK_ID, "desk"
-        if name == "d":
-            raise ControlError(Code.PEER_AMBIGUOUS, "'d' fits desk and den.")
-        raise ControlError(Code.PEER_UNKNOWN, f"{name!a}.")
-
     async def _node_status(self, params: dict[str, Any]) -> dict[str, Any]:
         return self._status()
 
@@ -234,11 +162,11 @@ class FakeBackend:
             finally:
                 self.counters["cancelled"] += 1
                 self._change()
-        peer_id, name = self._find(params["peer"])
+        peer_id, name = find(params["peer"])
         return {"peer_id": text_of(peer_id), "name": name, "rtt": 0.0042, "via": ["relay1"]}
 
     async def _messages_send(self, params: dict[str, Any]) -> dict[str, Any]:
-        peer_id, name = self._find(params["peer"])
+        peer_id, name = find(params["peer"])
         state = "acknowledged" if params["wait"] else "queued"
         sent = {"message_id": text_of(bytes(16)), "peer_id": text_of(peer_id), "name": name}
         return sent | {"state": state, "elapsed": 0.031}
@@ -256,7 +184,7 @@ class FakeBackend:
 
     async def _streams_open(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
         """The peer is as its application says: an ``echo``, one that is ``rude``, or nobody."""
-        self._find(params["peer"])
+        find(params["peer"])
         application = params["application"]
         if application == "nothing":
             raise ControlError(Code.REFUSED, "Nobody accepts it.")
@@ -330,117 +258,6 @@ class FakeBackend:
         joined = bool(params["text"]) and "join" in params["text"]
         result = {"peer_id": text_of(DESK_ID), "name": "desk", "mesh_name": "home", "elapsed": 1.5}
         return result | {"joined": joined}
-
-    async def _members_revoke(self, params: dict[str, Any]) -> dict[str, Any]:
-        peer_id, name = self._find(params["peer"])
-        if params["mesh_key"] and decode_bytes(params["mesh_key"]) == bytes(32):
-            raise ControlError(Code.MESH_KEY_WRONG)
-        entry = {"peer_id": text_of(EVIL_ID), "name": "x\x1b[31my", "known_since": encode_time(STARTED)}
-        return {
-            "peer_id": text_of(peer_id),
-            "name": name,
-            "admin": False,
-            "member": True,
-            "done": not params["preview"],
-            "kept": [] if params["all"] else [entry],
-            "fallen": [entry] if params["all"] else [],
-        }
-
-    async def _revocations_list(self, params: dict[str, Any]) -> dict[str, Any]:
-        entry = {
-            "peer_id": text_of(EVIL_ID),
-            "name": "tab\x1b[1mlet",
-            "scope": "member",
-            "by": None,
-            "revoked_at": encode_time(STARTED),
-            "void_from": encode_time(STARTED),
-            "kept": 2,
-            "until": encode_time(STARTED + 4e8),
-        }
-        return {"revocations": [entry, {**entry, "by": "desk", "void_from": None, "kept": 0, "name": ""}]}
-
-    async def _admins_list(self, params: dict[str, Any]) -> dict[str, Any]:
-        admin = {
-            "peer_id": text_of(DESK_ID),
-            "short_id": short(DESK_ID),
-            "name": "desk",
-            "this_node": True,
-            "appointed_at": encode_time(STARTED),
-            "expires_at": encode_time(STARTED + 3e8),
-        }
-        return {"admins": [admin]}
-
-    async def _admins_appoint(self, params: dict[str, Any]) -> dict[str, Any]:
-        if decode_bytes(params["mesh_key"]) == bytes(32):
-            raise ControlError(Code.MESH_KEY_WRONG)
-        peer_id, name = self._find(params["peer"])
-        return {"peer_id": text_of(peer_id), "name": name}
-
-    async def _admins_remove(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {**await self._admins_appoint(params), "admins_left": 0}
-
-    async def _keys_show(self, params: dict[str, Any]) -> dict[str, Any]:
-        key, made = encode_bytes(DESK_ID), encode_time(STARTED)
-        return {
-            "peer_id": text_of(OWN_ID),
-            "sealing_key": {"key": key, "made_at": made},
-            "former_sealing_keys": [{"key": key, "retired_at": made, "erased_at": made}],
-            "certificate": {"fingerprint": key, "made_at": made},
-        }
-
-    async def _identity_export(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
-        return {"peer_id": text_of(OWN_ID), "size": os.write(passed.fd, b"sealed"), "moved": params["move"]}
-
-    async def _identity_import(self, params: dict[str, Any], passed: Passed) -> dict[str, Any]:
-        return {"peer_id": text_of(OWN_ID), "rows": 6}
-
-    async def _keys_rotate(self, params: dict[str, Any]) -> dict[str, Any]:
-        shown = await self._keys_show(params)
-        del shown["peer_id"]
-        return shown | {"push_holders": 3 if params["push"] else 0}
-
-    async def _capabilities_list(self, params: dict[str, Any]) -> dict[str, Any]:
-        given = {
-            "holder_id": text_of(DESK_ID),
-            "kind": "member",
-            "name": "de\x1b[1msk",
-            "newcomer": True,
-            "services": ["http://127.0.0.1:1"],
-            "generation": 3,
-            "given_until": encode_time(STARTED + 60),
-            "taken_until": None,
-        }
-        held = {"peer_id": text_of(EVIL_ID), "name": "", "services": ["https://push"], "generation": 1, "until": None}
-        return {"generation": 3, "given": [given], "held": [held]}
-
-    async def _capabilities_audit(self, params: dict[str, Any]) -> dict[str, Any]:
-        entry = {
-            "time": encode_time(STARTED),
-            "kind": params["kind"] or "taken_back",
-            "holder_id": text_of(DESK_ID),
-            "name": params["peer"] or "",
-            "service": "http://127.0.0.1:1",
-            "until": None,
-            "detail": "re\x1b[1mplaced",
-        }
-        everybody = {**entry, "kind": "changed", "holder_id": None, "until": encode_time(STARTED)}
-        return {"entries": [entry, everybody][: params["limit"]], "kept": 2}
-
-    async def _push_test(self, params: dict[str, Any]) -> dict[str, Any]:
-        test = {
-            "service": "http://127.0.0.1:1",
-            "newcomers": False,
-            "outcome": "ok",
-            "tested_at": encode_time(STARTED),
-            "accepted": 0.01,
-            "delivered": 0.2,
-            "detail": "",
-        }
-        lost = {**test, "newcomers": True, "outcome": "lost", "delivered": None, "detail": "not\x1b[1m delivered"}
-        return {"tests": [test, lost]}
-
-    async def _push_renew(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {"holders": 1 if params["peer"] else 2, "generation": 4}
 
     async def _introductions_list(self, params: dict[str, Any]) -> dict[str, Any]:
         entry = {

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from fake_backend import FakeBackend, message
+from fake_backend import FakeBackend
+from fake_values import message
 
 from meshd.control import connection, jsonrpc, server, watchers
 from meshd.control.access import Access, permission_of

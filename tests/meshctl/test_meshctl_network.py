@@ -8,7 +8,7 @@ import subprocess
 import zlib
 
 import pytest
-from fake_backend import TOKEN
+from fake_values import TOKEN
 
 from meshctl.qr import MAX_TEXT_SIZE, QUIET_ZONE, QrError, modules, print_qr
 

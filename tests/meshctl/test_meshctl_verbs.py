@@ -7,7 +7,7 @@ import stat
 import subprocess
 
 import pytest
-from fake_backend import DESK_ID, EVIL_TEXT, PATH, TOKEN, message, peer
+from fake_values import DESK_ID, EVIL_TEXT, PATH, TOKEN, message, peer
 
 from meshctl.table import LOCAL_VERBS, VERBS
 from meshd.control.encodings import decode_bytes
