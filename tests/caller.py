@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from meshd.core.capabilities import expiries
+from meshd.core.pushing.capabilities import expiries
 from meshd.crypto import p256, vapid
 from meshd.crypto.admission import decode_chain, verify_chain
 from meshd.crypto.base64url import encode_base64url

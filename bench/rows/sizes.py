@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 
-from meshd.core.capabilities import (
+from meshd.core.pushing.capabilities import (
     GRANT_SPAN,
     OWN_GRANT_SPAN,
     OWN_TOP_UP_SPAN,
@@ -14,7 +14,7 @@ from meshd.core.capabilities import (
     further_expiries,
     usable_until,
 )
-from meshd.core.granting import LOOK_INTERVAL
+from meshd.core.pushing.granting import LOOK_INTERVAL
 from meshd.crypto.suite import RealSuite
 from meshd.ids import INSTANCE_SIZE, SESSION_ID_SIZE, MeshId, Now, PeerId, SessionId
 from meshd.wire.endpoint import split_endpoint

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshd.core import facts as fa
 from meshd.core.context import Context
-from meshd.core.session import Purpose
+from meshd.core.signaling.session import Purpose
 from meshd.ids import ChannelId, PeerId, SessionId, short
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class Context:
         self.suite = suite
         self.rng = rng
         self.instance = instance
-        self.aside = False  # another daemon with our identity has the links: see ``meshd.core.twin``
+        self.aside = False  # another daemon with our identity has the links: see ``meshd.core.membership.twin``
         self.timers = Timers()
         self.counters: dict[str, int] = {}
         self.facts: deque[Fact] = deque()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshd.core.context import Context
-from meshd.core.neighbors import Link, LinkState
+from meshd.core.overlay.neighbors import Link, LinkState
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import LinkId, PeerId, Ticket
 from meshd.wire import messages as ms

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from meshd.core.context import Context
-from meshd.core.lookup import find_member
-from meshd.core.newcomer import refuse_member
+from meshd.core.joining.newcomer import refuse_member
+from meshd.core.membership.lookup import find_member
 from meshd.errors import Code, ControlError, LocalMisuse, Rejected
 from meshd.ids import RequestId, Ticket
 from meshd.wire.messages import Records

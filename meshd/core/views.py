@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from meshd.core.capability_views import view_audit, view_capabilities
 from meshd.core.context import Context
+from meshd.core.pushing.capability_views import view_audit, view_capabilities
 from meshd.crypto.admission import Rights
 from meshd.ids import short
 from meshd.wire.record import Record

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from meshd.core import commands as cm
-from meshd.core.neighbors import LinkState
 from meshd.core.node import Node
+from meshd.core.overlay.neighbors import LinkState
 from meshd.ids import PeerId
 from meshd.sim.history import History, Said, Step
 from meshd.sim.limits import LIMITS, TIMERS_BESIDE, TIMERS_PER_MEMBER, containers

@@ -7,38 +7,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshd.config import Config
-from meshd.core import (
-    assisting,
-    audit,
-    behalf,
-    calls,
-    delivery,
-    first_seen,
-    grants,
-    introductions,
-    kept_grants,
-    pasting,
-    peering,
-    pinging,
-    post,
-    promises,
-    push_budget,
-    push_standing,
-    pushed,
-    pushing,
-    relay,
-    replay,
-    revocations,
-    routing,
-    sealing_keys,
-    self_test,
-    sessions,
-    streams,
-    stun_servers,
-)
-from meshd.core.admissions import MAX_ASKED
-from meshd.core.channels import MAX_CHANNELS
+from meshd.core import peering
+from meshd.core.delivery import delivery, pinging, post, replay, streams
+from meshd.core.joining import assisting, calls, introductions, pasting
+from meshd.core.membership import first_seen, promises, revocations, sealing_keys
+from meshd.core.membership.admissions import MAX_ASKED
 from meshd.core.node import Node
+from meshd.core.overlay import relay, routing
+from meshd.core.pushing import audit, behalf, grants, kept_grants, pushed, pushing, self_test
+from meshd.core.pushing import budget as push_budget
+from meshd.core.pushing import standing as push_standing
+from meshd.core.pushing.channels import MAX_CHANNELS
+from meshd.core.signaling import sessions, stun_servers
 from meshd.wire.introduction import MAX_STUN_SERVERS
 from meshd.wire.parts import MAX_SUBSCRIPTIONS
 from meshd.wire.record import MAX_ANSWERING, MAX_NEIGHBORS

@@ -1,7 +1,7 @@
 """How soon a dead peer is noticed, and how often a living one is blamed: ``python -m meshd.sim liveness``.
 
-Two pulses (``meshd.core.pulse``, the very code of the daemon) talk over a path that delays and loses, in virtual time.
-``docs/liveness.md`` has the tables and what they mean.
+Two pulses (``meshd.core.overlay.pulse``, the very code of the daemon) talk over a path that delays and loses, in
+virtual time. ``docs/liveness.md`` has the tables and what they mean.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from random import Random
 from typing import Protocol
 
 from meshd.config import MeshConfig
-from meshd.core.liveness import MIN_LOOK_INTERVAL
-from meshd.core.pulse import Pace, Pulse, Step
+from meshd.core.overlay.liveness import MIN_LOOK_INTERVAL
+from meshd.core.overlay.pulse import Pace, Pulse, Step
 
 # Policy
 WARM_UP = 60.0  # seconds of a link's life before anything counts

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from meshd.core.membership import Membership
+from meshd.core.membership.membership import Membership
+from meshd.core.membership.revoking import Revoking
 from meshd.core.node import Node
-from meshd.core.revoking import Revoking
 from meshd.crypto.admission import Chain, issue
 from meshd.ids import PeerId, text_of
 from meshd.sim.network import EPOCH

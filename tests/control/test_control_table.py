@@ -13,7 +13,7 @@ from meshd.control.encodings import decode_bytes, decode_time, encode_bytes, enc
 from meshd.control.methods import METHODS, Field, Method
 from meshd.control.parameters import check_params, find_method, problem_in, problem_with
 from meshd.control.shapes import AUDIT_KINDS, SHAPES
-from meshd.core import audit
+from meshd.core.pushing import audit
 from meshd.errors import Code, ControlError
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from meshd.config import Config
 from meshd.core import commands as cm
 from meshd.core import events as ev
-from meshd.core.arrivals import HELP_WAIT
+from meshd.core.joining.arrivals import HELP_WAIT
 from meshd.core.node import Node
 from meshd.core.state import TABLES, Stored
 from meshd.errors import Code

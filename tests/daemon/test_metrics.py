@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshd import VERSION
-from meshd.core.neighbors import LOSS_REASONS
+from meshd.core.overlay.neighbors import LOSS_REASONS
 from meshd.daemon.metrics import FAMILIES, page
 from meshd.daemon.traffic import with_traffic
 from meshd.exposition import MAX_SAMPLES, Exposition, Family

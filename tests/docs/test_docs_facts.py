@@ -8,34 +8,21 @@ from pathlib import Path
 import pytest
 
 from meshd.config import Config
-from meshd.core import (
-    arrivals,
-    assisting,
-    delivery,
-    joining,
-    membership,
-    neighbors,
-    peering,
-    push_budget,
-    push_standing,
-    pushing,
-    record_rate,
-    relay,
-    replay,
-    revocations,
-    routing,
-    saying,
-    session,
-    sessions,
-    signaling,
-    tries,
-)
-from meshd.core.arrivals import MAX_CLOCK_REFUSALS
-from meshd.core.capabilities import CLOCK_SLACK, GRANT_SPAN, OWN_GRANT_SPAN, OWN_TOP_UP_SPAN, TOP_UP_SPAN
+from meshd.core import peering
+from meshd.core.delivery import delivery, replay
+from meshd.core.joining import arrivals, assisting, joining, tries
+from meshd.core.joining.arrivals import MAX_CLOCK_REFUSALS
+from meshd.core.membership import membership, record_rate, revocations
 from meshd.core.notifications import NOTIFICATIONS
-from meshd.core.pulse import RTT_INTERVAL
-from meshd.core.session import PASTE_TIMEOUT
-from meshd.core.subscription_change import KEEP_OLD
+from meshd.core.overlay import neighbors, relay, routing
+from meshd.core.overlay.pulse import RTT_INTERVAL
+from meshd.core.pushing import budget as push_budget
+from meshd.core.pushing import pushing
+from meshd.core.pushing import standing as push_standing
+from meshd.core.pushing.capabilities import CLOCK_SLACK, GRANT_SPAN, OWN_GRANT_SPAN, OWN_TOP_UP_SPAN, TOP_UP_SPAN
+from meshd.core.pushing.subscription_change import KEEP_OLD
+from meshd.core.signaling import saying, session, sessions, signaling
+from meshd.core.signaling.session import PASTE_TIMEOUT
 from meshd.crypto import revocation, webpush
 from meshd.crypto.admission import DIGEST_SIZE, MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES

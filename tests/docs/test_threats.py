@@ -11,8 +11,8 @@ from dataclasses import replace
 from meshd.config import Config, IntroductionsConfig, MeshConfig
 from meshd.core import events as ev
 from meshd.core.node import Node
-from meshd.core.relay import MESSAGE_RATE
-from meshd.core.routing import MAX_HOPS
+from meshd.core.overlay.relay import MESSAGE_RATE
+from meshd.core.overlay.routing import MAX_HOPS
 from meshd.crypto.admission import Rights, issue
 from meshd.errors import Code
 from meshd.ids import Instance, MeshId, Now, SessionId

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from meshd.core.neighbors import Link, Neighbors
+from meshd.core.overlay.neighbors import Link, Neighbors
 from meshd.crypto import identity, vapid, webpush
 from meshd.crypto.admission import Rights, issue
 from meshd.crypto.p256 import compress_point

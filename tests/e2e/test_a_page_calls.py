@@ -16,9 +16,9 @@ import trio
 
 from demo.processes import Daemon, Mesh, wait_for
 from meshd.config import PushConfig
-from meshd.core.capabilities import is_usable
 from meshd.core.commands import AcknowledgePush, OpenUserAgent, RegisterChannel
 from meshd.core.events import ChannelRegistered, Event, LinkConnected, LinkPrepared, PushReceived, UserAgentConnected
+from meshd.core.pushing.capabilities import is_usable
 from meshd.crypto.suite import RealSuite
 from meshd.daemon.driver import read_clocks
 from meshd.ids import ChannelId, PeerId, SessionId

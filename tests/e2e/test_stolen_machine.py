@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from demo.processes import Daemon, Failed, Mesh, wait_for
-from meshd.core.capabilities import is_usable
+from meshd.core.pushing.capabilities import is_usable
 from meshd.core.state import GrantRow, read_row
 from meshd.crypto import vapid
 from meshd.ids import from_text

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from ends import NODE, SEED
 
-from meshd.core.capabilities import expiries
+from meshd.core.pushing.capabilities import expiries
 from meshd.crypto import p256, vapid
 from meshd.ids import MeshId
 from meshd.wire.endpoint import join_endpoint, split_endpoint

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl import durations, quantities, reasons
-from meshd.core.neighbors import LOSS_REASONS
+from meshd.core.overlay.neighbors import LOSS_REASONS
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import trio
 from meshd.config import Config, PushConfig
 from meshd.core import commands as cm
 from meshd.core import events as ev
-from meshd.core.audit import Audit
-from meshd.core.channels import Channels
 from meshd.core.context import Context
-from meshd.core.holders import ESTABLISHED_AFTER, Holders
+from meshd.core.pushing.audit import Audit
+from meshd.core.pushing.channels import Channels
+from meshd.core.pushing.holders import ESTABLISHED_AFTER, Holders
 from meshd.crypto import vapid
 from meshd.crypto.suite import RealSuite
 from meshd.ids import Instance, Now, PushId

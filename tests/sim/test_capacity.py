@@ -14,7 +14,7 @@ from meshd.config import Config
 from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.node import Node
-from meshd.core.routing import MAX_HOPS
+from meshd.core.overlay.routing import MAX_HOPS
 from meshd.core.state import MESH_KEY, MeshRow, Stored
 from meshd.crypto.admission import Chain, Rights, issue
 from meshd.ids import PREFIX_SIZE, Instance, LinkId, MeshId, Now, PeerId, SessionId
@@ -165,7 +165,9 @@ def deep_size(thing: object) -> int:
 def test_routes_lead_everywhere_and_reading_them_parses_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(graph, (graph.records, graph.records))
     calls: list[int] = []
-    monkeypatch.setattr("meshd.core.membership.decode_record", lambda data: calls.append(1) or decode_record(data))
+    monkeypatch.setattr(
+        "meshd.core.membership.membership.decode_record", lambda data: calls.append(1) or decode_record(data)
+    )
     looked_up: list[int] = []
     genuine = type(pair.nodes[0].membership).by_prefix
 

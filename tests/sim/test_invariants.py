@@ -10,7 +10,7 @@ import pytest
 import meshd.sim.stage as stage_module
 from meshd.core import commands as cm
 from meshd.core.node import Node
-from meshd.core.session import Purpose
+from meshd.core.signaling.session import Purpose
 from meshd.sim.invariants import AT_EVERY_STEP, AT_REST, NOW_AND_THEN, UNDISTURBED
 from meshd.sim.limits import LIMITS
 from meshd.sim.stage import Stage

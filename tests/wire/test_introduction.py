@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mesh_keys import MESH, NOW, seed, suite
 from wire_values import messages_of
 
-from meshd.core.capabilities import expiries
+from meshd.core.pushing.capabilities import expiries
 from meshd.errors import Code, ControlError
 from meshd.ids import SessionId
 from meshd.wire.endpoint import split_endpoint

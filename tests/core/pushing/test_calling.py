@@ -1,0 +1,85 @@
+"""Who calls, by push, a member that there is no way to: a few, and more only when nothing comes of it."""
+
+from __future__ import annotations
+
+from playbook import Player, Stage
+
+from meshd.core.pushing.calling import CALLED_AT_FIRST, CALLED_STEP, CALLERS, CALLERS_STEP
+from meshd.ids import Now
+
+NAMES = ("anna", "bert", "carl", "dora", "emma", "finn", "gina")
+
+
+def without_the_last() -> tuple[Stage, list[Player], Player]:
+    """A mesh whose last member has just vanished."""
+    stage = Stage(*NAMES)
+    *others, last = stage.mesh(60.0)
+    last.crash()
+    stage.advance(60.0)  # silence is noticed, and nobody believes in a way any more
+    assert not any(player.node.routing.next_hop(last.id) for player in others)
+    return stage, others, last
+
+
+def callers(players: list[Player], called: Player, lost: float = 0.0) -> list[str]:
+    """Those whose part it would be, so long after it was lost."""
+    found = []
+    for player in players:
+        calling = player.node.calling
+        calling.look()
+        since = calling._since[called.id]
+        player.node._ctx.now = Now(since + lost, player.now.unix)
+        if calling.is_ours(called.id):
+            found.append(player.name)
+        player.node._ctx.now = player.now
+    return found
+
+
+def test_a_few_call_and_more_as_time_goes_by() -> None:
+    _, others, last = without_the_last()
+    first = callers(others, last)
+    assert len(first) == CALLERS
+    later = callers(others, last, CALLERS_STEP + 1)
+    assert len(later) == CALLERS + 1
+    assert set(first) < set(later)
+    assert len(callers(others, last, 86_400.0)) == len(others)
+
+
+def test_only_they_push() -> None:
+    stage, others, last = without_the_last()
+    chosen = callers(others, last)
+    pushing = {one for one, other, _ in stage.pushes if other == last.name and one != "anna"}  # she let them all in
+    assert pushing <= set(chosen)
+    assert pushing
+
+
+def test_who_is_alone_calls_all_but_not_at_once() -> None:
+    stage = Stage(*NAMES)
+    *others, last = stage.mesh(60.0)
+    for player in others:
+        player.crash()
+    for _ in range(300):
+        if len(last.node.calling._since) < len(others):
+            stage.advance(0.1)
+    asked = [player for player in others if callers([last], player)]
+    assert len(asked) == CALLED_AT_FIRST
+    assert len([player for player in others if callers([last], player, CALLED_STEP + 1)]) == CALLED_AT_FIRST + 1
+
+
+def test_who_can_do_nothing_does_not_call() -> None:
+    _, others, last = without_the_last()
+    for player in others:
+        player.node.grants.forget(last.id)
+    assert len(callers(others, last, 86_400.0)) == len(others)  # friends may hold something
+    stage = Stage("anna", "bert")
+    anna, bert = stage.mesh()
+    bert.crash()
+    stage.advance(5.0)
+    anna.node.grants.forget(bert.id)
+    assert callers([anna], bert, 86_400.0) == []
+
+
+def test_who_is_found_again_is_forgotten() -> None:
+    stage, others, last = without_the_last()
+    last.start()
+    stage.advance(120.0)
+    assert all(player.node.calling._since == {} for player in (*others, last))
