@@ -20,6 +20,7 @@ from meshd.core.delivery.replay import ReplayMemory
 from meshd.core.delivery.streams import Streams
 from meshd.core.joining.arrivals import Arrivals
 from meshd.core.joining.assisting import Assisting
+from meshd.core.joining.bearers import Bearers
 from meshd.core.joining.calls import Calls
 from meshd.core.joining.introductions import Introductions
 from meshd.core.joining.joining import Joining
@@ -27,6 +28,7 @@ from meshd.core.joining.pasting import Pasting
 from meshd.core.joining.reachability import Outlook
 from meshd.core.membership.administration import Administration
 from meshd.core.membership.admissions import Admissions
+from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.departures import Departures
 from meshd.core.membership.first_seen import FirstSeen
 from meshd.core.membership.membership import Membership
@@ -80,6 +82,7 @@ class Node:
         self.sealing_keys = SealingKeys(ctx, stored)
         self.revocations = Revocations(ctx, stored)
         self.membership = Membership(ctx, stored, self.revocations)
+        self.admitting = Admitting(ctx, self.membership)
         self.first_seen = FirstSeen(ctx, stored, self.membership)
         self.neighbors = Neighbors(ctx, self.membership)
         self.revoking = Revoking(ctx, self.revocations, self.membership, self.neighbors, self.first_seen)
@@ -132,26 +135,38 @@ class Node:
         self.resuming = Resuming(ctx, self.neighbors, self.routing, self.signaling)
         self.outlook = Outlook(ctx)
         self.stun_servers = StunServers(ctx, self.membership, self.routing)
-        self.introductions = Introductions(ctx, stored, self.membership, self.holders, self.outlook, self.stun_servers)
-        self.arrivals = Arrivals(
+        self.introductions = Introductions(
+            ctx, stored, self.membership, self.admitting, self.holders, self.outlook, self.stun_servers
+        )
+        self.arrivals = Arrivals(ctx, self.membership, self.neighbors, self.holders, self.post, self.signaling)
+        self.bearers = Bearers(
             ctx,
             self.membership,
-            self.neighbors,
-            self.holders,
+            self.admitting,
             self.pushing,
             self.post,
             self.signaling,
             self.introductions,
+            self.arrivals,
         )
         self.assisting = Assisting(ctx, self.membership, self.post, self.signaling)
         self.joining = Joining(
             ctx, self.membership, self.holders, self.pushing, self.post, self.signaling, self.stun_servers
         )
         self.pasting = Pasting(
-            ctx, self.membership, self.post, self.signaling, self.introductions, self.arrivals, self.joining
+            ctx, self.membership, self.post, self.signaling, self.introductions, self.bearers, self.joining
         )
-        self.calls = Calls(ctx, self.membership, self.neighbors, self.grants, self.post, self.signaling, self.arrivals)
-        self.admissions = Admissions(ctx, self.membership, self.holders, self.routing, self.post)
+        self.calls = Calls(
+            ctx,
+            self.membership,
+            self.admitting,
+            self.neighbors,
+            self.grants,
+            self.post,
+            self.signaling,
+            self.arrivals,
+        )
+        self.admissions = Admissions(ctx, self.membership, self.admitting, self.holders, self.routing, self.post)
         self.administration = Administration(
             ctx, self.revocations, self.revoking, self.membership, self.first_seen, self.post
         )
@@ -323,6 +338,7 @@ class Node:
                 self.neighbors.close(link, "admission_expired")
         self.introductions.sweep()
         self.arrivals.sweep()
+        self.bearers.sweep()
         self.assisting.sweep()
         self.revocations.sweep()
         self.kept_grants.sweep()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshd.core.membership.membership import Membership
+from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.revoking import Revoking
 from meshd.core.node import Node
 from meshd.crypto.admission import Chain, issue
@@ -30,17 +30,17 @@ class _Deaf(Revoking):
         """Not heard."""
 
 
-class _DatingBack(Membership):
+class _DatingBack(Admitting):
     """It admits whom it likes, and dates that long before it was stolen."""
 
     __slots__ = ()
 
     def chain_for(self, subject: PeerId, name: str) -> Chain:
-        """See ``Membership``."""
+        """See ``Admitting``."""
         *above, last = super().chain_for(subject, name)
         forged = issue(
             self._ctx.suite.sign,
-            self.mesh,
+            self._membership.mesh,
             last.issuer,
             subject=subject,
             name=name,
@@ -123,7 +123,7 @@ def thief_dates_back(stage: Stage) -> None:
     stage.wait(600.0)
     stolen = EPOCH + stage.network.now
     stage.undisturbed = False
-    _node(stage, 1).membership.__class__ = _DatingBack
+    _node(stage, 1).admitting.__class__ = _DatingBack
     stage.join_all((6, 7), introducer=1)
     stage.wait(60.0)
     for index in (1, 6, 7):

@@ -140,7 +140,7 @@ class Stage:
         able = []
         for machine, node in self.network.running():
             connects = machine.index != index and not self.network.unconnectable(machine.index, index)
-            if connects and node.membership.row is not None and node.membership.may_admit:
+            if connects and node.membership.row is not None and node.admitting.may_admit:
                 able.append(machine.index)
         return self.dice.choice(able) if able else None
 

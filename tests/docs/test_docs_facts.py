@@ -11,8 +11,8 @@ from meshd.config import Config
 from meshd.core import peering
 from meshd.core.delivery import delivery, replay
 from meshd.core.joining import arrivals, assisting, joining, tries
-from meshd.core.joining.arrivals import MAX_CLOCK_REFUSALS
-from meshd.core.membership import membership, record_rate, revocations
+from meshd.core.joining.bearers import MAX_CLOCK_REFUSALS
+from meshd.core.membership import admitting, membership, record_rate, revocations
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.overlay import neighbors, relay, routing
 from meshd.core.overlay.pulse import RTT_INTERVAL
@@ -56,7 +56,7 @@ SAID = (
     f"kept: array to {revocation.MAX_KEPT} of bin {DIGEST_SIZE}",
     f"at most {revocation.MAX_LIFETIME // 86_400 // 365} years after `issued`",
     f"At most {revocations.MAX_OF_ONE_ADMIN} revocations of one admin are kept, {revocations.MAX_REVOCATIONS:,} of all",
-    f"for {membership.MEMBER_LIFETIME // 86_400} days as an admin, for {membership.INTRODUCED_LIFETIME // 86_400} days",
+    f"for {admitting.MEMBER_LIFETIME // 86_400} days as an admin, for {admitting.INTRODUCED_LIFETIME // 86_400} days",
     f"At most {parts.MAX_RECORD_SIZE:,} bytes. `neighbors`",
     f"A record lives {record.RECORD_LIFETIME / 86_400:.0f} days",
     f"at most {record_rate.RECORD_RATE:.0f} a second are taken, after a burst of {record_rate.RECORD_BURST:.0f}",

@@ -167,7 +167,7 @@ def test_tokens_are_used_up(broken: Break) -> None:
     stage = Stage(1, 3)
     stage.start()
     stage.found()
-    broken(node_of(stage, 0).arrivals, "_why_not", nothing)
+    broken(node_of(stage, 0).bearers, "_why_not", nothing)
     token = stage.mint(0, uses=1)
     assert [stage.outcome(index, stage.join(index, token)) for index in (1, 2)] == [None, None]
     assert stage.rest()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
 from meshd.core.joining.arrivals import Arrivals
+from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.membership import Membership
 from meshd.core.overlay.neighbors import Neighbors
 from meshd.core.pushing.capabilities import expiries
@@ -44,12 +45,23 @@ class _Waiting:
 class Calls:
     """All calls that were pasted here."""
 
-    __slots__ = ("_arrivals", "_ctx", "_grants", "_membership", "_neighbors", "_post", "_signaling", "_waiting")
+    __slots__ = (
+        "_admitting",
+        "_arrivals",
+        "_ctx",
+        "_grants",
+        "_membership",
+        "_neighbors",
+        "_post",
+        "_signaling",
+        "_waiting",
+    )
 
     def __init__(
         self,
         ctx: Context,
         membership: Membership,
+        admitting: Admitting,
         neighbors: Neighbors,
         grants: Grants,
         post: Post,
@@ -58,6 +70,7 @@ class Calls:
     ) -> None:
         self._ctx = ctx
         self._membership = membership
+        self._admitting = admitting
         self._neighbors = neighbors
         self._grants = grants
         self._post = post
@@ -129,7 +142,7 @@ class Calls:
 
     def _check_admission(self, call: Call) -> None:
         """Whether we could let it in. Raises ControlError."""
-        if not self._membership.may_admit:
+        if not self._admitting.may_admit:
             if self._membership.rights & (Rights.INTRODUCE | Rights.ADMIN):
                 raise ControlError(Code.REFUSED, "This node was introduced too far from an admin; meet one first.")
             raise ControlError(Code.REFUSED, "An admin has not given this node the right to introduce others.")
@@ -144,8 +157,7 @@ class Calls:
             return known
         if name and not is_name(name):
             raise ControlError(Code.NAME_INVALID)
-        wanted = name or call.name
-        return self._membership.free_name(wanted if is_name(wanted) else "peer", call.caller)
+        return self._admitting.free_name(name or call.name, call.caller)
 
     def _respond(
         self,
@@ -204,7 +216,7 @@ class Calls:
         """One that knows of no mesh is told all that a joiner is told; with its old admission, if it has one here."""
         chain = next((chain for chain in self._membership.chains() if chain[-1].subject == call.caller), None)
         if chain is None or not self._membership.is_member(call.caller):
-            chain = self._membership.chain_for(call.caller, name)
+            chain = self._admitting.chain_for(call.caller, name)
             self._ctx.notify("peer_admitted", peer=call.caller, name=name, introduction=b"")
         self._grants.forget(call.caller)  # whoever comes anew begins anew, whatever it granted in an earlier life
         self._grants.on_grant(call.caller, call.grant)

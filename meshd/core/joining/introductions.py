@@ -1,4 +1,4 @@
-"""Introduction tokens of ours: minted, listed, used, revoked. Who brings one comes to ``arrivals``."""
+"""Introduction tokens of ours: minted, listed, used, revoked. Who brings one comes to ``bearers``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from meshd.core.commands import Put
 from meshd.core.context import Context
 from meshd.core.joining.reachability import Outlook
+from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.membership import Membership
 from meshd.core.pushing.capabilities import MAX_SPAN
 from meshd.core.pushing.holders import Holders
@@ -30,19 +31,21 @@ EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the li
 class Introductions:
     """All tokens of this node."""
 
-    __slots__ = ("_ctx", "_holders", "_membership", "_mints", "_outlook", "_rows", "_stun_servers")
+    __slots__ = ("_admitting", "_ctx", "_holders", "_membership", "_mints", "_outlook", "_rows", "_stun_servers")
 
     def __init__(
         self,
         ctx: Context,
         stored: Stored,
         membership: Membership,
+        admitting: Admitting,
         holders: Holders,
         outlook: Outlook,
         stun_servers: StunServers,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
+        self._admitting = admitting
         self._holders = holders
         self._outlook = outlook
         self._stun_servers = stun_servers
@@ -56,7 +59,7 @@ class Introductions:
         if not self._membership.rights & (Rights.INTRODUCE | Rights.ADMIN):
             self._ctx.refuse(request, Code.REFUSED, "An admin has not given this node the right to introduce others.")
             return
-        if not self._membership.may_admit:
+        if not self._admitting.may_admit:
             self._ctx.refuse(request, Code.REFUSED, "This node was introduced too far from an admin; meet one first.")
             return
         if self._ctx.store_failing:

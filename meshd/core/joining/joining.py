@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
-from meshd.core.joining.arrivals import REFUSALS
+from meshd.core.joining.bearers import REFUSALS
 from meshd.core.joining.newcomer import check_accepted, check_token, read_token
 from meshd.core.joining.reachability import warnings_about, why_no_link
 from meshd.core.joining.tries import Join, Tries, Try

@@ -1,7 +1,7 @@
 """Offers and answers by copy and paste: the same envelopes as by relay and by push, carried by people.
 
 An offer stays open for ten minutes; the answering side knocks all that time, since nobody tells it when its answer is
-pasted. A newcomer's offer, with a token's secret proved in it, goes to ``arrivals``, and the answer to it to
+pasted. A newcomer's offer, with a token's secret proved in it, goes to ``bearers``, and the answer to it to
 ``joining``. An SDP has neither sender nor signature: a person says whose it is; the hello proves it or the link ends.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
-from meshd.core.joining.arrivals import Arrivals
+from meshd.core.joining.bearers import Bearers
 from meshd.core.joining.introductions import Introductions
 from meshd.core.joining.joining import Joining
 from meshd.core.joining.reachability import why_no_link
@@ -65,8 +65,8 @@ class Pasting:
 
     __slots__ = (
         "_accepted",
-        "_arrivals",
         "_asked",
+        "_bearers",
         "_ctx",
         "_introductions",
         "_joining",
@@ -82,7 +82,7 @@ class Pasting:
         post: Post,
         signaling: Signaling,
         introductions: Introductions,
-        arrivals: Arrivals,
+        bearers: Bearers,
         joining: Joining,
     ) -> None:
         self._ctx = ctx
@@ -90,7 +90,7 @@ class Pasting:
         self._post = post
         self._signaling = signaling
         self._introductions = introductions
-        self._arrivals = arrivals
+        self._bearers = bearers
         self._joining = joining
         self._asked: dict[SessionId, tuple[RequestId, str]] = {}  # who wants the text of it; the mid of an SDP offer
         self._accepted: dict[SessionId, _Accepted] = {}
@@ -179,7 +179,7 @@ class Pasting:
             recipient = read_header(envelope).recipient
             token = self._introductions.with_key(recipient)
             if token is not None:
-                self._arrivals.on_pasted(request, token, envelope)
+                self._bearers.on_pasted(request, token, envelope)
                 return
             letter, message = self._open_letter(envelope)
             if not isinstance(message, Offer):

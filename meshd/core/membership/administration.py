@@ -13,9 +13,10 @@ from typing import Any
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
 from meshd.core.membership.admissions import ADMIN_LIFETIME, ADMIN_TIMEOUT
+from meshd.core.membership.admitting import MEMBER_LIFETIME
 from meshd.core.membership.first_seen import FirstSeen
 from meshd.core.membership.lookup import find_key, find_member
-from meshd.core.membership.membership import MEMBER_LIFETIME, Membership
+from meshd.core.membership.membership import Membership
 from meshd.core.membership.revocations import MAX_OF_ONE_ADMIN, MAX_REVOCATIONS, Revocations
 from meshd.core.membership.revoking import Revoking
 from meshd.crypto.admission import Certificate, Chain, Rights, Sign, digest, issue

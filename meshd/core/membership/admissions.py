@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
-from meshd.core.membership.membership import INTRODUCED_LIFETIME, MEMBER_LIFETIME, Membership
+from meshd.core.membership.admitting import INTRODUCED_LIFETIME, MEMBER_LIFETIME, Admitting
+from meshd.core.membership.membership import Membership
 from meshd.core.overlay.routing import Routing
 from meshd.core.pushing.holders import Holders
 from meshd.crypto.admission import Rights, decode_chain, expires_at, issue
@@ -35,11 +36,20 @@ class _Wanted:
 class Admissions:
     """Changes of admissions."""
 
-    __slots__ = ("_asked", "_ctx", "_founding", "_holders", "_membership", "_naming", "_post", "_routing")
+    __slots__ = ("_admitting", "_asked", "_ctx", "_founding", "_holders", "_membership", "_naming", "_post", "_routing")
 
-    def __init__(self, ctx: Context, membership: Membership, holders: Holders, routing: Routing, post: Post) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        membership: Membership,
+        admitting: Admitting,
+        holders: Holders,
+        routing: Routing,
+        post: Post,
+    ) -> None:
         self._ctx = ctx
         self._membership = membership
+        self._admitting = admitting
         self._holders = holders
         self._routing = routing
         self._post = post
@@ -91,7 +101,7 @@ class Admissions:
         elif any(peer != self._ctx.own_id for peer in self._membership.named(name)):
             self._ctx.refuse(request, Code.NAME_TAKEN)
         elif self._membership.rights & Rights.ADMIN:
-            ticket = self._membership.adopt(self._membership.chain_for(self._ctx.own_id, name))
+            ticket = self._membership.adopt(self._admitting.chain_for(self._ctx.own_id, name))
             self._ctx.respond_after(ticket, request, peer_id=self._ctx.own_id, name=name)
         elif not self._ask(request, name):
             self._ctx.refuse(request, Code.NO_ADMIN)
@@ -164,7 +174,7 @@ class Admissions:
             if record is not None and self._membership.rights_of(record) & Rights.ADMIN:
                 self._ctx.refuse(request, Code.REFUSED, "An admin renames itself.")
                 return
-            chain = self._membership.chain_for(peer, name)
+            chain = self._admitting.chain_for(peer, name)
             self._membership.promise(name, peer)
             if not self._post.send(peer, AdmissionIssued(0, tuple(c.encoded for c in chain))):
                 self._ctx.refuse(request, Code.PEER_UNREACHABLE)
@@ -199,7 +209,7 @@ class Admissions:
             self._post.send(peer, AdmissionRefused(message.number, "name_taken"))
             return
         try:
-            chain = self._membership.chain_for(peer, name)
+            chain = self._admitting.chain_for(peer, name)
         except Rejected as rejected:
             self._post.send(peer, AdmissionRefused(message.number, rejected.reason))
             return

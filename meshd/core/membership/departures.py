@@ -65,6 +65,7 @@ class Departures:
         node = self._node
         node.introductions.forget_all(ticket)
         node.arrivals.forget_all()
+        node.bearers.forget_all()
         node.pushing.forget_all()
         node.grants.forget_all()
         node.grant_answers.forget_all()

@@ -12,14 +12,15 @@ from dataclasses import replace
 from meshd.core.commands import Clear, Delete, Put
 from meshd.core.context import Context
 from meshd.core.facts import MembershipChanged, OwnRecordMet, RecordAccepted
+from meshd.core.membership.expected import Expected
 from meshd.core.membership.promises import Promises
 from meshd.core.membership.record_rate import RecordRate
 from meshd.core.membership.revocations import Revocations
-from meshd.core.membership.stored_records import admitted_in, number_in, records_in
-from meshd.core.state import MESH_KEY, OF_A_MESH, REVOKED_KEY, AdmittedRow, MeshRow, RevokedRow, Stored, rows
-from meshd.crypto.admission import MAX_CHAIN_LENGTH, Chain, Rights, decode_chain, expires_at, issue, verify_chain
+from meshd.core.membership.stored_records import number_in, records_in
+from meshd.core.state import MESH_KEY, OF_A_MESH, REVOKED_KEY, MeshRow, RevokedRow, Stored, rows
+from meshd.crypto.admission import Chain, Rights, decode_chain, verify_chain
 from meshd.errors import LocalMisuse, Rejected
-from meshd.ids import PREFIX_SIZE, MeshId, PeerId, RequestId, Ticket, is_name
+from meshd.ids import PREFIX_SIZE, MeshId, PeerId, RequestId, Ticket
 from meshd.wire.codec import encode
 from meshd.wire.record import DEPARTED, MAX_NEIGHBORS, RELAYS, Record, decode_record, make_record, verify_record
 
@@ -27,8 +28,6 @@ from meshd.wire.record import DEPARTED, MAX_NEIGHBORS, RELAYS, Record, decode_re
 RECORD_BATCH_INTERVAL = 0.05  # seconds; changes of neighbors within it make one new record
 RECORD_RENEW_INTERVAL = 86400.0  # seconds; well within a record's lifetime of a week
 DEPARTED_RETENTION = 30 * 86400.0  # seconds a goodbye is remembered, so that an older record does not raise the dead
-MEMBER_LIFETIME = 365 * 86400  # seconds an admission by an admin lasts
-INTRODUCED_LIFETIME = 30 * 86400  # seconds one by another member lasts; any admin makes it a full one
 MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits, and 17,000 years of seconds
 
 
@@ -36,9 +35,9 @@ class Membership:
     """The mesh as this node knows it. Without a mesh, ``row`` is None and there are no records."""
 
     __slots__ = (
-        "_admitted",
         "_ctx",
         "_encodings",
+        "_expected",
         "_floor",
         "_neighbors",
         "_offers",
@@ -55,7 +54,7 @@ class Membership:
         self._ctx = ctx
         self.revocations = revocations
         self.row = rows(stored, "mesh", MeshRow).get(MESH_KEY)
-        self._admitted = admitted_in(stored, revocations)
+        self._expected = Expected(ctx, stored, revocations)
         self._records: dict[PeerId, Record] = {}
         self._encodings: set[bytes] = set()  # of the records that we have, to know them by sight
         self._prefixes: dict[bytes, PeerId] = {}
@@ -125,7 +124,7 @@ class Membership:
         farewell = self._make(row, self._next_number(row), (), DEPARTED)
         self.row = None
         self._records, self._encodings, self._prefixes = {}, set(), {}
-        self._admitted.clear()
+        self._expected.clear()
         self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
         self.revocations.forget_all()
         ticket = self._ctx.persist(
@@ -246,7 +245,7 @@ class Membership:
 
     def is_member(self, peer: PeerId) -> bool:
         """Whether that peer is a member, or has just been admitted."""
-        return self.record(peer) is not None or peer in self._admitted
+        return self.record(peer) is not None or peer in self._expected
 
     def is_barred(self, peer: PeerId) -> bool:
         """Whether that key has been revoked."""
@@ -255,23 +254,17 @@ class Membership:
     def sealing_key(self, peer: PeerId) -> bytes | None:
         """What to seal to that member with."""
         record = self.record(peer)
-        if record is not None:
-            return record.sealing_key
-        admitted = self._admitted.get(peer)
-        return None if admitted is None else admitted.sealing_key
+        return self._expected.sealing_key(peer) if record is None else record.sealing_key
 
     def name_of(self, peer: PeerId) -> str | None:
         """A member's name."""
         record = self.record(peer)
-        if record is not None:
-            return record.name
-        admitted = self._admitted.get(peer)
-        return None if admitted is None else decode_chain(admitted.chain)[-1].name
+        return self._expected.name_of(peer) if record is None else record.name
 
     def named(self, name: str) -> list[PeerId]:
         """The members of that name: one, or none; more only when two introducers gave it at the same time."""
         known = dict.fromkeys(record.peer for record in self if record.name == name)
-        known.update(dict.fromkeys(peer for peer in self._admitted if self.name_of(peer) == name))
+        known.update(dict.fromkeys(peer for peer in self._expected if self.name_of(peer) == name))
         peer = self._promises.holder(name)
         if peer is not None:
             known[peer] = None
@@ -291,7 +284,7 @@ class Membership:
 
     def chains(self) -> list[Chain]:
         """Those of all that we know to be, or to have been, members; ours included."""
-        return [r.chain for r in self._records.values()] + [decode_chain(a.chain) for a in self._admitted.values()]
+        return [r.chain for r in self._records.values()] + self._expected.chains()
 
     def rejudge(self) -> list[PeerId]:
         """A revocation has come: forget all whose chains do not hold any more, and give them. We are not looked at."""
@@ -299,23 +292,10 @@ class Membership:
             r.peer for r in self._records.values() if not self.revocations.holds(r.chain) and r.peer != self._ctx.own_id
         ]
         self._drop(touched)
-        never_came = [
-            peer for peer, row in self._admitted.items() if not self.revocations.holds(decode_chain(row.chain))
-        ]
-        for peer in never_came:
-            del self._admitted[peer]
+        never_came = self._expected.rejudge()
         if touched or never_came:
             self._ctx.persist(*(Delete("records", p) for p in touched), *(Delete("admitted", p) for p in never_came))
         return [peer for peer in dict.fromkeys(touched + never_came) if not self.is_member(peer)]
-
-    def free_name(self, wanted: str, subject: PeerId) -> str:
-        """``wanted``, or with the first number that makes it unique: ``laptop-2``."""
-        stem = wanted if is_name(wanted) else "peer"
-        name, number = stem, 1
-        while any(peer != subject for peer in self.named(name)):
-            number += 1
-            name = f"{stem[:28]}-{number}"
-        return name
 
     def accept(self, data: bytes, source: PeerId) -> tuple[Record, Ticket] | None:
         """Take a record that ``source`` brought, whosever it is; if news, gives it and the ticket of keeping it.
@@ -336,8 +316,7 @@ class Membership:
         verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix, self.revocations.judge)
         self._rate.charge(record.peer)
         previous = self._keep(record)
-        came = [Delete("admitted", record.peer)] if self._admitted.pop(record.peer, None) is not None else []
-        ticket = self._ctx.persist(Put("records", record.peer, data), *came)
+        ticket = self._ctx.persist(Put("records", record.peer, data), *self._expected.came(record.peer))
         if not record.departed and (previous is None or previous.departed):
             self._ctx.notify("member_joined", peer=record.peer, name=record.name, source=source)
         elif record.departed and (previous is None or not previous.departed):
@@ -383,66 +362,22 @@ class Membership:
         self._drop(gone)
         if gone:
             self._ctx.persist(*(Delete("records", peer) for peer in gone))
-        for peer in [peer for peer, row in self._admitted.items() if expires_at(decode_chain(row.chain)) < now]:
-            self.forget_admitted(peer)
+        self._expected.drop_expired()
 
-    def forget_admitted(self, peer: PeerId) -> None:
-        """One that was admitted has never come."""
-        self._admitted.pop(peer, None)
-        self._ctx.delete("admitted", peer)
-
-    # -- admitting ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _issuing_chain(self) -> Chain:
-        """Our chain without the certificate by which an admin renames itself."""
-        chain = self.chain
-        return chain[:-1] if len(chain) > 1 and chain[-1].issuer == chain[-1].subject else chain
-
-    @property
-    def may_admit(self) -> bool:
-        """Whether there is room in a chain for one more below us, and we have the right."""
-        return len(self._issuing_chain) < MAX_CHAIN_LENGTH and bool(self.rights & (Rights.INTRODUCE | Rights.ADMIN))
-
-    def chain_for(self, subject: PeerId, name: str) -> Chain:
-        """An admission by us: what we are, one certificate longer. Raises Rejected if we may not."""
-        if not self.may_admit:
-            raise Rejected("may_not_introduce")
-        now = max(int(self._ctx.now.unix), self.chain[-1].issued)
-        lifetime = MEMBER_LIFETIME if self.rights & Rights.ADMIN else INTRODUCED_LIFETIME
-        known = self.record(subject)
-        if subject == self._ctx.own_id:
-            rights = self.rights
-        elif known is not None:
-            rights = known.chain[-1].rights & Rights.INTRODUCE
-        else:
-            rights = Rights.INTRODUCE if self._ctx.config.introductions.may_introduce else Rights.NONE
-        certificate = issue(
-            self._ctx.suite.sign,
-            self.mesh,
-            self._ctx.own_id,
-            subject=subject,
-            name=name,
-            rights=rights,
-            issued=now,
-            expires=now + lifetime,
-            grounds=() if known is None else self.revocations.grounds(known.chain),
-        )
-        chain = (*self._issuing_chain, certificate)
-        self.revocations.judge(chain)
-        return chain
+    # -- whom we expect -----------------------------------------------------------------------------------------------
 
     @property
     def is_full(self) -> bool:
         """Whether there is no room for one more."""
-        return len(self._records) + len(self._admitted) >= self._ctx.config.mesh.max_members
+        return len(self._records) + len(self._expected) >= self._ctx.config.mesh.max_members
 
     def remember_admitted(self, peer: PeerId, chain: Chain, sealing_key: bytes) -> Put:
         """Somebody has been admitted, by us or before our eyes: known from now on, record or not.
 
         Gives the change to persist.
         """
-        row = AdmittedRow(tuple(c.encoded for c in chain), sealing_key)
-        if self.record(peer) is None:
-            self._admitted[peer] = row
-        return Put("admitted", peer, encode(row))
+        return self._expected.expect(peer, chain, sealing_key, known=self.record(peer) is not None)
+
+    def forget_admitted(self, peer: PeerId) -> None:
+        """One that was admitted has never come."""
+        self._expected.forget(peer)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from meshd.core.membership.revocations import Revocations
-from meshd.core.state import AdmittedRow, Stored, rows
-from meshd.crypto.admission import decode_chain
+from meshd.core.state import Stored
 from meshd.errors import MalformedMessage
 from meshd.ids import PeerId
 from meshd.wire.record import Record, decode_record
@@ -21,12 +20,6 @@ def records_in(stored: Stored, own: PeerId, revocations: Revocations) -> list[Re
         if record.peer == own or revocations.holds(record.chain):
             found.append(record)
     return found
-
-
-def admitted_in(stored: Stored, revocations: Revocations) -> dict[PeerId, AdmittedRow]:
-    """Whom we have admitted and not heard from yet, likewise."""
-    found = rows(stored, "admitted", AdmittedRow).items()
-    return {PeerId(key): row for key, row in found if revocations.holds(decode_chain(row.chain))}
 
 
 def number_in(stored: Stored, own: PeerId) -> int:

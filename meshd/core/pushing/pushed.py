@@ -79,7 +79,7 @@ class Pushed:
         if holder == SHARED:
             holder = self._recipient(read_header(envelope))
         if node.introductions.is_ours(holder):
-            return node.arrivals.on_envelope(IntroductionId(holder), envelope)
+            return node.bearers.on_envelope(IntroductionId(holder), envelope)
         if node.joining.is_introducer(PeerId(holder)):
             return node.joining.on_push(envelope)
         return node.peering.on_envelope(envelope)

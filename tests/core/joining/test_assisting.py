@@ -142,7 +142,7 @@ def test_a_retry_replaces_what_the_helpers_had_begun() -> None:
 def asked(stage: Stage, session: bytes = b"session1") -> tuple[Player, AnswerWanted]:
     """bert is asked to answer for a newcomer that anna has admitted, and gives nothing away about it yet."""
     anna, eve = stage["anna"], stage.add("eve")
-    chain = tuple(c.encoded for c in anna.node.membership.chain_for(eve.id, "eve"))
+    chain = tuple(c.encoded for c in anna.node.admitting.chain_for(eve.id, "eve"))
     return eve, AnswerWanted(session, chain, eve.suite.sealing_key, encode(stage.description(eve)), 60)
 
 
@@ -173,7 +173,7 @@ def test_newcomers_at_a_time_are_few() -> None:
     anna, bert = stage.mesh()
     for number in range(MAX_ASSISTED + 2):
         eve = stage.add(f"eve{number}")
-        chain = tuple(c.encoded for c in anna.node.membership.chain_for(eve.id, eve.name))
+        chain = tuple(c.encoded for c in anna.node.admitting.chain_for(eve.id, eve.name))
         offer = encode(stage.description(eve))
         bert.hear(anna, AnswerWanted(b"session" + bytes((number,)), chain, eve.suite.sealing_key, offer, 60))
     given = bert.sent(AnswerGiven)

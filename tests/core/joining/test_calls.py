@@ -179,7 +179,7 @@ def test_the_answer_to_a_call_comes_from_the_mesh_that_it_says() -> None:
     assert thief.refusal("calls.answer", text=page.text_of(session=b"again...")) is Code.CALL_FOREIGN
     mesh, record = thief.node.membership.mesh, thief.node.membership.own_record
     assert record is not None
-    admission = thief.node.membership.chain_for(page.suite.peer_id, "phone")
+    admission = thief.node.admitting.chain_for(page.suite.peer_id, "phone")
     lie = JoinAccepted(
         encode_description(replace(page.offer, setup="active")),
         tuple(certificate.encoded for certificate in admission),

@@ -9,7 +9,7 @@ import pytest
 from playbook import Player, Refused, Stage
 
 from meshd.core.membership.admissions import ADMIN_TIMEOUT
-from meshd.core.membership.membership import INTRODUCED_LIFETIME, MEMBER_LIFETIME
+from meshd.core.membership.admitting import INTRODUCED_LIFETIME, MEMBER_LIFETIME
 from meshd.crypto.admission import Chain, Rights, expires_at, issue
 from meshd.errors import Code
 from meshd.wire.messages import AdmissionIssued, AdmissionRefused, AdmissionWanted, Goodbye, Records
