@@ -85,9 +85,9 @@ class Consequences:
                 node.signaling.on_path_failed(peer)
             case fa.NotDurable(ticket):
                 if not (node.admissions.on_not_durable(ticket) or node.sealing_keys.on_not_durable(ticket)):
-                    node.delivery.on_not_durable(ticket)
+                    node.outbox.on_not_durable(ticket)
             case fa.MessageDurable(key):
-                node.delivery.on_durable(key)
+                node.inbox.on_durable(key)
 
     def _on_neighbor_up(self, peer: PeerId) -> None:
         node = self._node
@@ -107,7 +107,7 @@ class Consequences:
         if self._ctx.own_id < peer:
             node.reconciliation.compare_with(peer)
         node.granting.on_neighbor_up(peer)
-        node.delivery.again(peer)
+        node.outbox.again(peer)
         node.flush_waiting()
 
     def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:
@@ -119,7 +119,7 @@ class Consequences:
         node.relay.neighbor_gone(peer)
         node.signaling.paths_changed()
         node.topology.on_down(peer, reason)
-        node.delivery.again(peer)
+        node.outbox.again(peer)
 
     def _on_record(self, fact: fa.RecordAccepted) -> None:
         node = self._node

@@ -13,7 +13,8 @@ from meshd.core import events as ev
 from meshd.core.commands import Command
 from meshd.core.consequences import Consequences
 from meshd.core.context import Context
-from meshd.core.delivery.delivery import Delivery
+from meshd.core.delivery.inbox import Inbox
+from meshd.core.delivery.outbox import Outbox
 from meshd.core.delivery.pinging import Pinging
 from meshd.core.delivery.post import Post
 from meshd.core.delivery.replay import ReplayMemory
@@ -170,7 +171,8 @@ class Node:
         self.administration = Administration(
             ctx, self.revocations, self.revoking, self.membership, self.first_seen, self.post
         )
-        self.delivery = Delivery(ctx, stored, self.membership, self.neighbors, self.post)
+        self.outbox = Outbox(ctx, stored, self.membership, self.neighbors, self.post)
+        self.inbox = Inbox(ctx, stored, self.membership, self.post)
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
         self.streams = Streams(ctx, self.membership, self.neighbors)
         self.peering = Peering(self, ctx)
@@ -306,14 +308,14 @@ class Node:
         if link is not None:
             link.congested = high
             if not high:
-                self.delivery.flush(link.peer)
+                self.outbox.flush(link.peer)
 
     def flush_waiting(self) -> None:
         """Messages that wait may find a way by now."""
         self.grant_answers.flush()
         self.kept_grants.flush()
-        for peer in self.delivery.waiting_peers():
-            self.delivery.flush(peer)
+        for peer in self.outbox.waiting_peers():
+            self.outbox.flush(peer)
 
     # -- timers -------------------------------------------------------------------------------------------------------
 
@@ -329,6 +331,11 @@ class Node:
         self.granting.on_routes()
         self.stun_servers.update()
         self.flush_waiting()
+
+    def sweep_messages(self) -> None:
+        """Give up messages of ours that are too old, and forget which came long ago."""
+        self.outbox.sweep()
+        self.inbox.sweep()
 
     def sweep(self) -> None:
         """Let go of what has run out."""

@@ -100,11 +100,11 @@ class Peering:
         node = self._node
         match message:
             case ms.ApplicationMessage():
-                node.delivery.on_message(peer, message)
+                node.inbox.on_message(peer, message)
             case ms.Acknowledgement():
-                node.delivery.on_acknowledged(peer, message)
+                node.outbox.on_acknowledged(peer, message)
             case ms.MessageRefused():
-                node.delivery.on_refused(peer, message)
+                node.outbox.on_refused(peer, message)
             case ms.Grant():
                 node.grants.on_grant(peer, message)
             case ms.SubscriptionDead():

@@ -43,7 +43,7 @@ class Requests:
         in_mesh = node.membership.row is not None
         match method:
             case "messages.read":
-                node.delivery.read(request, params["message_ids"])
+                node.inbox.read(request, params["message_ids"])
             case "mesh.join" | "links.offer" if in_mesh and params.get("token"):
                 refuse_member(params["token"], node.membership.mesh, self._ctx.own_id, self._ctx.now.unix)
             case "keys.rotate":
@@ -82,7 +82,7 @@ class Requests:
             case "messages.send":
                 peer = find_member(node.membership, params["peer"])
                 wait = params.get("wait")
-                node.delivery.submit(
+                node.outbox.submit(
                     request,
                     peer,
                     params.get("application") or "message",
@@ -175,7 +175,7 @@ class Requests:
     def on_abandoned(self, request: RequestId) -> None:
         """Nobody waits for the answer any more."""
         self._node.joining.abandon(request)
-        self._node.delivery.abandon(request)
+        self._node.outbox.abandon(request)
         self._node.pinging.abandon(request)
         self._node.admissions.abandon(request)
         self._node.administration.abandon(request)

@@ -77,7 +77,7 @@ class Window:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """``messages.list``, oldest first."""
-        return self._node.delivery.view_messages()
+        return self._node.inbox.view_messages()
 
     @property
     def introductions(self) -> list[dict[str, Any]]:
@@ -134,8 +134,8 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
         "links": len(node.neighbors),
         "members": len(node.membership),
         "push": _push(node),
-        "inbox": node.delivery.view_inbox(),
-        "outbox": node.delivery.view_outbox(),
+        "inbox": node.inbox.view(),
+        "outbox": node.outbox.view(),
         "warnings": warnings,
         "counters": dict(sorted(ctx.counters.items())),
     }

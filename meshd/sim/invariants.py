@@ -262,7 +262,7 @@ def nothing_is_left_over(history: History) -> Iterator[str]:
         if dialed:
             yield f"n{machine.index} has {len(dialed)} sessions"
         sizes = dict(containers(node))
-        for name in ("Context._unwritten", "Arrivals._arrivals", "Peering._strangers", "Delivery._arriving"):
+        for name in ("Context._unwritten", "Arrivals._arrivals", "Peering._strangers", "Inbox._arriving"):
             if sizes.get(name):
                 yield f"n{machine.index}: {name} holds {sizes[name]}"
         timers, bound = node.timer_count(), TIMERS_BESIDE + TIMERS_PER_MEMBER * len(node.membership)
@@ -281,7 +281,7 @@ def _hopeless(machine: Machine, peer: PeerId, history: History) -> bool:
 def messages_have_arrived(history: History) -> Iterator[str]:
     """Nothing waits for a member that runs; what was acknowledged to its sender was kept."""
     for machine, node in _members(history):
-        for peer in node.delivery.waiting_peers():
+        for peer in node.outbox.waiting_peers():
             other = history.machine_of(peer)
             if other is not None and other.node is not None and other.node.membership.row is not None:
                 yield f"n{machine.index} still has messages for n{other.index}"

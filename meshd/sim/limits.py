@@ -8,7 +8,7 @@ from typing import Any
 
 from meshd.config import Config
 from meshd.core import peering
-from meshd.core.delivery import delivery, pinging, post, replay, streams
+from meshd.core.delivery import inbox, outbox, pinging, post, replay, streams
 from meshd.core.joining import assisting, calls, introductions, pasting
 from meshd.core.membership import first_seen, promises, revocations, sealing_keys
 from meshd.core.membership.admissions import MAX_ASKED
@@ -140,12 +140,12 @@ LIMITS: dict[str, Limit] = {
     "Introductions._rows": _fixed(introductions.MAX_INTRODUCTIONS),
     "Admissions._asked": _fixed(MAX_ASKED),
     "Admissions._naming": _members,
-    "Delivery._arriving": _fixed(delivery.MAX_RECEIVED),
-    "Delivery._inbox": lambda config: config.mesh.max_inbox_messages,
-    "Delivery._outbox": _fixed(delivery.MAX_OUTBOX_MESSAGES),
-    "Delivery._received": _fixed(delivery.MAX_RECEIVED),
-    "Delivery._received_from": _fixed(delivery.MAX_RECEIVED),
-    "Delivery._tries": _members,
+    "Inbox._arriving": _fixed(inbox.MAX_RECEIVED),
+    "Inbox._inbox": lambda config: config.mesh.max_inbox_messages,
+    "Outbox._items": _fixed(outbox.MAX_OUTBOX_MESSAGES),
+    "Inbox._received": _fixed(inbox.MAX_RECEIVED),
+    "Inbox._received_from": _fixed(inbox.MAX_RECEIVED),
+    "Outbox._tries": _members,
     "Pinging._pings": _fixed(pinging.MAX_PINGS),
     "Streams._acceptors": _fixed(streams.MAX_ACCEPTORS),
     "Streams._numbers": _links,

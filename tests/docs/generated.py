@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # configuration are not among them: docs/configuration.md has those.
 LIMITS: tuple[tuple[str, str, str], ...] = (
     ("meshd.wire.messages", "MAX_BODY_SIZE", "bytes of an application message; a larger one is refused"),
-    ("meshd.core.delivery.delivery", "MAX_OUTBOX_MESSAGES", "messages not acknowledged yet; then `send` is refused"),
-    ("meshd.core.delivery.delivery", "MAX_OUTBOX_SIZE", "bytes of them; then `send` is refused"),
-    ("meshd.core.delivery.delivery", "MAX_IN_FLIGHT", "messages to one peer on their way; the others wait"),
+    ("meshd.core.delivery.outbox", "MAX_OUTBOX_MESSAGES", "messages not acknowledged yet; then `send` is refused"),
+    ("meshd.core.delivery.outbox", "MAX_OUTBOX_SIZE", "bytes of them; then `send` is refused"),
+    ("meshd.core.delivery.outbox", "MAX_IN_FLIGHT", "messages to one peer on their way; the others wait"),
     (
-        "meshd.core.delivery.delivery",
+        "meshd.core.delivery.inbox",
         "MAX_RECEIVED",
         "ids remembered so that nothing comes twice; then senders are told `busy`",
     ),

@@ -9,7 +9,7 @@ import pytest
 
 from meshd.config import Config
 from meshd.core import peering
-from meshd.core.delivery import delivery, replay
+from meshd.core.delivery import outbox, replay
 from meshd.core.joining import arrivals, assisting, joining, tries
 from meshd.core.joining.bearers import MAX_CLOCK_REFUSALS
 from meshd.core.membership import admitting, membership, record_rate, revocations
@@ -87,8 +87,8 @@ SAID = (
     f"At most {assisting.MAX_ASSISTED} such at a time",
     f"waits {arrivals.HELP_WAIT:.0f} s at most",
     ("", "once", "twice", "three times")[MAX_CLOCK_REFUSALS] + " for a token at most",
-    f"after {delivery.RETRY_INTERVAL:.0f} s, doubling to {delivery.MAX_RETRY_INTERVAL:.0f} s",
-    f"At most {delivery.MAX_IN_FLIGHT} to one peer are unacknowledged",
+    f"after {outbox.RETRY_INTERVAL:.0f} s, doubling to {outbox.MAX_RETRY_INTERVAL:.0f} s",
+    f"At most {outbox.MAX_IN_FLIGHT} to one peer are unacknowledged",
     f"order of preference, at most {session_description.MAX_CANDIDATES}",
     f"In a message a description has at most {parts.MAX_DESCRIPTION_SIZE:,} bytes",
 )

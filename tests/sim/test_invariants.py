@@ -115,17 +115,17 @@ def test_acknowledged_is_kept(broken: Break) -> None:
 def test_acknowledged_is_kept_and_delivered_once(broken: Break) -> None:
     """It forgets what it has received, and the acknowledgement is lost on the way."""
     stage = a_mesh()
-    delivery = node_of(stage, 1).delivery
+    inbox = node_of(stage, 1).inbox
     genuine_messages: list[Any] = []
 
     def forgetful(genuine: Any, peer: Any, message: Any) -> None:
         genuine_messages.append(message)
-        delivery._received.clear()
-        delivery._inbox.clear()
+        inbox._received.clear()
+        inbox._inbox.clear()
         genuine(peer, message)
 
-    broken(delivery, "on_message", forgetful)
-    broken(node_of(stage, 0).delivery, "on_acknowledged", nothing)
+    broken(inbox, "on_message", forgetful)
+    broken(node_of(stage, 0).outbox, "on_acknowledged", nothing)
     stage.network.request(0, "messages.send", peer="n1", body=b"hi", wait=False)
     stage.until(lambda: len(genuine_messages) > 1)
     stage.wait(1.0)
@@ -310,7 +310,7 @@ def test_nothing_is_left_over(broken: Break) -> None:
 def test_messages_have_arrived(broken: Break) -> None:
     """It takes messages and says nothing."""
     stage = a_mesh()
-    broken(node_of(stage, 1).delivery, "on_message", nothing)
+    broken(node_of(stage, 1).inbox, "on_message", nothing)
     stage.network.request(0, "messages.send", peer="n1", body=b"hi", wait=False)
     assert not stage.rest(30.0)
     assert blamed(stage) == {"messages_have_arrived"}

@@ -41,7 +41,7 @@ class Departures:
         node.routing.unlearn(peer)
         self._ctx.timers.set_at_latest(("routes", b""), self._ctx.now.mono)
         self.forget(peer, "revoked", ticket)
-        node.delivery.forget_peer(peer)
+        node.outbox.forget_peer(peer)
 
     def expel(self, reason: str, ticket: Ticket | None) -> None:
         """Forget the mesh; links end once the revocation, and with it the news of it to others, is durable.
@@ -73,7 +73,7 @@ class Departures:
         node.holders.deactivate(ticket)
         node.kept_grants.forget_all()
         node.serving.forget_all()
-        node.delivery.forget_outbox()
+        node.outbox.forget_all()
 
     def is_over(self) -> None:
         """We are a member again, of whatever mesh."""

@@ -11,8 +11,8 @@ from playbook import Player, Refused, Stage
 from meshd.config import Config, MeshConfig
 from meshd.core import commands as cm
 from meshd.core import events as ev
-from meshd.core.delivery import delivery
-from meshd.core.delivery.delivery import MAX_IN_FLIGHT, MAX_OUTBOX_MESSAGES
+from meshd.core.delivery import inbox
+from meshd.core.delivery.outbox import MAX_IN_FLIGHT, MAX_OUTBOX_MESSAGES
 from meshd.errors import Code
 from meshd.ids import RequestId
 from meshd.wire.messages import (
@@ -384,7 +384,7 @@ def test_one_sender_fills_half_of_its_bytes() -> None:
 
 
 def test_one_sender_takes_its_share_of_what_is_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "MAX_RECEIVED_PER_SENDER", 3)
+    monkeypatch.setattr(inbox, "MAX_RECEIVED_PER_SENDER", 3)
     stage = Stage("anna", "bert", "carl")
     anna, bert, carl = stage.mesh()
     for _ in range(3):

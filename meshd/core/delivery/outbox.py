@@ -1,23 +1,17 @@
-"""Application messages: an outbox until acknowledged, an inbox until read, both durable and bounded.
-
-*Acknowledged* means that the receiving daemon would still have the message after a power cut. A message keeps its id
-over links, restarts and repetitions, so the receiver delivers it once.
-"""
+"""Application messages that go: an outbox until acknowledged, durable and bounded."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
-from meshd.core.commands import Delete, DeliverMessage, Notify, Priority, Put
+from meshd.core.commands import Priority, Put
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
-from meshd.core.facts import MessageDurable
 from meshd.core.membership.membership import Membership
 from meshd.core.overlay.neighbors import Neighbors
-from meshd.core.state import InboxRow, OutboxRow, Stored, decode_time, encode_time, rows
+from meshd.core.state import OutboxRow, Stored, rows
 from meshd.errors import Code
-from meshd.ids import CLOCK_SKEW, MESSAGE_ID_SIZE, MessageId, PeerId, RequestId, Ticket
+from meshd.ids import MESSAGE_ID_SIZE, MessageId, PeerId, RequestId, Ticket
 from meshd.wire.codec import encode
 from meshd.wire.messages import MAX_BODY_SIZE, Acknowledgement, ApplicationMessage, MessageRefused
 
@@ -25,10 +19,6 @@ from meshd.wire.messages import MAX_BODY_SIZE, Acknowledgement, ApplicationMessa
 MAX_OUTBOX_MESSAGES = 1000
 MAX_OUTBOX_SIZE = 16 * 1024 * 1024  # bytes of bodies
 MAX_IN_FLIGHT = 32  # messages to one peer that are sent and not acknowledged
-MAX_RECEIVED = 100_000  # ids remembered so that nothing is delivered twice
-MAX_RECEIVED_PER_SENDER = 25_000  # of these; who fills it is told to wait, and nobody else is
-MAX_MESSAGE_LIFETIME = 31 * 86400.0  # seconds a sender may ask for
-SENDER_SHARE = 2  # one sender may fill so little of the inbox: a half, in messages and in bytes
 RETRY_INTERVAL = 5.0  # seconds until what is not acknowledged is sent again; doubles up to the maximum
 MAX_RETRY_INTERVAL = 300.0
 SWEEP_INTERVAL = 60.0
@@ -45,21 +35,16 @@ class _Outgoing:
     waiting: RequestId | None = None
 
 
-class Delivery:
-    """Outbox and inbox."""
+class Outbox:
+    """What has not been acknowledged."""
 
     __slots__ = (
-        "_arriving",
         "_ctx",
-        "_inbox",
-        "_inbox_size",
+        "_items",
         "_membership",
         "_neighbors",
-        "_outbox",
-        "_outbox_size",
         "_post",
-        "_received",
-        "_received_from",
+        "_size",
         "_tries",
     )
 
@@ -68,13 +53,9 @@ class Delivery:
         self._membership = membership
         self._neighbors = neighbors
         self._post = post
-        self._inbox = {MessageId(key): row for key, row in rows(stored, "inbox", InboxRow).items()}
-        self._inbox_size = sum(len(row.body) for row in self._inbox.values())
-        self._outbox = {MessageId(key): _Outgoing(row, 0.0) for key, row in rows(stored, "outbox", OutboxRow).items()}
-        self._outbox_size = sum(len(item.row.body) for item in self._outbox.values())
-        self._received = {key: decode_time(value) for key, value in stored.get("received", {}).items()}
-        self._received_from: Counter[bytes] = Counter(key[:16] for key in self._received)
-        self._arriving: dict[bytes, None] = {}  # taken, not durable yet
+        kept = sorted(rows(stored, "outbox", OutboxRow).items(), key=lambda item: item[1].sent_at)
+        self._items = {MessageId(key): _Outgoing(row, 0.0) for key, row in kept}
+        self._size = sum(len(item.row.body) for item in self._items.values())
         self._tries: dict[PeerId, int] = {}
 
     # -- sending ------------------------------------------------------------------------------------------------------
@@ -89,7 +70,7 @@ class Delivery:
         if len(body) > MAX_BODY_SIZE:
             self._ctx.refuse(request, Code.TOO_LARGE, f"A message may have {MAX_BODY_SIZE} bytes.")
             return
-        if len(self._outbox) >= MAX_OUTBOX_MESSAGES or self._outbox_size + len(body) > MAX_OUTBOX_SIZE:
+        if len(self._items) >= MAX_OUTBOX_MESSAGES or self._size + len(body) > MAX_OUTBOX_SIZE:
             self._ctx.refuse(request, Code.BUSY, "The outbox is full of messages that nobody has acknowledged.")
             return
         now = self._ctx.now
@@ -98,8 +79,8 @@ class Delivery:
             peer, application[:32], int(now.unix * 1000), int(now.unix + self._ctx.config.mesh.message_lifetime), body
         )
         item = _Outgoing(row, now.mono)
-        self._outbox[identifier] = item
-        self._outbox_size += len(body)
+        self._items[identifier] = item
+        self._size += len(body)
         ticket = self._ctx.persist(Put("outbox", identifier, encode(row)), request=request)
         item.ticket = ticket
         if wait:
@@ -120,10 +101,10 @@ class Delivery:
 
     def on_not_durable(self, ticket: Ticket) -> None:
         """The outbox could not be written: the request has been refused, so the message must not go either."""
-        for identifier, item in list(self._outbox.items()):
+        for identifier, item in list(self._items.items()):
             if item.ticket == ticket:
-                del self._outbox[identifier]
-                self._outbox_size -= len(item.row.body)
+                del self._items[identifier]
+                self._size -= len(item.row.body)
                 self._ctx.cancel_timer("send", identifier)
 
     def flush(self, peer: PeerId) -> None:
@@ -131,8 +112,8 @@ class Delivery:
         link = self._neighbors.current(peer)
         if link is not None and link.congested:
             return
-        in_flight = sum(1 for item in self._outbox.values() if item.sent and item.row.peer == peer)
-        for identifier, item in self._outbox.items():
+        in_flight = sum(1 for item in self._items.values() if item.sent and item.row.peer == peer)
+        for identifier, item in self._items.items():
             if item.row.peer != peer or item.sent:
                 continue
             if in_flight >= MAX_IN_FLIGHT:
@@ -150,7 +131,7 @@ class Delivery:
     def again(self, peer: PeerId) -> None:
         """The way to that peer has changed: what was sent may be lost."""
         self._ctx.cancel_timer("deliver", peer)
-        for item in self._outbox.values():
+        for item in self._items.values():
             if item.row.peer == peer:
                 item.sent = False
         self.flush(peer)
@@ -158,21 +139,21 @@ class Delivery:
     def on_retry(self, about: bytes) -> None:
         """Not acknowledged for a while."""
         peer = PeerId(about)
-        if any(item.row.peer == peer for item in self._outbox.values()):
+        if any(item.row.peer == peer for item in self._items.values()):
             self._tries[peer] = min(self._tries.get(peer, 0) + 1, 8)
             self._ctx.count("messages_resent")
             self.again(peer)
 
     def waiting_peers(self) -> list[PeerId]:
         """The peers that something is queued for."""
-        return list(dict.fromkeys(PeerId(item.row.peer) for item in self._outbox.values()))
+        return list(dict.fromkeys(PeerId(item.row.peer) for item in self._items.values()))
 
     def on_acknowledged(self, peer: PeerId, message: Acknowledgement) -> None:
         """The peer has them for good."""
         self._tries.pop(peer, None)
         for raw in message.messages:
             identifier = MessageId(raw)
-            item = self._outbox.get(identifier)
+            item = self._items.get(identifier)
             if item is None or item.row.peer != peer:
                 continue
             self._drop(identifier, item)
@@ -183,15 +164,15 @@ class Delivery:
         self.flush(peer)
 
     def _drop(self, identifier: MessageId, item: _Outgoing) -> None:
-        del self._outbox[identifier]
-        self._outbox_size -= len(item.row.body)
+        del self._items[identifier]
+        self._size -= len(item.row.body)
         self._ctx.cancel_timer("send", identifier)
         self._ctx.delete("outbox", identifier)
 
     def on_refused(self, peer: PeerId, message: MessageRefused) -> None:
         """The peer cannot take it now. It stays queued; whoever waits is told."""
         identifier = MessageId(message.message)
-        item = self._outbox.get(identifier)
+        item = self._items.get(identifier)
         if item is not None and item.row.peer == peer:
             self._ctx.count("messages_refused")
             self._give_up_waiting(identifier, item, Code.BUSY, f"The peer says {message.reason[:32]}.")
@@ -199,7 +180,7 @@ class Delivery:
     def on_wait_over(self, about: bytes) -> None:
         """``timeout`` has passed without an acknowledgement."""
         identifier = MessageId(about)
-        item = self._outbox.get(identifier)
+        item = self._items.get(identifier)
         if item is not None:
             detail = "" if item.sent else "There is no path to it now."
             self._give_up_waiting(identifier, item, Code.NOT_ACKNOWLEDGED, detail)
@@ -213,104 +194,26 @@ class Delivery:
 
     def abandon(self, request: RequestId) -> None:
         """Nobody waits any more; the message stays."""
-        for item in self._outbox.values():
+        for item in self._items.values():
             if item.waiting == request:
                 item.waiting = None
-
-    # -- receiving ----------------------------------------------------------------------------------------------------
-
-    def on_message(self, peer: PeerId, message: ApplicationMessage) -> None:
-        """A message for us: keep it, then say so."""
-        identifier = MessageId(message.message)
-        key = peer[:16] + identifier
-        if key in self._arriving:
-            return  # its acknowledgement waits for the disk
-        if key in self._received:
-            self._ctx.count("messages_repeated")
-            self._post.send(peer, Acknowledgement((identifier,)), Priority.MESSAGE)
-            return
-        reason = self._why_not(peer, message)
-        if reason is not None:
-            self._ctx.count(f"inbox_{reason}")
-            self._post.send(peer, MessageRefused(identifier, reason), Priority.MESSAGE)
-            return
-        now = self._ctx.now.unix
-        row = InboxRow(peer, message.application, message.sent_at, int(now * 1000), message.body)
-        until = min(float(message.expires), now + MAX_MESSAGE_LIFETIME) + 2 * CLOCK_SKEW
-        self._inbox[identifier] = row
-        self._inbox_size += len(row.body)
-        self._received[key] = int(until)
-        self._received_from[key[:16]] += 1
-        self._arriving[key] = None
-        ticket = self._ctx.persist(Put("inbox", identifier, encode(row)), Put("received", key, encode_time(until)))
-        self._ctx.state_after(ticket, MessageDurable(key))
-        self._post.send(peer, Acknowledgement((identifier,)), Priority.MESSAGE, ticket)
-        self._ctx.after(ticket, DeliverMessage(self._described(identifier, row)))
-        notice = {"peer": peer, "message": identifier, "application": row.application, "size": len(row.body)}
-        self._ctx.after(ticket, Notify("message_arrived", notice))
-        self._ctx.count("messages_received")
-
-    def on_durable(self, key: bytes) -> None:
-        """From now on a repetition is acknowledged at once."""
-        self._arriving.pop(key, None)
-
-    def _why_not(self, peer: PeerId, message: ApplicationMessage) -> str | None:
-        mesh = self._ctx.config.mesh
-        if message.expires + CLOCK_SKEW < self._ctx.now.unix:
-            return "expired"
-        if MessageId(message.message) in self._inbox:
-            return "id_taken"  # by another sender: an id is drawn, not chosen
-        if self._ctx.store_failing or len(self._received) >= MAX_RECEIVED:
-            return "busy"
-        if self._received_from[peer[:16]] >= MAX_RECEIVED_PER_SENDER:
-            return "busy"
-        if len(self._inbox) >= mesh.max_inbox_messages or self._inbox_size + len(message.body) > mesh.max_inbox_size:
-            return "inbox_full"
-        theirs = [len(row.body) for row in self._inbox.values() if row.peer == peer]
-        if len(theirs) >= max(1, mesh.max_inbox_messages // SENDER_SHARE):
-            return "inbox_full"
-        if theirs and sum(theirs) + len(message.body) > mesh.max_inbox_size // SENDER_SHARE:
-            return "inbox_full"
-        return None
-
-    def read(self, request: RequestId, messages: list[bytes]) -> None:
-        """Somebody has read them: forget them."""
-        removed = 0
-        changes = []
-        for raw in messages:
-            row = self._inbox.pop(MessageId(raw), None)
-            if row is not None:
-                self._inbox_size -= len(row.body)
-                removed += 1
-                changes.append(Delete("inbox", raw))
-        if changes:
-            self._ctx.respond_after(self._ctx.persist(*changes), request, removed=removed)
-        else:
-            self._ctx.respond(request, removed=0)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Forget what is too old, on both sides."""
+        """Give up what is too old."""
         now = self._ctx.now.unix
-        for identifier, item in list(self._outbox.items()):
+        for identifier, item in list(self._items.items()):
             if item.row.expires < now:
                 self._drop(identifier, item)
                 self._ctx.notify("message_expired", peer=item.row.peer, message=identifier)
                 if item.waiting is not None:
                     self._ctx.refuse(item.waiting, Code.NOT_ACKNOWLEDGED, "The message has expired.")
-        gone = [key for key, until in self._received.items() if until < now]
-        for key in gone:
-            del self._received[key]
-            self._received_from[key[:16]] -= 1
-        self._received_from += Counter()  # those with none left are forgotten
-        if gone:
-            self._ctx.persist(*(Delete("received", key) for key in gone))
         self._ctx.timer("messages", b"", SWEEP_INTERVAL)
 
     def forget_peer(self, peer: PeerId) -> None:
         """That peer has been revoked: what waits for it must never reach it."""
-        for identifier, item in list(self._outbox.items()):
+        for identifier, item in list(self._items.items()):
             if item.row.peer == peer:
                 self._drop(identifier, item)
                 if item.waiting is not None:
@@ -318,36 +221,15 @@ class Delivery:
         self._tries.pop(peer, None)
         self._ctx.cancel_timer("deliver", peer)
 
-    def forget_outbox(self) -> None:
+    def forget_all(self) -> None:
         """We have left the mesh: there is nobody to send to."""
-        for identifier, item in list(self._outbox.items()):
+        for identifier, item in list(self._items.items()):
             self._drop(identifier, item)
             if item.waiting is not None:
                 self._ctx.refuse(item.waiting, Code.NO_MESH)
 
-    # -- view ---------------------------------------------------------------------------------------------------------
+    # -- seen from outside --------------------------------------------------------------------------------------------
 
-    def _described(self, identifier: MessageId, row: InboxRow) -> dict[str, object]:
-        return {
-            "message_id": identifier,
-            "peer_id": row.peer,
-            "name": self._membership.name_of(PeerId(row.peer)) or "",
-            "application": row.application,
-            "body": row.body,
-            "sent_at": row.sent_at / 1000,
-            "received_at": row.received_at / 1000,
-        }
-
-    def view_messages(self) -> list[dict[str, object]]:
-        """For ``messages.list``, oldest first."""
-        durable = [item for item in self._inbox.items() if item[1].peer[:16] + item[0] not in self._arriving]
-        durable.sort(key=lambda item: (item[1].received_at, item[0]))
-        return [self._described(identifier, row) for identifier, row in durable]
-
-    def view_inbox(self) -> dict[str, object]:
+    def view(self) -> dict[str, object]:
         """For ``node.status``."""
-        return {"unread": len(self._inbox), "size": self._inbox_size}
-
-    def view_outbox(self) -> dict[str, object]:
-        """For ``node.status``."""
-        return {"queued": len(self._outbox)}
+        return {"queued": len(self._items)}
