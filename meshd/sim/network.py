@@ -147,16 +147,18 @@ class Network:
                 self.now = max(self.now, end)
                 return until is None
             self.now = max(self.now, heap[0][0])
-            _, _, index, boot, event = heapq.heappop(heap)
+            when, _, index, boot, event = heapq.heappop(heap)
             machine = self.machines[index]
             if machine.node is None or machine.boot != boot:
                 continue
             if event is None:
-                self._on_alarm(machine)
+                self._on_alarm(machine, when)
             elif (arrived := self._arrives(machine, event)) is not None:
                 self._handle(machine, arrived)
 
-    def _on_alarm(self, machine: Machine) -> None:
+    def _on_alarm(self, machine: Machine, when: float) -> None:
+        if machine.alarm != when:
+            return  # an earlier one was set since, and has taken over
         machine.alarm = None
         if machine.deadline is not None and machine.deadline <= self.now:
             self._handle(machine, ev.TimerFired())
