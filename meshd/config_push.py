@@ -14,6 +14,7 @@ from meshd.config_checks import (
     check_subject,
 )
 from meshd.config_setting import setting
+from meshd.push_services import MAX_SERVICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class PushConfig:
         "URL of a service that speaks autopush's protocol, such as `meshd-push`; `unifiedpush:https://…`, an ntfy "
         "server; `own`, a service inside this daemon. Empty: this node cannot be reached by push and mints no tokens.",
         check=check_service,
+        max_entries=MAX_SERVICES,
     )
     trusted_origins: tuple[str, ...] = setting(
         (),

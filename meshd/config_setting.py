@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Policy
+MAX_LIST_ENTRIES = 64  # in a list of addresses or origins; whoever writes more has the wrong file
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -21,6 +24,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     check: Callable[[str], str] | None = None
     default_doc: str = ""  # what an empty default means
+    max_entries: int = MAX_LIST_ENTRIES  # of a list
 
 
 def setting(
@@ -34,8 +38,9 @@ def setting(
     choices: tuple[str, ...] = (),
     check: Callable[[str], str] | None = None,
     default_doc: str = "",
+    max_entries: int = MAX_LIST_ENTRIES,
 ) -> T:
     """A field of a section."""
-    known = Setting(doc, unit, reload, low, high, choices, check, default_doc)
+    known = Setting(doc, unit, reload, low, high, choices, check, default_doc, max_entries)
     made: T = field(default=default, metadata={"setting": known})
     return made

@@ -18,7 +18,6 @@ from meshd.push_services import OWN
 
 # Policy
 MAX_CONFIG_SIZE = 65_536  # characters; hundreds of times what it takes, so a wrong file is refused rather than read
-MAX_LIST_ENTRIES = 64  # in a list of addresses, services or origins
 MAX_TEXT_CHARS = 1_024  # the longest URL that makes sense here
 MAX_PROBLEMS = 20  # reported at once; beyond that it is the wrong file
 
@@ -151,8 +150,8 @@ def _read_value(value: object, setting: Setting, kind: object) -> object:
         return _read_number(value, setting, whole=kind is int)
     if kind is str:
         return _read_text(value, setting)
-    if not isinstance(value, list) or len(value) > MAX_LIST_ENTRIES:
-        raise ValueError(f"a list of at most {MAX_LIST_ENTRIES} texts in brackets")
+    if not isinstance(value, list) or len(value) > setting.max_entries:
+        raise ValueError(f"a list of at most {setting.max_entries} texts in brackets")
     entries = tuple(_read_text(entry, setting) for entry in value)
     if len(set(entries)) != len(entries):
         raise ValueError("each entry once")

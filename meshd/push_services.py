@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 _STUN_PORT = 3478  # RFC 8489 section 18.6
 
 # Policy
+MAX_SERVICES = 4  # to receive by: a token, a grant and a record have room for so many subscriptions
 PRESETS = {"mozilla": "wss://push.services.mozilla.com/"}
 OWN = "own"
 _UNIFIEDPUSH = "unifiedpush:"

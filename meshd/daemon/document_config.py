@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from meshd.config import SECTIONS, Setting, settings_of
+from meshd.config_setting import MAX_LIST_ENTRIES
 from meshd.config_toml import range_text, toml_of
 from meshd.push.service.configuration import SECTIONS as PUSH_SECTIONS
 
@@ -56,7 +57,8 @@ def values_text(setting: Setting, kind: object) -> str:
         return range_text(setting, whole=kind is int)
     if setting.choices:
         return "one of " + ", ".join(f"`{toml_of(choice)}`" for choice in setting.choices)
-    return "text" if kind is str else "a list of texts"
+    few = f"at most {setting.max_entries} " if setting.max_entries < MAX_LIST_ENTRIES else ""
+    return "text" if kind is str else f"a list of {few}texts"
 
 
 def reference() -> str:

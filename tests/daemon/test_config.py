@@ -1,6 +1,7 @@
 """The configuration file: what is accepted, and what a person reads when it is not."""
 
 import contextlib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -95,6 +96,10 @@ def test_values_arrive() -> None:
         ('[links]\nport = 7000\nannounce = ["192.0.2.7:70000"]', "an IP address and a port"),
         ('[links]\nannounce = ["192.0.2.7:7000"]', "write the port that the router forwards to"),
         ('[links]\nice = "relay"', 'one of "none", "mesh", "stun", "turn", "relay_only"'),
+        (
+            "[push]\nservices = " + json.dumps([f"wss://{name}.example/" for name in "abcde"]),
+            "a list of at most 4 texts",
+        ),
         ('[push]\nservices = ["mozila"]', "did you mean 'mozilla'?"),
         ('[push]\nservices = ["https://push.example.org"]', "wss:// or ws://"),
         ('[push]\ntrusted_origins = ["http://127.0.0.1:80/"]', "scheme, host and port alone"),

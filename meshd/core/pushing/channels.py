@@ -15,7 +15,7 @@ from meshd.core.context import Context
 from meshd.core.facts import ChannelReady
 from meshd.core.state import ChannelRow, Stored, rows
 from meshd.crypto import vapid
-from meshd.errors import MalformedMessage
+from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE, ChannelId, Ticket
 from meshd.push_services import Traits, parse_service
 from meshd.wire.codec import encode
@@ -50,7 +50,9 @@ class Channels:
 
     def __init__(self, ctx: Context, stored: Stored) -> None:
         self._ctx = ctx
-        self.services = tuple(dict.fromkeys(ctx.config.push.services))[:MAX_SUBSCRIPTIONS]
+        self.services = tuple(dict.fromkeys(ctx.config.push.services))
+        if len(self.services) > MAX_SUBSCRIPTIONS:
+            raise LocalMisuse(f"{len(self.services)} push services; a token has room for {MAX_SUBSCRIPTIONS}")
         uaids = stored.get("user_agents", {})
         self._agents = {
             (name, newcomers): _UserAgent(uaids.get(_key(name, newcomers), b"").decode(errors="replace"))
