@@ -39,6 +39,10 @@ class StoreError(MeshError):
     """The state directory cannot be used: in use, of a newer version, unreadable, full."""
 
 
+class ListenError(MeshError):
+    """An address cannot be listened on: taken, not of this machine, or not allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Code:
     number: int  # JSON-RPC error code

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshd.config import PushConfig
-from meshd.errors import ConfigError
+from meshd.errors import ConfigError, ListenError
 from meshd.push.websocket import ConnectionLost, ServiceUrl
 from meshd.push_services import Kind, parse_service
 
@@ -75,10 +75,8 @@ class OwnPushService:
             async with trio.open_nursery() as self._nursery:
                 self._service = await self._nursery.start(serve, config)
                 task_status.started()
-        except* OSError as errors:
-            first = errors.exceptions[0]
-            reason = first.strerror if isinstance(first, OSError) else first
-            raise ConfigError(f"push.own_listen: cannot listen on {given.own_listen}: {reason}") from None
+        except* ListenError as errors:
+            raise ConfigError(f"push.own_listen: {errors.exceptions[0]}") from None
         finally:
             self._service = self._nursery = None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 
 from meshd.config import PushConfig
@@ -22,6 +23,8 @@ from meshd.daemon.own_push import OwnPushService, wants_own_service
 from meshd.errors import ConfigError
 from meshd.ids import ChannelId, PushId
 from meshd.push.sender import PushSender
+from meshd.push.service.app import PushService
+from meshd.push.service.user_agents import Conversation
 from meshd.push.user_agent import UserAgents
 
 KEY = vapid.derive_key(b"k" * 32)
@@ -40,6 +43,7 @@ class Ends:
     def __init__(self, config: PushConfig, service: OwnPushService) -> None:
         self._send, self._events = trio.open_memory_channel[Any](100)
         self.config = config
+        self.service = service
         deliver = self._send.send_nowait
         self.agents = UserAgents(config, deliver, random.Random(1), connect_own=service.connect)
         self.sender = PushSender(config, deliver)
@@ -125,6 +129,40 @@ async def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
             async with trio.open_nursery() as nursery:
                 await nursery.start(OwnPushService(config, tmp_path).run)
     assert "push.own_listen" in repr(raised.value)
+
+
+async def test_a_fault_in_one_of_our_own_connections_costs_that_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Conversation.run
+    faults = [RuntimeError("a fault")]
+
+    async def run(self: Conversation) -> None:
+        if faults:
+            raise faults.pop()
+        await whole(self)
+
+    monkeypatch.setattr(Conversation, "run", run)
+    with structlog.testing.capture_logs() as logged:
+        async with running(tmp_path, free_port()) as ends:
+            ends.agents.submit(OpenUserAgent("own", ""))
+            await ends.event(UserAgentDisconnected)
+            await ends.event(UserAgentConnected)
+            assert ends.service.counters["connection_crashed"] == 1
+    (crash,) = [line for line in logged if line["event"] == "connection_crashed"]
+    assert "a fault" in crash["error"]
+
+
+async def test_a_fault_while_it_runs_is_not_said_to_be_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: PushService) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(PushService, "keep_house", fail)
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="Input/output"), flatten_subgroups=True):
+        async with running(tmp_path, free_port()):
+            await trio.sleep_forever()
 
 
 async def test_without_it_the_receiver_says_so() -> None:

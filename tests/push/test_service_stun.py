@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from meshd.errors import ConfigError
+from meshd.errors import ConfigError, ListenError
 from meshd.push.service.app import PushService, serve
 from meshd.push.service.config import ServiceConfig
 from meshd.wire import stun
@@ -54,7 +54,7 @@ async def test_it_can_answer_elsewhere_or_not_at_all(tmp_path: Path) -> None:
 async def test_a_port_that_was_asked_for_must_be_had(tmp_path: Path) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ListenError, match="in use"):
             await serve(ServiceConfig(tmp_path, "127.0.0.1:0", None, f"127.0.0.1:{taken.getsockname()[1]}"))
     with pytest.raises(ConfigError, match="host:port"):
         await serve(ServiceConfig(tmp_path, "127.0.0.1:0", None, "nowhere"))

@@ -16,7 +16,7 @@ import trio
 
 from meshd import VERSION, systemd
 from meshd.config_file import find_file
-from meshd.errors import ConfigError, StoreError
+from meshd.errors import ConfigError, ListenError, StoreError
 from meshd.push.service import configuration
 from meshd.push.service.app import PushService, serve
 from meshd.push.service.config import DEFAULT_LISTEN, ServiceConfig
@@ -34,7 +34,6 @@ def main() -> None:
     """Parse the command line, run until SIGTERM or SIGINT, exit 0; 1 when it cannot run, 2 for a wrong command line."""
     given = _parser().parse_args()
     state = given.state or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    where = ""
     try:
         file = find_file(given.config, os.environ, DEFAULT_FILE)
         settings = configuration.read(
@@ -50,7 +49,6 @@ def main() -> None:
             given.limit,
         )
         config = settings.config
-        where = " or ".join(filter(None, (config.listen, config.stun)))
         if given.check_config:
             configuration.check(config)
             sys.stdout.write(f"{file}: good\n" if file else "no configuration file: the defaults are in force\n")
@@ -62,10 +60,8 @@ def main() -> None:
         trio.run(_run, config)
     except ConfigError as error:
         _fail(str(error), _EXIT_USAGE)
-    except StoreError as error:
+    except (StoreError, ListenError) as error:
         _fail(str(error), _EXIT_REFUSED)
-    except OSError as error:
-        _fail(f"cannot listen on {where}: {error.strerror or error}", _EXIT_REFUSED)
 
 
 async def _run(config: ServiceConfig) -> None:
@@ -91,7 +87,7 @@ async def _run(config: ServiceConfig) -> None:
                 notifier.stopping("stopping")
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            ours, others = group.split((ConfigError, StoreError, OSError))
+            ours, others = group.split((ConfigError, StoreError, ListenError))
             if ours is None or others is not None:
                 raise
             raise _first(ours) from None

@@ -11,7 +11,7 @@ from functools import partial
 import trio
 
 from meshd import metrics_server
-from meshd.errors import ConfigError, StoreError
+from meshd.errors import ConfigError, ListenError, StoreError
 from meshd.push.service import metrics
 from meshd.push.service.config import ServiceConfig, parse_listen, public_url_for
 from meshd.push.service.configuration import certificate_of
@@ -42,6 +42,7 @@ class PushService:
         delivery: Delivery,
         public_url: str,
         port: int,
+        proxies: TrustedProxies,
         certificate: ServerCertificate | None = None,
     ) -> None:
         self.public_url = public_url
@@ -52,7 +53,7 @@ class PushService:
         self._limits = config.limits
         self._delivery = delivery
         self._endpoints = Endpoints(delivery, public_url)
-        self._proxies = TrustedProxies(config.trusted_proxies, config.proxy_header)
+        self._proxies = proxies
         self._certificate = certificate
         self._connections = 0
         self._by_source: Counter[str] = Counter()
@@ -91,17 +92,24 @@ class PushService:
                 await HttpConnection(stream, peer, self._limits, self._proxies, handler, self._converse).run()
             except (trio.BrokenResourceError, trio.TooSlowError):
                 self.counters["tls_failed"] += 1  # nothing else lets these through
-            except Exception as error:  # a bug of ours must cost one connection, not the service
-                self.counters["connection_crashed"] += 1
-                log.exception("connection_crashed", error=repr(error))
+            except Exception as error:
+                self._crashed(error)
             finally:
                 self._connections -= 1
                 await trio.aclose_forcefully(tcp)
 
     async def serve_own(self, stream: trio.SocketStream) -> None:
-        """A connection of the process that the service runs in: no TLS, and no limits on its number."""
+        """A connection of the process that the service runs in: no TLS, and no limits on its number.
+
+        Raises nothing, as ``serve_stream``; its end is the receiver's to notice, which connects again.
+        """
         handler = self._endpoints.handle
-        await HttpConnection(stream, "own", self._limits, self._proxies, handler, self._converse_own).run()
+        try:
+            await HttpConnection(stream, "own", self._limits, self._proxies, handler, self._converse_own).run()
+        except Exception as error:
+            self._crashed(error)
+        finally:
+            await trio.aclose_forcefully(stream)
 
     async def _converse_own(self, websocket: WebSocket, peer: str) -> None:
         await Conversation(websocket, self._delivery, self._endpoints.endpoint_of).run()
@@ -120,6 +128,11 @@ class PushService:
             with trio.move_on_after(self._limits.close_timeout), contextlib.suppress(trio.BrokenResourceError):
                 await tcp.send_all(_OVERLOADED)
         await trio.aclose_forcefully(tcp)
+
+    def _crashed(self, error: Exception) -> None:
+        """A bug of ours must cost one connection, not the service."""
+        self.counters["connection_crashed"] += 1
+        log.exception("connection_crashed", error=repr(error))
 
     def _has_room_for(self, source: str) -> bool:
         return self._by_source[source_key(source)] < self._limits.max_connections_per_source
@@ -163,16 +176,16 @@ async def serve(
     """Run a push service until cancelled; ``task_status`` gives the ``PushService`` when it is listening.
 
     ``listeners`` stand in for ``config.listen`` (socket activation). ``clock`` gives Unix seconds. Raises ConfigError,
-    StoreError, and OSError when the address cannot be had.
+    StoreError, ListenError.
     """
     certificate = certificate_of(config)
-    TrustedProxies(config.trusted_proxies, config.proxy_header)  # what is wrong with them is said before anything opens
+    proxies = TrustedProxies(config.trusted_proxies, config.proxy_header)  # complains before anything opens
     listeners = list(listeners) or await _listen(config.listen)
     udp: list[trio.socket.SocketType] = []
     try:
         udp = await _stun_sockets(config, *_address_listened_on(listeners[0]))
         store = await trio.to_thread.run_sync(partial(Store.open, config.state_dir, config.limits, fsync=config.fsync))
-    except (StoreError, ConfigError, OSError):
+    except (StoreError, ConfigError, ListenError):
         for opened in (*(listener.socket for listener in listeners), *udp):
             opened.close()
         raise
@@ -182,7 +195,7 @@ async def serve(
         registry.restore(snapshot.user_agents, snapshot.channels, snapshot.messages)
         delivery = Delivery(registry, store, config.limits, clock)
         host, port = _address_listened_on(listeners[0])
-        service = PushService(config, delivery, public_url_for(config, host, port), port, certificate)
+        service = PushService(config, delivery, public_url_for(config, host, port), port, proxies, certificate)
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
             nursery.start_soon(service.keep_house)
@@ -207,7 +220,10 @@ async def _stun_sockets(config: ServiceConfig, host: str, port: int) -> list[tri
     if config.stun == OFF or (config.stun is None and not host):
         return []
     if config.stun is not None:
-        return await bind_stun(config.stun)
+        try:
+            return await bind_stun(config.stun)
+        except OSError as error:
+            raise _no_listening(config.stun, error) from None
     try:
         return await bind_stun(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except OSError as error:
@@ -217,12 +233,19 @@ async def _stun_sockets(config: ServiceConfig, host: str, port: int) -> list[tri
 
 async def _listen(listen: str) -> list[trio.SocketListener]:
     host, port = parse_listen(listen)
-    listeners = await trio.open_tcp_listeners(port, host=host or None, backlog=_BACKLOG)
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host or None, backlog=_BACKLOG)
+    except OSError as error:
+        raise _no_listening(listen, error) from None
     if port == 0:  # a name with two addresses would get two ports, and only one of them could be told
         for listener in listeners[1:]:
             await listener.aclose()
         del listeners[1:]
     return listeners
+
+
+def _no_listening(where: str, error: OSError) -> ListenError:
+    return ListenError(f"cannot listen on {where}: {error.strerror or error}")
 
 
 def _address_listened_on(listener: trio.SocketListener) -> tuple[str, int]:
