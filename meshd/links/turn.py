@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl
-import stat
 import struct
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 from aioice import stun, turn
@@ -26,6 +23,7 @@ from meshd.ice_servers import IceServer, parse_ice_server
 from meshd.links.consent import USERNAME, attributes_of
 from meshd.links.demux import Address, Demux, Kind, kind_of
 from meshd.links.socket import Link
+from meshd.secret_file import read_secret
 
 # Policy
 ALLOCATION_LIFETIME = 600  # seconds asked for; the protocol's default. Refreshed after five sixths of what is granted
@@ -317,13 +315,7 @@ def _in_words(error: BaseException) -> str:
 
 def read_credentials(path: str) -> tuple[str, str]:
     """User and password out of a file of two lines that only its owner can read. Raises ConfigError."""
-    try:
-        with Path(path).open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise ConfigError(f"links.turn_credentials: others can read {path}; chmod 600 it")
-            data = file.read(2 * MAX_CREDENTIAL_SIZE + 4)
-    except OSError as error:
-        raise ConfigError(f"links.turn_credentials: {path} cannot be read: {error.strerror}") from None
+    data = read_secret("links.turn_credentials", path, 2 * MAX_CREDENTIAL_SIZE + 4)
     try:
         lines = data.decode().splitlines()
     except UnicodeDecodeError:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import trio
 
+from meshd.durable_file import sync_directory, write_file
 from meshd.ids import CHANNEL_ID_SIZE, ChannelId
 from meshd.push.ntfy import is_message_id, is_topic
 from meshd.push.ntfy_position import MAX_REMEMBERED, Position
@@ -199,10 +200,10 @@ class _File:
         return await trio.to_thread.run_sync(_read, self._path)
 
     async def write(self, text: str) -> None:
-        await trio.to_thread.run_sync(_write, self._path, text)
+        await trio.to_thread.run_sync(partial(write_file, self._path, text, replace=True))
 
     async def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
+        await trio.to_thread.run_sync(_remove, self._path)
 
 
 def _read(path: Path) -> str | None:
@@ -211,11 +212,6 @@ def _read(path: Path) -> str | None:
     return None
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)
