@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 
 from aioice import Connection, stun
@@ -14,7 +15,15 @@ from meshd.links.socket import SharedSocket
 from meshd.links.turn import RelaySocket
 
 # Policy
+MAX_KINDS = 1_024  # addresses; those of all links being tried at one time
 ASK_AGAIN_INTERVAL = 0.02  # seconds, Ta: a check sent less long ago may well be answered yet
+
+
+@functools.lru_cache(MAX_KINDS)
+def _kind_of(host: str) -> tuple[int, bool]:
+    """Its family, and whether it is loopback. Asked about every candidate of every link at each round of checks."""
+    address = ipaddress.ip_address(host)
+    return address.version, address.is_loopback
 
 
 class LinkPath(aioice_ice.StunProtocol):
@@ -37,8 +46,7 @@ class LinkPath(aioice_ice.StunProtocol):
 
     def reaches(self, remote: Address) -> bool:
         """Whether packets from there may get to that address at all: one family, and loopback only to itself."""
-        ours, theirs = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(remote[0])
-        return ours.version == theirs.version and ours.is_loopback == theirs.is_loopback
+        return _kind_of(self.address[0]) == _kind_of(remote[0])
 
     async def request(
         self,
