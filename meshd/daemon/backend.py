@@ -17,6 +17,7 @@ from meshd.core.views import NodeView
 from meshd.daemon import metrics, redaction
 from meshd.daemon.descriptors import Descriptors
 from meshd.daemon.driver import Driver, read_clocks
+from meshd.daemon.moving import Moving
 from meshd.daemon.presentation import fields_to_json, params_from_json, to_json
 from meshd.daemon.traffic import with_traffic
 from meshd.errors import Code, ControlError
@@ -27,7 +28,6 @@ from meshd.process import read_usage
 # Policy
 MAX_LISTED_SIZE = 1 << 20  # bytes of bodies in one messages.list; who wants the rest reads these first
 
-Moves = Callable[[str, dict[str, Any], Passed | None], Awaitable[dict[str, Any]]]
 EVENTS, MESSAGES = "events.subscribe", "messages.subscribe"
 
 
@@ -62,7 +62,7 @@ class DaemonBackend:
         """In force; replaced at a reload."""
         self.link_keys: LinkKeys | None = None
         """Of the links, once there are any."""
-        self.moving: Moves | None = None
+        self.moving: Moving | None = None
         """Takes the methods that take this node elsewhere, or another one in."""
         self.descriptors = Descriptors()
         """What requests at hand have passed: the links take theirs from here."""
@@ -101,12 +101,14 @@ class DaemonBackend:
     ) -> dict[str, Any]:
         """See ``Backend``."""
         entry = METHODS[method]
+        if self.moving:
+            self.moving.check(method)
         if read := self._reads.get(method):
             result = read(params)
         elif method == "net.check" and self._check_network:
             result = await self._check_network(params_from_json(entry, params))
         elif method in ("identity.export", "identity.import") and self.moving:
-            result = await self.moving(method, params_from_json(entry, params), passed)
+            result = await self.moving.call(method, params_from_json(entry, params), passed)
         elif passed is not None:
             with self.descriptors.lend(passed) as number:
                 given = {**params_from_json(entry, params), "descriptor": number}
@@ -166,6 +168,8 @@ class DaemonBackend:
             "started_at": self._started.unix,
             "uptime": round(now.mono - self._started.mono, 3),
         }
+        if self.moving and self.moving.warnings:
+            status = {**status, "warnings": [*status["warnings"], *self.moving.warnings]}
         return {**status, **shell, "counters": {**status.get("counters", {}), **self._counters()}}
 
     def peers(self, view: NodeView | None = None) -> list[dict[str, Any]]:

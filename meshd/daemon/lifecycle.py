@@ -117,8 +117,8 @@ class Daemon:
             check_network=self._network_check.run,
         )
         self._backend.moving = Moving(
-            store, identity.identity, keys.is_given(setup.environment), self._in_mesh, self._stand_still, _ask_to_end
-        ).call
+            store, identity.identity, keys.is_given(setup.environment), self._state, self._stand_still, _ask_to_end
+        )
         self._status = StatusLine(self._notifier, self._backend.status)
 
     async def run(self) -> None:
@@ -270,21 +270,25 @@ class Daemon:
             self._status.note = "reload refused: the configuration has a mistake, see the log"
             _log.error("reload_refused", reason=str(error))
             return
-        self._renew_certificate()
+        refused = self._renew_certificate()
         at_once, at_restart = changes_between(self._config, new)
         self._config = self._backend.config = reloaded(self._config, new)
         self._driver.trace = new.log.level == "debug"
         logs.configure(new.log)
         self._driver.deliver(Reconfigured(self._config))
-        self._status.note = f"restart for {', '.join(at_restart)}" if at_restart else ""
+        restart = f"restart for {', '.join(at_restart)}" if at_restart else ""
+        self._status.note = "; ".join(filter(None, (refused, restart)))
         _log.info("reloaded", changed=at_once, needs_restart=at_restart)
 
-    def _renew_certificate(self) -> None:
+    def _renew_certificate(self) -> str:
+        """'', or what the status says of a certificate that cannot be used; the old one goes on."""
         if self._own_push:
             try:
                 self._own_push.reload()
             except ConfigError as error:
                 _log.error("own_certificate_refused", reason=str(error))
+                return "push.own_tls_certificate refused, see the log"
+        return ""
 
     async def _answer_watchdog(self, interval: float) -> None:
         """Says that we live only if both loops do: asyncio carries the links, trio everything else."""
@@ -295,8 +299,8 @@ class Daemon:
 
     # -- stop ---------------------------------------------------------------------------------------------------------
 
-    def _in_mesh(self) -> bool:
-        return bool(self._node.view().status["mesh"])
+    def _state(self) -> str:
+        return str(self._node.view().status["state"])
 
     async def _stand_still(self) -> None:
         """Nothing changes any more: the links are told goodbye, the last changes are durable. Raises TooSlowError."""
@@ -334,7 +338,7 @@ async def serve(setup: Setup) -> None:
     try:
         store = Store.open(Path(setup.config.node.state_dir), TABLES)
         try:
-            take_over(store, frozenset(TABLES))
+            take_over(store)
             await Daemon(setup, store, keys.load(store.path, setup.environment), notifier).run()
         finally:
             store.close()

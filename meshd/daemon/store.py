@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import trio
@@ -34,10 +34,17 @@ Deliver = Callable[[Persisted | PersistFailed], None]
 class Store:
     """The daemon's durable state. One at a time for each directory."""
 
-    def __init__(self, directory: StateDirectory, connection: sqlite3.Connection, tables: Sequence[str]) -> None:
+    def __init__(
+        self,
+        directory: StateDirectory,
+        connection: sqlite3.Connection,
+        tables: Sequence[str],
+        migrations: Sequence[schema.Migration],
+    ) -> None:
         self._directory = directory
         self._connection = connection
         self._tables = frozenset(tables)
+        self._migrations = tuple(migrations)
         self._waiting: deque[Persist] = deque()  # bounded by the causes of Persists, see there
         self._wakeup = trio.Event()
         self._idle = trio.Event()
@@ -74,12 +81,22 @@ class Store:
             if isinstance(error, sqlite3.Error):
                 raise StoreError(f"{path / DATABASE_FILE} cannot be used: {error}") from None
             raise
-        return cls(directory, connection, tables)
+        return cls(directory, connection, tables, migrations)
 
     @property
     def path(self) -> Path:
         """The state directory."""
         return self._directory.path
+
+    @property
+    def version(self) -> int:
+        """Of the database."""
+        return len(self._migrations)
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Their names."""
+        return self._tables
 
     def size(self) -> int | None:
         """Bytes of the database file, without what waits in the log beside it; None if it is gone."""
@@ -96,7 +113,9 @@ class Store:
 
     def put(self, row: Put) -> None:
         """Write one row at once. For the start: not to be called while ``run`` runs. Raises StoreError."""
-        self._write_now((row,))
+        (reason,) = self._write([Persist(Ticket(0), (row,))])
+        if reason:
+            raise self._unwritten(reason)
 
     def snapshot(self) -> list[tuple[str, bytes, bytes]]:
         """Every row that is written, as table, key, value, of one moment. May be called in a thread of its own.
@@ -114,16 +133,35 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"{self.path / DATABASE_FILE} cannot be read: {error}") from None
 
-    def replace_all(self, rows: Iterable[tuple[str, bytes, bytes]]) -> None:
-        """Have these rows and no others. For the start: not to be called while ``run`` runs. Raises StoreError."""
-        changes: list[Change] = [Clear(table) for table in sorted(self._tables)]
-        changes.extend(Put(*row) for row in rows)
-        self._write_now(tuple(changes))
+    def replace_all(self, version: int, rows: Iterable[tuple[str, bytes, bytes]]) -> None:
+        """Have these rows, which are of that version of the database, and no others.
 
-    def _write_now(self, changes: tuple[Change, ...]) -> None:
-        (reason,) = self._write([Persist(Ticket(0), changes)])
-        if reason:
-            raise StoreError(f"{self.path / DATABASE_FILE} cannot be written ({reason}): is the disk full?")
+        For the start: not to be called while ``run`` runs. Raises StoreError, with nothing changed.
+        """
+        given = list(rows)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            schema.make_tables(self._connection, {*self._tables, *(row[0] for row in given)})
+            for table in self._tables:
+                self._apply(Clear(table))
+            for row in given:
+                self._apply(Put(*row))
+            for step in self._migrations[version:]:
+                step(self._connection)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise self._unwritten(str(error)) from None
+        self._forget_erased()
+
+    def _unwritten(self, reason: str) -> StoreError:
+        return StoreError(f"{self.path / DATABASE_FILE} cannot be written ({reason}): is the disk full?")
+
+    def _forget_erased(self) -> None:
+        """Nothing beside the database keeps what was erased in it: no copy of an upgrade, not the write-ahead log."""
+        schema.remove_copies(self.path / DATABASE_FILE)
+        with suppress(sqlite3.Error):  # somebody reads just now: the log begins anew soon, and then it is overwritten
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def submit(self, command: Persist) -> None:
         """Queue a ``Persist``. Raises LocalMisuse for a table that does not exist."""
@@ -188,6 +226,8 @@ class Store:
             execute("RELEASE one")
             reasons.append(reason)
         execute("COMMIT")
+        if any(_erases(change) for command in batch for change in command.changes):
+            self._forget_erased()
         return reasons
 
     def _apply(self, change: Change) -> None:
@@ -202,6 +242,10 @@ class Store:
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+
+def _erases(change: Change) -> bool:
+    return change.table in schema.ERASING and not isinstance(change, Put)
 
 
 def _connect(path: Path, max_size: int) -> sqlite3.Connection:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import write_certificate
 
 pytestmark = pytest.mark.e2e
 
@@ -132,6 +133,30 @@ def test_life_of_a_service(services: Callable[[], Service]) -> None:
     assert seconds < 5
     assert not service.socket.exists()
     assert service.lines()[-1]["event"] == "daemon_stopped"
+
+
+def test_a_certificate_that_is_refused_at_a_reload_is_in_the_status(services: Callable[[], Service]) -> None:
+    service = services()
+    chain, key = write_certificate(service.directory, "push")
+    config = (
+        '[push]\nservices = ["own"]\nown_listen = "127.0.0.1:0"\nown_url = "https://push.example.org"\n'
+        f'own_tls_certificate = "{chain}"\nown_tls_key = "{key}"\n[links]\nport_mapping = false\n'
+    )
+    service.config.write_text(config)
+    process = service.start()
+    service.told("READY=1")
+    whole = chain.read_bytes()
+    chain.write_bytes(whole[:-100])
+    service.config.write_text(config + "port = 7000\n")
+    process.send_signal(signal.SIGHUP)
+    said = service.told("READY=1")
+    assert "push.own_tls_certificate refused, see the log" in said
+    assert "restart for links.port" in said
+    assert any(line["event"] == "own_certificate_refused" for line in service.lines())
+    chain.write_bytes(whole)
+    process.send_signal(signal.SIGHUP)
+    assert "refused" not in service.told("READY=1")
+    assert service.stop()[0] == 0
 
 
 def test_killed_daemon_comes_back_as_the_same_node(services: Callable[[], Service]) -> None:

@@ -235,3 +235,27 @@ def test_what_was_called_durable_survives_kill(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 25
+
+
+def holds(directory: Path, secret: bytes) -> list[str]:
+    return [path.name for path in sorted(directory.iterdir()) if secret in path.read_bytes()]
+
+
+async def test_an_erased_key_is_in_no_file(tmp_path: Path) -> None:
+    """Neither in the database nor in its log, nor in the copy of an upgrade."""
+    path, secret, tables = tmp_path / "state", bytes(range(32)), (*TABLES, "sealing_keys")
+    store = Store.open(path, tables)
+    await written(store, put(1, b"old", secret, "sealing_keys"))
+    store.close()
+    store = Store.open(path, tables, migrations=(*schema.MIGRATIONS, lambda _: None))
+    copy = f"meshd.db.version-{len(schema.MIGRATIONS)}"
+    assert holds(path, secret) == ["meshd.db", copy]
+    await written(
+        store, put(1, b"new", b"x", "sealing_keys"), put(2, b"a"), Persist(Ticket(3), (Delete("inbox", b"m"),))
+    )
+    assert (path / copy).exists()
+    await written(store, Persist(Ticket(4), (Delete("sealing_keys", b"old"),)))
+    assert holds(path, secret) == []
+    assert not (path / copy).exists()
+    assert store.load()["sealing_keys"] == {b"new": b"x"}
+    store.close()
