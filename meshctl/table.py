@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "capabilities": "who can push to this node until when, and whom it can push to",
     "push": "test this node's push services, or make its subscriptions anew",
     "ping": "measure the way to a member",
+    "trace": "show the way to a member hop by hop, with times",
     "netcheck": "what this machine's network lets through",
     "keys": "show this node's keys, or make new ones",
     "identity": "write this node to a file, to keep or to move it, or take one in",

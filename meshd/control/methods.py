@@ -21,6 +21,7 @@ from meshd.control.entries import Param as Param
 from meshd.control.key_methods import KEYS
 from meshd.control.pasting_methods import PASTING
 from meshd.control.shapes import SHAPES, Field
+from meshd.control.way_methods import WAYS
 
 # Policy
 PROTOCOL: int = jsonrpc.PROTOCOL
@@ -278,6 +279,7 @@ METHODS = _table(
         ),
         {"stream": 1},
     ),
+    *WAYS,
     *PASTING,
     *ADMINISTRATION,
     *KEYS,

@@ -19,6 +19,7 @@ from meshd.core.delivery.pinging import Pinging
 from meshd.core.delivery.post import Post
 from meshd.core.delivery.replay import ReplayMemory
 from meshd.core.delivery.streams import Streams
+from meshd.core.delivery.tracing import Tracing
 from meshd.core.joining.arrivals import Arrivals
 from meshd.core.joining.assisting import Assisting
 from meshd.core.joining.bearers import Bearers
@@ -174,6 +175,7 @@ class Node:
         self.outbox = Outbox(ctx, stored, self.membership, self.neighbors, self.post)
         self.inbox = Inbox(ctx, stored, self.membership, self.post)
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
+        self.tracing = Tracing(ctx, self.membership, self.neighbors, self.routing, self.post)
         self.streams = Streams(ctx, self.membership, self.neighbors)
         self.peering = Peering(self, ctx)
         self.pushed = Pushed(self, ctx)

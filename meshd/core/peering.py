@@ -126,6 +126,10 @@ class Peering:
                 node.pinging.on_ping(peer, message)
             case ms.PingAnswer():
                 node.pinging.on_answer(peer, message)
+            case ms.HopWanted():
+                node.tracing.on_wanted(peer, message)
+            case ms.HopTold():
+                node.tracing.on_told(peer, message)
             case ms.AnswerWanted():
                 node.assisting.on_wanted(peer, message)
             case ms.AnswerGiven():

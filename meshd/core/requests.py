@@ -93,6 +93,9 @@ class Requests:
             case "peers.ping":
                 peer = find_member(node.membership, params["peer"])
                 node.pinging.begin(request, peer, params.get("timeout") or DEFAULT_TIMEOUT)
+            case "peers.trace":
+                peer = find_member(node.membership, params["peer"])
+                node.tracing.begin(request, peer, params.get("probes") or 1, params.get("timeout") or DEFAULT_TIMEOUT)
             case "streams.open":
                 node.streams.open(
                     request,
@@ -177,6 +180,7 @@ class Requests:
         self._node.joining.abandon(request)
         self._node.outbox.abandon(request)
         self._node.pinging.abandon(request)
+        self._node.tracing.abandon(request)
         self._node.admissions.abandon(request)
         self._node.administration.abandon(request)
         self._node.streams.abandon(request)

@@ -42,6 +42,7 @@ def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
         "send": node.outbox.on_wait_over,
         "messages": lambda _: node.sweep_messages(),
         "ping": node.pinging.on_timeout,
+        "trace": node.tracing.on_timeout,
         "stream": node.streams.on_open_timeout,
         "acceptor": node.streams.on_accept_timeout,
         "sweep": lambda _: node.sweep(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meshd.core.context import Context
+from meshd.core.graph_view import view_graph
 from meshd.core.pushing.capability_views import view_audit, view_capabilities
 from meshd.crypto.admission import Rights
 from meshd.ids import short
@@ -26,6 +27,9 @@ class NodeView(Protocol):
     @property
     def peers(self) -> list[dict[str, Any]]:
         """``peers.list``, by name."""
+
+    def graph(self) -> dict[str, Any]:
+        """``mesh.graph``. Raises ControlError without a mesh."""
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -73,6 +77,10 @@ class Window:
     def peers(self) -> list[dict[str, Any]]:
         """``peers.list``, by name."""
         return [_peer(self._node, self._ctx, record) for record in _sorted(self._node, self._ctx)]
+
+    def graph(self) -> dict[str, Any]:
+        """``mesh.graph``."""
+        return view_graph(self._node, self._ctx)
 
     @property
     def messages(self) -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ class DaemonBackend:
             "node.version": lambda params: {"version": VERSION, "protocol": PROTOCOL, "peer_id": self._peer_id},
             "node.metrics": lambda params: {"text": self.metrics()},
             "peers.list": lambda params: {"peers": self.peers()},
+            "mesh.graph": lambda params: self._view().graph(),
             "messages.list": self._messages,
             "introductions.list": lambda params: {"introductions": self._view().introductions},
             "admins.list": lambda params: {"admins": self._view().admins},

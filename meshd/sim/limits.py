@@ -8,7 +8,7 @@ from typing import Any
 
 from meshd.config import Config
 from meshd.core import peering
-from meshd.core.delivery import inbox, outbox, pinging, post, replay, streams
+from meshd.core.delivery import inbox, outbox, pinging, post, replay, streams, tracing
 from meshd.core.joining import assisting, calls, introductions, pasting
 from meshd.core.membership import first_seen, promises, revocations, sealing_keys
 from meshd.core.membership.admissions import MAX_ASKED
@@ -147,6 +147,7 @@ LIMITS: dict[str, Limit] = {
     "Inbox._received_from": _fixed(inbox.MAX_RECEIVED),
     "Outbox._tries": _members,
     "Pinging._pings": _fixed(pinging.MAX_PINGS),
+    "Tracing._traces": _fixed(tracing.MAX_TRACES),
     "Streams._acceptors": _fixed(streams.MAX_ACCEPTORS),
     "Streams._numbers": _links,
     "Streams._outcomes": _fixed(streams.MAX_OUTCOMES),

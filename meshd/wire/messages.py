@@ -31,6 +31,8 @@ from meshd.wire.parts import Grant as Grant
 from meshd.wire.parts import SubscriptionPart as SubscriptionPart
 from meshd.wire.revoking import Revocations as Revocations
 from meshd.wire.revoking import RevocationsKnown as RevocationsKnown
+from meshd.wire.tracing import HopTold as HopTold
+from meshd.wire.tracing import HopWanted as HopWanted
 
 # Specification (ours: docs/protocol.md)
 PROTOCOL_VERSION = 1
@@ -337,6 +339,8 @@ TO_A_MEMBER: dict[int, type[Any]] = {
     47: GrantDeposit,
     48: GrantKept,
     60: TwinSeen,
+    90: HopWanted,
+    91: HopTold,
 }
 LINK_MESSAGES: dict[int, type[Any]] = ON_LINK | TO_A_MEMBER
 ENVELOPE_MESSAGES: dict[int, type[Any]] = JOINING | SIGNALING | TO_A_MEMBER

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 import trio.testing
 from fake_administration import Administration
+from fake_graph import graph, trace
 from fake_values import DESK_ID, EVIL_ID, EVIL_TEXT, MESH_ID, OWN_ID, STARTED, TOKEN, TROUBLE, find, message, peer
 
 from meshd.control.backend import Caller
@@ -35,6 +36,8 @@ class FakeBackend(Administration):
         self.changed = trio.Event()
         self.stream_reason = "done"
         self.stream_size = 0
+        self.graph = graph()
+        self.outcome = "arrived"
         self.peers = [peer(DESK_ID, "desk"), peer(EVIL_ID, "x\x1b[31m\u202ey", "none", **TROUBLE)]
 
     def identity(self) -> tuple[str, str]:
@@ -164,6 +167,15 @@ class FakeBackend(Administration):
                 self._change()
         peer_id, name = find(params["peer"])
         return {"peer_id": text_of(peer_id), "name": name, "rtt": 0.0042, "via": ["relay1"]}
+
+    async def _mesh_graph(self, params: dict[str, Any]) -> dict[str, Any]:
+        if self.state == "no_mesh":
+            raise ControlError(Code.NO_MESH)
+        return self.graph
+
+    async def _peers_trace(self, params: dict[str, Any]) -> dict[str, Any]:
+        peer_id, name = find(params["peer"])
+        return trace(peer_id, name, self.outcome)
 
     async def _messages_send(self, params: dict[str, Any]) -> dict[str, Any]:
         peer_id, name = find(params["peer"])

@@ -48,6 +48,10 @@ class FixedView:
     messages: list[dict[str, Any]]
     introductions: list[dict[str, Any]]
     keys: dict[str, Any]
+    whole: dict[str, Any]
+
+    def graph(self) -> dict[str, Any]:
+        return self.whole
 
 
 VIEW = FixedView(
@@ -115,6 +119,30 @@ VIEW = FixedView(
         "sealing_key": {"key": OWN, "made_at": None},
         "former_sealing_keys": [{"key": PEER, "retired_at": 1_700_000_000.0, "erased_at": 1_701_000_000.0}],
     },
+    whole={
+        "mesh_id": PEER,
+        "mesh_name": "home",
+        "time": 1_700_000_000.0,
+        "members": [
+            {
+                "peer_id": OWN,
+                "short_id": text_of(OWN)[:10],
+                "name": "laptop",
+                "state": "self",
+                "hops": 0,
+                "before": None,
+                "since": None,
+                "record_at": 1_700_000_000,
+                "admin": True,
+                "relays": True,
+                "keeps": False,
+                "version": None,
+                "link": None,
+            }
+        ],
+        "links": [[0, 1]],
+        "claims": [],
+    },
 )
 
 
@@ -161,6 +189,7 @@ READS = (
     "node.version",
     "node.metrics",
     "peers.list",
+    "mesh.graph",
     "messages.list",
     "introductions.list",
     "keys.show",

@@ -43,6 +43,7 @@ CALLS = {
     "revocations": ("revocations.list", []),
     "admin": ("admins.list", []),
     "ping": ("peers.ping", ["desk"]),
+    "trace": ("peers.trace", ["desk", "-q", "2"]),
     "netcheck": ("net.check", ["--server", "192.0.2.7:3478", "--timeout", "1s"]),
     "keys": ("keys.show", []),
     "keys rotate": ("keys.rotate", ["rotate"]),
