@@ -112,6 +112,7 @@ class Consequences:
 
     def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:
         node = self._node
+        node.revocation_outbox.forget(peer)
         node.routing.changed()
         if node.membership.row is None:
             return

@@ -34,6 +34,7 @@ from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.departures import Departures
 from meshd.core.membership.first_seen import FirstSeen
 from meshd.core.membership.membership import Membership
+from meshd.core.membership.revocation_outbox import RevocationOutbox
 from meshd.core.membership.revocations import Revocations
 from meshd.core.membership.revoking import Revoking
 from meshd.core.membership.sealing_keys import SealingKeys
@@ -87,7 +88,10 @@ class Node:
         self.admitting = Admitting(ctx, self.membership)
         self.first_seen = FirstSeen(ctx, stored, self.membership)
         self.neighbors = Neighbors(ctx, self.membership)
-        self.revoking = Revoking(ctx, self.revocations, self.membership, self.neighbors, self.first_seen)
+        self.revocation_outbox = RevocationOutbox(ctx, self.revocations, self.neighbors)
+        self.revoking = Revoking(
+            ctx, self.revocations, self.membership, self.neighbors, self.first_seen, self.revocation_outbox
+        )
         self.liveness = Liveness(ctx, self.neighbors)
         self.reconciliation = Reconciliation(ctx, self.membership, self.neighbors)
         self.routing = Routing(ctx, self.membership, self.neighbors)
@@ -310,6 +314,7 @@ class Node:
         if link is not None:
             link.congested = high
             if not high:
+                self.revocation_outbox.flush(link.peer)
                 self.outbox.flush(link.peer)
 
     def flush_waiting(self) -> None:

@@ -37,6 +37,7 @@ def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
         "admission": node.admissions.on_timeout,
         "appointing": node.administration.on_timeout,
         "naming": node.admissions.on_naming_timeout,
+        "revocations": node.revocation_outbox.on_timer,
         "renewal": lambda _: node.admissions.on_renewal_timer(),
         "deliver": node.outbox.on_retry,
         "send": node.outbox.on_wait_over,

@@ -28,22 +28,23 @@ _NO_MESH = MeshId(bytes(32))
 class Revocations:
     """All of them. Without a mesh there are none."""
 
-    __slots__ = ("_ctx", "_encodings", "_held", "_mesh", "revoked")
+    __slots__ = ("_ctx", "_digests", "_held", "_mesh", "revoked", "ticket")
 
     def __init__(self, ctx: Context, stored: Stored) -> None:
         self._ctx = ctx
         row = rows(stored, "mesh", MeshRow).get(MESH_KEY)
         self._mesh = _NO_MESH if row is None else MeshId(row.mesh)
         self._held: dict[bytes, Revocation] = {}
-        self._encodings: set[bytes] = set()  # of what we have, to know it by sight
+        self._digests: dict[bytes, bytes] = {}  # of what we have, to know it by sight
         if row is not None:
             for key, data in stored.get("revocations", {}).items():
                 try:  # they were verified when they came, and only this daemon can write here
                     self._held[key] = decode_revocation(data)
                 except MalformedMessage:
                     continue
-                self._encodings.add(data)
+                self._digests[data] = key
         self.revoked = Revoked(self._mesh, self._held.values())
+        self.ticket: Ticket | None = None  # of the newest one: they may be shown once it is durable
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -89,21 +90,34 @@ class Revocations:
         """The names of all, in a row."""
         return b"".join(self._held)
 
-    def beyond(self, digests: bytes) -> list[Revocation]:
-        """Those that are not among the digests. Raises MalformedMessage."""
+    def beyond(self, digests: bytes) -> list[bytes]:
+        """The digests of those that are not among these; what voids most first: the mesh key's, then the newest.
+
+        Raises MalformedMessage.
+        """
         if len(digests) % DIGEST_SIZE:
             raise MalformedMessage("digests that do not add up")
         theirs = {digests[i : i + DIGEST_SIZE] for i in range(0, len(digests), DIGEST_SIZE)}
-        return [one for digest, one in self._held.items() if digest not in theirs]
+        lacking = [(not one.by_mesh_key, -one.issued, digest) for digest, one in self._held.items()]
+        return [digest for *_, digest in sorted(lacking) if digest not in theirs]
+
+    def digest_of(self, data: bytes) -> bytes | None:
+        """The digest of one that we have in that very form."""
+        return self._digests.get(data)
+
+    def encoded(self, digest: bytes) -> bytes | None:
+        """The revocation of that digest, as it travels; None if it is not kept."""
+        one = self._held.get(digest)
+        return None if one is None else one.encoded
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
-    def take(self, data: bytes) -> tuple[bytes, Revocation, Ticket] | None:
-        """Take one, whoever brought it; if it is news: its digest, it, and the ticket of keeping it.
+    def take(self, data: bytes) -> tuple[bytes, Revocation] | None:
+        """Take one, whoever brought it; if it is news: its digest, and it. ``ticket`` is that of keeping it.
 
         Raises MalformedMessage and Rejected.
         """
-        if data in self._encodings:
+        if data in self._digests:
             return None
         revocation = decode_revocation(data)
         digest = revocation_digest(revocation, self._mesh)
@@ -115,10 +129,10 @@ class Revocations:
         if not self.has_room(revocation.issuer):
             raise Rejected("too_many_revocations")
         self._held[digest] = revocation
-        self._encodings.add(data)
-        ticket = self._ctx.persist(Put("revocations", digest, data))
+        self._digests[data] = digest
+        self.ticket = self._ctx.persist(Put("revocations", digest, data))
         self._renew()
-        return digest, revocation, ticket
+        return digest, revocation
 
     def has_room(self, issuer: bytes) -> bool:
         """Whether one more of that issuer can be kept."""
@@ -135,7 +149,7 @@ class Revocations:
 
     def _drop(self, digests: list[bytes]) -> None:
         for digest in digests:
-            self._encodings.discard(self._held.pop(digest).encoded)
+            self._digests.pop(self._held.pop(digest).encoded, None)
         if digests:
             self._ctx.persist(*(Delete("revocations", digest) for digest in digests))
 
@@ -155,6 +169,6 @@ class Revocations:
     def forget_all(self) -> None:
         """We are in no mesh any more. The rows go with the others of the mesh."""
         self._held.clear()
-        self._encodings.clear()
+        self._digests.clear()
         self._mesh = _NO_MESH
         self.revoked = Revoked(self._mesh)

@@ -6,20 +6,19 @@ by it is forgotten like one that was never admitted; a chain that holds only bec
 
 from __future__ import annotations
 
-from meshd.core.commands import SendMessage
 from meshd.core.context import Context
 from meshd.core.facts import MemberRevoked, OwnAdmissionRevoked
 from meshd.core.membership.first_seen import FirstSeen
 from meshd.core.membership.membership import Membership
+from meshd.core.membership.revocation_outbox import RevocationOutbox
 from meshd.core.membership.revocations import Revocations
 from meshd.core.overlay.neighbors import Neighbors
 from meshd.crypto.admission import Rights
 from meshd.crypto.revocation import Revocation, Scope
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import PeerId, Ticket
-from meshd.wire.messages import encode_message
-from meshd.wire.revoking import MAX_REVOCATIONS_SENT, RevocationsKnown
 from meshd.wire.revoking import Revocations as RevocationsSent
+from meshd.wire.revoking import RevocationsKnown
 
 # Policy
 REPLACE_DELAY = 5.0  # seconds, give or take a quarter, until who hangs on somebody revoked asks an admin for better
@@ -28,7 +27,7 @@ REPLACE_DELAY = 5.0  # seconds, give or take a quarter, until who hangs on someb
 class Revoking:
     """Keeps neighbors' revocations equal to ours, and does what they say."""
 
-    __slots__ = ("_ctx", "_first_seen", "_membership", "_neighbors", "_revocations", "_ticket")
+    __slots__ = ("_ctx", "_first_seen", "_membership", "_neighbors", "_outbox", "_revocations")
 
     def __init__(
         self,
@@ -37,13 +36,14 @@ class Revoking:
         membership: Membership,
         neighbors: Neighbors,
         first_seen: FirstSeen,
+        outbox: RevocationOutbox,
     ) -> None:
         self._ctx = ctx
         self._revocations = revocations
         self._membership = membership
         self._neighbors = neighbors
         self._first_seen = first_seen
-        self._ticket: Ticket | None = None  # of the newest one
+        self._outbox = outbox
 
     # -- on links -----------------------------------------------------------------------------------------------------
 
@@ -53,18 +53,14 @@ class Revoking:
 
     def on_known(self, peer: PeerId, message: RevocationsKnown) -> None:
         """Send what they lack. Raises MalformedMessage."""
-        lacking = self._revocations.beyond(message.digests)
-        for data in _batches(lacking):
-            link = self._neighbors.current(peer)
-            if link is not None:
-                self._ctx.after(self._ticket, SendMessage(link.id, data))
+        self._outbox.lacks(peer, self._revocations.beyond(message.digests))
 
     def on_revocations(self, source: PeerId, message: RevocationsSent) -> None:
         """Take what is new, pass it on, and do as it says. One bad one spoils neither the others nor the link."""
-        news: list[Revocation] = []
+        news: dict[bytes, Revocation] = {}
         for data in message.revocations:
             try:
-                revocation = self._take(data)
+                taken = self._take(data)
             except MalformedMessage:
                 self._ctx.count("revocations_malformed")
                 continue
@@ -72,23 +68,25 @@ class Revoking:
                 self._ctx.count("revocations_rejected")
                 self._ctx.notify("revocation_rejected", peer=source, reason=rejected.reason)
                 continue
-            if revocation is not None:
-                news.append(revocation)
+            if taken is not None:
+                digest, news[digest] = taken
+            elif (known := self._revocations.digest_of(data)) is not None:
+                self._outbox.has(source, known)
         if news:
             self._go_by(news, but=source)
 
     def publish(self, data: bytes) -> Ticket | None:
         """One that was made here. Gives the ticket of keeping it. Raises Rejected."""
-        revocation = self._take(data)
-        if revocation is not None:
-            self._go_by([revocation], but=None)
-        return self._ticket
+        taken = self._take(data)
+        if taken is not None:
+            self._go_by(dict([taken]), but=None)
+        return self._revocations.ticket
 
-    def _take(self, data: bytes) -> Revocation | None:
+    def _take(self, data: bytes) -> tuple[bytes, Revocation] | None:
         taken = self._revocations.take(data)
         if taken is None:
             return None
-        digest, revocation, self._ticket = taken
+        digest, revocation = taken
         self._first_seen.note_digests([digest])
         self._ctx.count("revocations_taken")
         self._ctx.notify(
@@ -98,23 +96,25 @@ class Revoking:
             scope="member" if revocation.scope is Scope.MEMBER else "admin",
             by="mesh" if revocation.by_mesh_key else "admin",
         )
-        return revocation
+        return taken
 
     # -- what follows -------------------------------------------------------------------------------------------------
 
-    def _go_by(self, news: list[Revocation], but: PeerId | None) -> None:
-        for data in _batches(news):
-            for peer in self._neighbors.peers():  # those that it concerns hear of it, too, before their links end
-                link = self._neighbors.current(peer)
-                if peer != but and link is not None:
-                    self._ctx.after(self._ticket, SendMessage(link.id, data))
+    def _go_by(self, news: dict[bytes, Revocation], but: PeerId | None) -> None:
         fallen = dict.fromkeys(self._membership.rejudge())
-        for revocation in news:
+        for revocation in news.values():
             if revocation.scope is Scope.MEMBER and not self._membership.is_member(revocation.subject):
                 fallen[revocation.subject] = None
+        for peer in self._neighbors.peers():
+            if peer == but:
+                continue
+            if peer in fallen:  # those that it concerns hear of it, too, before their links end
+                self._outbox.tell_at_once(peer, [revocation.encoded for revocation in news.values()])
+            else:
+                self._outbox.tell(peer, list(news))
         fallen.pop(self._ctx.own_id, None)
         for peer in fallen:
-            self._ctx.state(MemberRevoked(peer, self._ticket))
+            self._ctx.state(MemberRevoked(peer, self._revocations.ticket))
         self.look_at_ourselves()
 
     def look_at_ourselves(self) -> None:
@@ -125,7 +125,7 @@ class Revoking:
         try:
             self._revocations.judge(chain)
         except Rejected as rejected:
-            self._ctx.state(OwnAdmissionRevoked(rejected.reason, self._ticket))
+            self._ctx.state(OwnAdmissionRevoked(rejected.reason, self._revocations.ticket))
             return
         if chain[-1].rights & Rights.ADMIN and not self._membership.rights & Rights.ADMIN:
             self._step_down()
@@ -142,10 +142,3 @@ class Revoking:
                     continue
                 self._ctx.notify("admin_removed", name=revocation.name)
                 return
-
-
-def _batches(revocations: list[Revocation]) -> list[bytes]:
-    """Messages with all of them."""
-    encoded = [revocation.encoded for revocation in revocations]
-    parts = (encoded[i : i + MAX_REVOCATIONS_SENT] for i in range(0, len(encoded), MAX_REVOCATIONS_SENT))
-    return [encode_message(RevocationsSent(tuple(part))) for part in parts]

@@ -118,6 +118,7 @@ def test_a_stolen_admin_cannot_fill_all_room(monkeypatch: pytest.MonkeyPatch) ->
     made = [revocation_by(stage, bert, PeerId(number.to_bytes(32, "big"))).encoded for number in range(17)]
     for data in made:
         carl.hear(bert, Revocations((data,)))
+    stage.advance(2)
     assert len(carl.node.revocations) == 12
     assert carl.notices("revocation_rejected")[-1]["reason"] == "too_many_revocations"
     assert bert.refusal("members.revoke", peer="carl") is Code.BUSY
