@@ -8,10 +8,12 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 # Specification
+MAX_BODY_SIZE = 4096  # RFC 8030 section 7.2: what every push service takes
 _STUN_PORT = 3478  # RFC 8489 section 18.6
 
 # Policy
 MAX_SERVICES = 4  # to receive by: a token, a grant and a record have room for so many subscriptions
+MAX_ENDPOINT_SIZE = 1000  # UnifiedPush's bound, in characters, which are ASCII; autopush uses 234, FCM about 190
 PRESETS = {"mozilla": "wss://push.services.mozilla.com/"}
 OWN = "own"
 _UNIFIEDPUSH = "unifiedpush:"

@@ -12,6 +12,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE
+from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, decode, fixed
 from meshd.wire.granting import MAX_SEALED_GRANT_SIZE
 from meshd.wire.messages import MAX_BODY_SIZE
@@ -148,7 +149,7 @@ class ChannelRow:
         Text(256),
         fixed(32),
         Blob(8, PEER_ID_SIZE),
-        Text(1000),
+        Text(MAX_ENDPOINT_SIZE),
         Uint(40),
         Uint(1),
         Uint(40),

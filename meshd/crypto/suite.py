@@ -15,6 +15,7 @@ from typing import Protocol
 from meshd.crypto import identity, p256, sealing, vapid, webpush
 from meshd.errors import Rejected
 from meshd.ids import PeerId
+from meshd.push_services import MAX_BODY_SIZE
 
 # Specification (ours: docs/protocol.md)
 SUITE_NUMBER = 1  # Ed25519; HPKE with X25519, HKDF-SHA256, ChaCha20-Poly1305
@@ -91,7 +92,7 @@ class Suite(Protocol):
         """The Authorization header (RFC 8292 section 3)."""
         ...
 
-    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = 4096) -> bytes:
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = MAX_BODY_SIZE) -> bytes:
         """Encrypt for a user agent (RFC 8291), padded to a fixed size, in at most ``max_body`` bytes.
 
         Raises LocalMisuse when it does not fit.
@@ -177,7 +178,7 @@ class RealSuite:
         capability = vapid.Capability(exp, signature, subject)
         return vapid.authorization(capability, audience, p256.uncompress_point(key))
 
-    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = 4096) -> bytes:
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = MAX_BODY_SIZE) -> bytes:
         """See ``Suite``."""
         return webpush.encrypt(
             plaintext,

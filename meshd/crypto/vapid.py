@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from meshd.crypto import p256
 from meshd.crypto.base64url import decode_base64url, encode_base64url
 from meshd.errors import LocalMisuse, MalformedMessage, Rejected
+from meshd.push_services import MAX_ENDPOINT_SIZE
 
 # Specification
 SIGNATURE_SIZE = 64  # ES256, RFC 7518 section 3.4: r and s, 32 bytes each
@@ -34,7 +35,6 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 # ("mailto:meshd@invalid"). An https: URI passes everywhere and names no person.
 DEFAULT_SUBJECT = "https://meshd.invalid"
 MAX_AUTHORIZATION_CHARS = 4096  # JWTs of real senders have 200 to 500
-MAX_ENDPOINT_CHARS = 1000  # UnifiedPush's bound; autopush uses 234, FCM about 190
 MAX_CACHED_VERIFICATIONS = 4096  # JWTs are used again and again (RFC 8292 section 4.2 asks for it); ~1 KB each
 MAX_CACHED_INPUTS = 512  # what is signed is put into a header next, or verified and then used; ~0.5 KB each
 
@@ -185,11 +185,11 @@ def check_claims(claims: dict[str, Any], audience: str, now: float, max_lifetime
 def origin_of(endpoint: str) -> str:
     """``scheme://host[:port]`` of a push endpoint, RFC 6454 section 6.1: lower case, no default port.
 
-    Raises MalformedMessage for what is no http or https URL of at most ``MAX_ENDPOINT_CHARS`` characters, has a user
+    Raises MalformedMessage for what is no http or https URL of at most ``MAX_ENDPOINT_SIZE`` characters, has a user
     name in it, or a host that is not in its ASCII form.
     """
-    if len(endpoint) > MAX_ENDPOINT_CHARS:
-        raise MalformedMessage(f"an endpoint of more than {MAX_ENDPOINT_CHARS} characters")
+    if len(endpoint) > MAX_ENDPOINT_SIZE:
+        raise MalformedMessage(f"an endpoint of more than {MAX_ENDPOINT_SIZE} characters")
     if not endpoint.isascii() or any(character <= " " or character in '\x7f\\"<>' for character in endpoint):
         raise MalformedMessage("a character in the endpoint that no URL may have")
     try:

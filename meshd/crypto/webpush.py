@@ -16,6 +16,7 @@ from meshd.crypto import p256
 from meshd.crypto.p256 import compress_point as compress_point
 from meshd.crypto.p256 import uncompress_point as uncompress_point
 from meshd.errors import LocalMisuse, MalformedMessage
+from meshd.push_services import MAX_BODY_SIZE as MAX_BODY_SIZE
 
 # Specification
 AUTH_SIZE = 16  # RFC 8291 section 3.2
@@ -23,7 +24,6 @@ SALT_SIZE = 16  # RFC 8188 section 2.1
 HEADER_SIZE = SALT_SIZE + 4 + 1 + p256.POINT_SIZE  # salt, rs, idlen, keyid: 86
 TAG_SIZE = 16  # AES-GCM
 OVERHEAD_SIZE = HEADER_SIZE + 1 + TAG_SIZE  # 103, with the delimiter
-MAX_BODY_SIZE = 4096  # RFC 8030 section 7.2: what every push service takes
 MAX_PLAINTEXT_SIZE = MAX_BODY_SIZE - OVERHEAD_SIZE  # 3993
 MIN_RECORD_SIZE = 18  # RFC 8188 section 2.1
 _LAST_RECORD = b"\x02"  # RFC 8188 section 2: the delimiter of the last record

@@ -16,10 +16,10 @@ from uuid import UUID
 from meshd.crypto.base64url import decode_base64url, encode_base64url
 from meshd.errors import MalformedMessage
 from meshd.ids import ChannelId
+from meshd.push_services import MAX_ENDPOINT_SIZE
 
-# Specification: autopush, and the UnifiedPush limit on endpoints
+# Specification: autopush
 UNDECRYPTABLE = 101  # code of an ack
-MAX_ENDPOINT_SIZE = 1000
 
 # Policy
 MAX_UAID_CHARS = 128  # autopush's have 32

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from meshd.errors import Rejected
+from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.special_addresses import forbidden_by
 
 # Specification
-MAX_ENDPOINT_SIZE = 1000  # UnifiedPush: an endpoint is at most 1000 bytes; autopush's are about 234
 MAX_HOST_CHARS = 253  # RFC 1035 section 2.3.4, as text
 DEFAULT_PORTS = {"http": 80, "https": 443}
 

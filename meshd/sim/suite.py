@@ -14,6 +14,7 @@ from meshd.crypto.suite import ChannelKeys
 from meshd.crypto.webpush import padded_size_for
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import PeerId
+from meshd.push_services import MAX_BODY_SIZE
 
 # Policy
 SUITE_NUMBER = 255  # never on a real wire
@@ -129,7 +130,7 @@ class SimSuite:
         """See ``Suite``; the simulated push service reads it back."""
         return f"{key.hex()} {exp} {signature.hex()} {subject}"
 
-    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = 4096) -> bytes:
+    def encrypt_push(self, p256dh: bytes, auth: bytes, plaintext: bytes, max_body: int = MAX_BODY_SIZE) -> bytes:
         """See ``Suite``."""
         record = (plaintext + _DELIMITER).ljust(padded_size_for(len(plaintext), max_body) + 1, b"\0")
         return _hash(b"push", p256dh[1:], auth, record, size=_TAG_SIZE) + _PUSH_HEADER + record

@@ -15,8 +15,9 @@ from meshd.crypto import p256, vapid
 from meshd.crypto.base64url import decode_base64url
 from meshd.errors import Code, ControlError, LocalMisuse, MalformedMessage
 from meshd.ids import from_text
+from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.wire.endpoint import split_endpoint
-from meshd.wire.parts import MAX_CAPABILITIES, MAX_ENDPOINT_SIZE, CapabilityPart, Grant, SubscriptionPart
+from meshd.wire.parts import MAX_CAPABILITIES, CapabilityPart, Grant, SubscriptionPart
 from meshd.wire.sdp import from_sdp
 from meshd.wire.session_description import encode as encode_description
 

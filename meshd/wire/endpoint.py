@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from meshd.errors import MalformedMessage
-from meshd.wire.parts import MAX_ENDPOINT_SIZE
+from meshd.push_services import MAX_ENDPOINT_SIZE
 
 # Policy
 MIN_TAIL_CHARS = 16  # shorter words are not worth it

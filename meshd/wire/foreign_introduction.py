@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from meshd.crypto import p256, vapid
 from meshd.crypto.recovery import recover_public_key
 from meshd.errors import MalformedMessage, Rejected
+from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.wire.paste import MAX_TEXT_CHARS, NOISE
 
 # Specification (theirs)
@@ -30,7 +31,7 @@ _PARITY = 1 << 255
 MAX_CHARS = 4096
 
 # Policy
-MAX_INFLATED_SIZE = 4 + vapid.MAX_ENDPOINT_CHARS + 1 + 256  # its exp, an endpoint as long as we take, a subscriber
+MAX_INFLATED_SIZE = 4 + MAX_ENDPOINT_SIZE + 1 + 256  # its exp, an endpoint as long as we take, a subscriber
 
 
 @dataclass(frozen=True, slots=True)

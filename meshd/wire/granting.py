@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from meshd.crypto.webpush import MAX_PLAINTEXT_SIZE
 from meshd.ids import PEER_ID_SIZE
 from meshd.wire.codec import Blob, Text, Uint, fixed
 from meshd.wire.parts import MAX_REASON_CHARS, Layout
 
 # Specification (ours: docs/protocol.md)
 ENDPOINT_HASH_SIZE = 16  # the first bytes of SHA-256 over an endpoint
-MAX_PUSHED_SIZE = 3993  # the plaintext of a push, RFC 8291 section 4
 MAX_TOPIC_SIZE = 32
 MAX_SEALED_GRANT_SIZE = 8192  # four subscriptions with a fortnight's capabilities take 6,000
 
@@ -55,7 +55,7 @@ class PushWanted:
     WIRE: ClassVar[Layout] = (
         Uint(64),
         fixed(PEER_ID_SIZE),
-        Blob(1, MAX_PUSHED_SIZE),
+        Blob(1, MAX_PLAINTEXT_SIZE),
         Blob(0, MAX_TOPIC_SIZE),
         Uint(16),
     )

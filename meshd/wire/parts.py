@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from meshd.crypto.admission import MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
+from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, fixed
 
 # Specification (ours: docs/protocol.md)
@@ -13,7 +14,6 @@ MAX_RECORD_SIZE = 4096  # a chain of four, 256 neighbors
 MAX_DESCRIPTION_SIZE = 1024
 MAX_SUBSCRIPTIONS = 4
 MAX_CAPABILITIES = 16
-MAX_ENDPOINT_SIZE = 1000  # UnifiedPush's bound
 MAX_REASON_CHARS = 32
 
 Layout: TypeAlias = tuple[Kind, ...]

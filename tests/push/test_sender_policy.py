@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from meshd.errors import Rejected
 from meshd.push.checked_connect import CheckedBackend, resolve_checked
-from meshd.push.endpoint_policy import MAX_ENDPOINT_SIZE, parse_endpoint
+from meshd.push.endpoint_policy import parse_endpoint
+from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.special_addresses import forbidden_address, forbidden_by
 
 TRUSTED = ("http://127.0.0.1:8080", "https://push.home.example", "http://[::1]:9000")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.errors import MalformedMessage
+from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.wire.endpoint import join_endpoint, split_endpoint
-from meshd.wire.parts import MAX_ENDPOINT_SIZE
 
 URL_CHARS = "éABCxyz0189-_.~/=%?&:+"
 AUTOPUSH = "https://updates.push.services.mozilla.com/wpush/v2/"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshd.core.context import Context
+from meshd.push_services import MAX_BODY_SIZE
 
 # Specification
-MAX_BODY_SIZE = 4096  # RFC 8030 section 7.2: what every push service takes
 BRIDGE_BODY_SIZE = 2744  # what some take: autopush's bridge to Android (its own documentation)
 
 # Policy

@@ -15,9 +15,6 @@ from meshd.config_setting import setting
 from meshd.crypto.vapid import origin_of
 from meshd.errors import ConfigError, MalformedMessage
 
-# Specification
-MAX_MESSAGE_SIZE = 4096  # RFC 8030 section 7.2: no push service may refuse less
-
 # Policy: where autopush has a number of its own, it is the same number here, so that its clients find what they know.
 DEFAULT_LISTEN = "127.0.0.1:8085"
 _DAY = 86400.0

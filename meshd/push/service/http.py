@@ -9,10 +9,11 @@ from http import HTTPStatus
 import h11
 import trio
 
-from meshd.push.service.config import MAX_MESSAGE_SIZE, Limits
+from meshd.push.service.config import Limits
 from meshd.push.service.protocol import SUBPROTOCOL
 from meshd.push.service.proxies import TrustedProxies
 from meshd.push.service.websocket import CLOSE_GOING_AWAY, Stream, WebSocket
+from meshd.push_services import MAX_BODY_SIZE
 
 # Policy
 _READ_SIZE = 16 << 10
@@ -109,7 +110,7 @@ class HttpConnection:
 
     async def _body(self, headers: Mapping[str, str]) -> bytes | None:
         declared = headers.get("content-length", "0")
-        if len(declared) > 9 or int(declared) > MAX_MESSAGE_SIZE:  # h11 has checked that it is a number
+        if len(declared) > 9 or int(declared) > MAX_BODY_SIZE:  # h11 has checked that it is a number
             return None
         pieces: list[bytes] = []
         size = 0
@@ -119,7 +120,7 @@ class HttpConnection:
                 return b"".join(pieces)
             pieces.append(bytes(event.data))
             size += len(event.data)
-            if size > MAX_MESSAGE_SIZE:
+            if size > MAX_BODY_SIZE:
                 return None
 
     async def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
