@@ -8,8 +8,9 @@ from meshd.core.commands import AcknowledgePush, UnregisterChannel
 from meshd.core.context import Context
 from meshd.core.events import PushReceived
 from meshd.core.pushing.channels import SHARED
+from meshd.core.state import ChannelRow
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import ChannelId, IntroductionId, PeerId, Ticket
+from meshd.ids import IntroductionId, PeerId, Ticket
 from meshd.wire.envelope import Header, read_header
 
 if TYPE_CHECKING:
@@ -58,13 +59,13 @@ class Pushed:
             if self._node.self_test.on_push(channel, plaintext):
                 self._ctx.do(AcknowledgePush(service, channel, version, code, event.newcomers))
                 return
-            if row.holder not in (SHARED, self._ctx.own_id):  # a test of ours may come when nobody waits for it
-                self._node.audit.used(row.holder, service)
             ticket = self._on_envelope(row.holder, plaintext)
+            if _is_ones_own(row, self._ctx.own_id):
+                self._node.audit.used(row.holder, service)
         except MalformedMessage as error:
-            self._drop(channel, "malformed", str(error))
+            self._drop(row, event, "malformed", str(error))
         except Rejected as rejected:
-            self._drop(channel, rejected.reason, rejected.detail)
+            self._drop(row, event, rejected.reason, rejected.detail)
         self._ctx.after(ticket, AcknowledgePush(service, channel, version, code, event.newcomers))
 
     def take_held(self) -> None:
@@ -90,6 +91,14 @@ class Pushed:
             return self._node.introductions.with_key(header.recipient) or b""
         return self._node.joining.introducer or b""
 
-    def _drop(self, channel: ChannelId, reason: str, detail: str) -> None:
+    def _drop(self, row: ChannelRow | None, event: PushReceived, reason: str, detail: str) -> None:
         self._ctx.count("pushes_dropped")
-        self._ctx.notify("push_dropped", channel=channel[:4], reason=f"{reason}: {detail}" if detail else reason)
+        told = f"{reason}: {detail}" if detail else reason
+        self._ctx.notify("push_dropped", channel=event.channel[:4], reason=told)
+        if reason != "replayed" and row is not None and _is_ones_own(row, self._ctx.own_id):  # services repeat
+            self._node.audit.refused(row.holder, event.service, reason)
+
+
+def _is_ones_own(row: ChannelRow, own: PeerId) -> bool:
+    """Whether one holder alone can push there. A test of ours may come when nobody waits for it."""
+    return row.holder not in (SHARED, own)
