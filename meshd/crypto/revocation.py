@@ -277,9 +277,11 @@ class Revoked:
         return leaf.rights
 
     def grounds(self, chain: Chain, renewing: PeerId) -> tuple[Ground, ...]:
-        """See ``grounds_of``; without what a revocation has kept, for that has been decided. Raises Rejected."""
-        grounds = grounds_of(chain, self._mesh, renewing)
-        return tuple(ground for ground in grounds if ground.issuer not in self._of_prefix)
+        """See ``grounds_of``. Raises Rejected.
+
+        Also what a revocation keeps: a later one may keep less, and must find whom it concerns.
+        """
+        return grounds_of(chain, self._mesh, renewing)
 
     def leans_on(self, chain: Chain) -> bool:
         """Whether a chain that holds does so only because a revocation keeps it: better have another."""

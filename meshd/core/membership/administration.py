@@ -117,7 +117,8 @@ class Administration:
         since = 0.0 if params.get("all") else self._since(params.get("since"))
         plan = self._plan(subject, since)
         name = self._membership.name_of(subject) or ""
-        kept, fallen = ([self._described(peer) for peer in peers] for peers in (plan.kept, plan.fallen))
+        known_since = self._known_since()
+        kept, fallen = ([self._described(peer, known_since) for peer in peers] for peers in (plan.kept, plan.fallen))
         ticket = None
         if not params.get("preview"):
             expires = self._concerned_until(subject, record)
@@ -226,11 +227,18 @@ class Administration:
         """The mesh key's certificate that makes us an admin."""
         return self._membership.chain[0]
 
-    def _described(self, peer: PeerId) -> dict[str, Any]:
+    def _known_since(self) -> dict[PeerId, float]:
+        """When what each member is admitted by was first seen here, or was dated."""
+        found: dict[PeerId, float] = {}
+        for chain in self._membership.chains():
+            subject, when = chain[-1].subject, self._first_seen.when(chain[-1])
+            found[subject] = max(when, found.get(subject, when))
+        return found
+
+    def _described(self, peer: PeerId, known_since: dict[PeerId, float]) -> dict[str, Any]:
         """One that hangs on a key that is to be revoked."""
         name = self._membership.name_of(peer) or short(peer)
-        known_since = max(self._first_seen.when(certificate) for certificate in self._held_by(peer))
-        return {"peer_id": peer, "name": name, "known_since": known_since}
+        return {"peer_id": peer, "name": name, "known_since": known_since[peer]}
 
     def _held_by(self, peer: PeerId) -> list[Certificate]:
         """What that peer is admitted by: one certificate, or two until it has taken the newer one."""

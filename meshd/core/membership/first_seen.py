@@ -49,13 +49,14 @@ class FirstSeen:
         return MAX_OF_ONE * self._ctx.config.mesh.max_members
 
     def when(self, certificate: Certificate) -> float:
-        """The later of what it says and of when it was first seen here."""
-        seen = self._times.get(digest(certificate, self._membership.mesh), 0)
-        return float(max(certificate.issued, seen))
+        """The later of what it says and of when it was first seen here; what the mesh key says is taken at its word."""
+        if certificate.issuer == self._membership.mesh:
+            return float(certificate.issued)
+        return max(float(certificate.issued), self.of_digest(digest(certificate, self._membership.mesh)))
 
     def of_digest(self, key: bytes) -> float:
-        """When that was first seen; 0 if it is not known."""
-        return float(self._times.get(key, 0))
+        """When that was first seen; now, if there was no room to note it: its own date may be a thief's choice."""
+        return float(self._times.get(key, self._ctx.now.unix))
 
     def sweep(self) -> None:
         """Forget those that stand in no chain any more."""

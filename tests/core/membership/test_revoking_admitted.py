@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from playbook import Refused, Stage
 from theft import DAY, admitted_by, deaf, four, introduced, members, mesh_of, record_of, state, stranger
 
+from meshd.core.membership import first_seen
 from meshd.errors import Code
+from meshd.ids import text_of
 from meshd.wire.messages import Records
 
 
@@ -44,6 +47,23 @@ def test_all_of_it() -> None:
     assert carl.neighbors() == {"anna"}
 
 
+def test_a_later_and_stricter_revocation_finds_whom_an_admin_has_renewed_since() -> None:
+    """First it was thought lost, then it turned out to have been stolen long before."""
+    stage, anna, bert, carl = introduced()
+    anna.ask("members.revoke", peer="bert")
+    stage.tap = None
+    stage.advance(10)
+    assert len(carl.node.membership.chain) == 2
+    stage.advance(3600)
+    again = anna.ask("members.revoke", peer=text_of(bert.id))
+    assert [entry["name"] for entry in again["kept"]] == ["carl"]
+    answer = anna.ask("members.revoke", peer=text_of(bert.id), all=True)
+    assert [entry["name"] for entry in answer["fallen"]] == ["carl"]
+    stage.advance(1)
+    assert state(carl) == "revoked"
+    assert members(anna) == set()
+
+
 def test_a_preview_changes_nothing() -> None:
     stage, anna, _bert, _carl = introduced()
     kept = anna.ask("members.revoke", peer="bert", preview=True)
@@ -70,6 +90,19 @@ def test_since_goes_by_when_it_was_first_seen_here() -> None:
     assert [entry["name"] for entry in answer["kept"]] == ["carl"]
     assert [entry["name"] for entry in answer["fallen"]] == ["eve"]
     assert members(anna) == members(carl) - {"anna"} | {"carl"} == {"carl"}
+
+
+def test_what_there_was_no_room_to_note_counts_as_seen_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, anna, bert, _carl = introduced()
+    stage.skip(5 * DAY)
+    stage.advance(5)
+    monkeypatch.setattr(first_seen, "MAX_OF_ONE", 0)
+    eve = stranger(stage, "eve")
+    anna.hear(bert, Records((record_of(stage, eve, admitted_by(bert, eve, "eve", stage.unix - 4 * DAY)),)))
+    answer = anna.ask("members.revoke", peer="bert", since=stage.unix - 60, preview=True)
+    assert [entry["name"] for entry in answer["kept"]] == ["carl"]
+    assert [entry["name"] for entry in answer["fallen"]] == ["eve"]
+    assert answer["fallen"][0]["known_since"] == stage.unix
 
 
 def test_whom_a_thief_admits_later_falls_however_it_is_dated() -> None:
