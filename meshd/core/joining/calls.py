@@ -121,8 +121,11 @@ class Calls:
         if call.mesh not in (b"", self._membership.mesh):
             raise ControlError(Code.CALL_FOREIGN, "It is for a member of another mesh.")
         most = MAX_LIFETIME if call.description else MAX_RING_LIFETIME
-        if call.issued > now + CLOCK_SKEW or call.expires - call.issued > most:
+        if call.issued > now + CLOCK_SKEW:
             raise ControlError(Code.CLOCK_WRONG, f"The call was made {call.issued - now:+.0f} s from now.")
+        if call.expires - call.issued > most:
+            wanted = call.expires - call.issued
+            raise ControlError(Code.PASTE_MANGLED, f"It is to be good for {wanted:,} s, and none may for {most:,.0f}.")
         if call.expires + CLOCK_SKEW < now or pasted.ends < now:
             raise ControlError(Code.CALL_EXPIRED)
         if self._membership.is_barred(call.caller):

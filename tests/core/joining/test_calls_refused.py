@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pages import Calling, known
+from playbook import Refused
 
 from meshd.core import events as ev
 from meshd.core.joining.calls import MAX_RING_LIFETIME
@@ -48,8 +49,11 @@ def test_a_call_of_another_time_mesh_or_hand() -> None:
 
     assert told(issued=now - 2000, expires=now - 1700) is Code.CALL_EXPIRED
     assert told(issued=now + 2000, expires=now + 2300) is Code.CLOCK_WRONG
-    assert told(expires=now + 301) is Code.CLOCK_WRONG
-    assert told(offer=None, expires=now + int(MAX_RING_LIFETIME) + 1) is Code.CLOCK_WRONG
+    assert told(expires=now + 301) is Code.PASTE_MANGLED
+    assert told(offer=None, expires=now + int(MAX_RING_LIFETIME) + 1) is Code.PASTE_MANGLED
+    answer = anna.answers[anna.request("calls.answer", text=page.text_of(expires=now + 301))]
+    assert isinstance(answer, Refused)
+    assert answer.detail == "It is to be good for 301 s, and none may for 300."
     assert told(mesh=bytes(32)) is Code.CALL_FOREIGN
     assert told(mesh=bytes(31)) is Code.PASTE_MANGLED
     assert told(caller=anna.id) is Code.PASTE_MANGLED
