@@ -65,9 +65,9 @@ class Consequences:
                 node.subscription_change.on_channel_dead(channel)
             case fa.UserAgentDead(service, newcomers):
                 node.subscription_change.on_user_agent_dead((service, newcomers))
-            case fa.PushOutcome(name, outcome, detail):
+            case fa.PushOutcome():
                 concerned = (node.self_test, node.serving, node.joining, node.signaling)
-                any(machine.on_push_outcome(name, outcome, detail) for machine in concerned)
+                any(machine.on_push_outcome(fact) for machine in concerned)
             case fa.GrantStored(peer, generation, until):
                 node.grant_answers.on_stored(peer, generation, until)
             case fa.SubscriptionGone(peer, generation, endpoint):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshd.core.pushing.statuses import Verdict
 from meshd.ids import ChannelId, LinkId, PeerId, SessionId, Ticket
 from meshd.wire.record import Record
 
@@ -123,12 +124,14 @@ class UserAgentDead:
 class PushOutcome:
     """What became of a push, by the name its sender gave it: ``accepted``, ``gone``, ``failed``, ``withheld``.
 
-    ``withheld``: it was not sent, for the peer's budget is used up or its services want to be left alone.
+    ``withheld``: it was not sent, for the peer's budget is used up or its services want to be left alone. ``verdict``
+    is what the last answer of a push service meant; None where there was none, or somebody else has pushed it.
     """
 
     name: bytes
     outcome: str
     detail: str
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

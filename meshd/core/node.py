@@ -124,8 +124,9 @@ class Node:
             self.holders,
             self.pushing,
             self.post,
+            self.keepers,
+            self.kept_grants,
         )
-        self.granting.further, self.granting.depository = self.keepers, self.kept_grants
         self.self_test = SelfTest(ctx, self.channels, self.pushing)
         self.subscription_change = SubscriptionChange(
             ctx,

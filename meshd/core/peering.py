@@ -8,6 +8,7 @@ from meshd.core.context import Context
 from meshd.core.overlay.neighbors import Link, LinkState
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import LinkId, PeerId, Ticket
+from meshd.rates import RateLimiter
 from meshd.wire import messages as ms
 from meshd.wire.envelope import Letter
 
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
 
 # Policy
 MAX_STRANGERS = 64  # letters from senders that we do not know yet, kept for a moment
+# Grants and admissions of one peer, at once and per second after that: each costs signatures and a write. They are said
+# again until they are confirmed, so none is lost.
+COSTLY_BURST, COSTLY_RATE = 16, 0.1
 STRANGER_WAIT = 2.0  # seconds: an offer may overtake the news that its sender has joined
+_COSTLY = (ms.Grant, ms.AdmissionWanted, ms.AdmissionIssued)
 
 
 class Peering:
     """The door for everything that peers send."""
 
-    __slots__ = ("_ctx", "_node", "_strangers")
+    __slots__ = ("_costly", "_ctx", "_node", "_strangers")
 
     def __init__(self, node: Node, ctx: Context) -> None:
         self._node = node
         self._ctx = ctx
+        self._costly = RateLimiter(COSTLY_RATE, COSTLY_BURST, 2 * ctx.config.mesh.max_members)
         self._strangers: dict[PeerId, list[tuple[Letter, PeerId | None]]] = {}
 
     # -- on links -----------------------------------------------------------------------------------------------------
@@ -98,6 +104,8 @@ class Peering:
     def _on_member_message(self, peer: PeerId, message: ms.Message) -> None:
         """The messages that mean the same on a link and in an envelope."""
         node = self._node
+        if isinstance(message, _COSTLY) and self._costly.take((peer, type(message)), self._ctx.now.mono):
+            raise Rejected("too_often", type(message).__name__)
         match message:
             case ms.ApplicationMessage():
                 node.inbox.on_message(peer, message)

@@ -12,7 +12,7 @@ from meshd.core import peering
 from meshd.core.delivery import outbox, replay
 from meshd.core.joining import arrivals, assisting, joining, tries
 from meshd.core.joining.bearers import MAX_CLOCK_REFUSALS
-from meshd.core.membership import admitting, membership, record_rate, revocations
+from meshd.core.membership import admitting, membership, record_rate, revocation_outbox, revocations
 from meshd.core.notifications import NOTIFICATIONS
 from meshd.core.overlay import neighbors, relay, routing
 from meshd.core.overlay.pulse import RTT_INTERVAL
@@ -55,6 +55,9 @@ SAID = (
     f"At most {revocation.MAX_REVOCATION_SIZE:,} bytes. Scope",
     f"kept: array to {revocation.MAX_KEPT} of bin {DIGEST_SIZE}",
     f"at most {revocation.MAX_LIFETIME // 86_400 // 365} years after `issued`",
+    f"{revocation_outbox.PACE_BURST} messages at once and {revocation_outbox.PACE_RATE:.0f} a second after that",
+    f"no more than {revocation_outbox.ASKED_BURST} at once and one a second",
+    f"Of one peer {peering.COSTLY_BURST} are taken at once, and one in {1 / peering.COSTLY_RATE:.0f} seconds after",
     f"At most {revocations.MAX_OF_ONE_ADMIN} revocations of one admin are kept, {revocations.MAX_REVOCATIONS:,} of all",
     f"for {admitting.MEMBER_LIFETIME // 86_400} days as an admin, for {admitting.INTRODUCED_LIFETIME // 86_400} days",
     f"At most {parts.MAX_RECORD_SIZE:,} bytes. `neighbors`",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
+from meshd.core.facts import PushOutcome
 from meshd.core.joining.bearers import REFUSALS
 from meshd.core.joining.newcomer import check_accepted, check_token, read_token
 from meshd.core.joining.reachability import warnings_about, why_no_link
@@ -212,16 +213,16 @@ class Joining:
         if self._join is not None and not self._join.accepted:
             self._gather()
 
-    def on_push_outcome(self, name: bytes, outcome: str, detail: str) -> bool:
+    def on_push_outcome(self, push: PushOutcome) -> bool:
         """Of one of our requests; True if it was."""
         join = self._join
-        this = None if join is None else join.tries.of(SessionId(name))
+        this = None if join is None else join.tries.of(SessionId(push.name))
         if join is None or this is None:
             return False
-        if outcome == "gone":
+        if push.outcome == "gone":
             self._fail(Code.TOKEN_REVOKED, "Its push subscription is gone.")
-        elif outcome != "accepted":
-            join.trouble = detail
+        elif push.outcome != "accepted":
+            join.trouble = push.detail
             join.tries.give_up(this)  # a later one, with what the retry timer gathers, may fare better
         return True
 

@@ -15,10 +15,11 @@ from meshd.core.membership.membership import Membership
 from meshd.core.pushing.grants import Grants
 from meshd.core.pushing.keepers import Keepers
 from meshd.core.pushing.pushing import Pushing
+from meshd.crypto.webpush import MAX_PLAINTEXT_SIZE
 from meshd.ids import PeerId, Ticket
 from meshd.rates import RateLimiter
 from meshd.wire.envelope import MESH_HINT_SIZE, read_header
-from meshd.wire.granting import MAX_PUSHED_SIZE, PushReported, PushWanted
+from meshd.wire.granting import PushReported, PushWanted
 
 # Policy
 ASK_TIMEOUT = 15.0  # seconds a friend has to say what became of it; then the next is asked
@@ -65,7 +66,7 @@ class Asking:
         """Have it pushed to ``peer``. ``PushOutcome(name, …)`` follows, if True."""
         friends = self._keepers.friends(peer)
         self.cancel(name)
-        if not friends or len(self._asked) >= MAX_ASKED or len(envelope) > MAX_PUSHED_SIZE:
+        if not friends or len(self._asked) >= MAX_ASKED or len(envelope) > MAX_PLAINTEXT_SIZE:
             return False
         self._number += 1
         give_up = self._ctx.now.mono + lifetime
@@ -162,9 +163,9 @@ class Serving:
             return "quota"
         return None
 
-    def on_push_outcome(self, name: bytes, outcome: str, detail: str) -> bool:
+    def on_push_outcome(self, push: PushOutcome) -> bool:
         """Of a push for somebody else; True if it was."""
-        served = self._served.pop(name, None)
+        served, outcome = self._served.pop(push.name, None), push.outcome
         if served is None:
             return False
         asker, number, recipient = served

@@ -6,9 +6,6 @@ not have our present subscriptions: who does will find us, and gets the rest whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
-
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
 from meshd.core.membership.membership import Membership
@@ -16,6 +13,8 @@ from meshd.core.overlay.neighbors import Neighbors
 from meshd.core.overlay.routing import Routing
 from meshd.core.pushing.channels import Channels
 from meshd.core.pushing.holders import Holders
+from meshd.core.pushing.keepers import Keepers
+from meshd.core.pushing.kept_grants import KeptGrants
 from meshd.core.pushing.pushing import Pushing
 from meshd.ids import PEER_ID_SIZE, ChannelId, PeerId
 from meshd.rates import RateLimiter
@@ -36,20 +35,6 @@ MAX_GENERATION_GAP = 1_000_000  # generations ahead of ours that a holder is bel
 PASSED_BURST, PASSED_DAILY = 8, 24
 
 
-class Depository(Protocol):
-    """Where a grant waits for a holder that there is no way to: a few long-lived members."""
-
-    def deposit(self, holder: PeerId, grant: Grant) -> None:
-        """Have it kept, sealed and signed, in the place of older ones."""
-
-
-class _Nobody:
-    """Friends that keep nothing."""
-
-    def deposit(self, holder: PeerId, grant: Grant) -> None:
-        """Not kept."""
-
-
 class Granting:
     """The way of our grants to their holders."""
 
@@ -58,6 +43,8 @@ class Granting:
         "_ctx",
         "_deposited",
         "_holders",
+        "_keepers",
+        "_kept_grants",
         "_membership",
         "_neighbors",
         "_passed",
@@ -66,8 +53,6 @@ class Granting:
         "_pushing",
         "_routing",
         "_tries",
-        "depository",
-        "further",
     )
 
     def __init__(
@@ -80,6 +65,8 @@ class Granting:
         holders: Holders,
         pushing: Pushing,
         post: Post,
+        keepers: Keepers,
+        kept_grants: KeptGrants,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
@@ -89,13 +76,12 @@ class Granting:
         self._holders = holders
         self._pushing = pushing
         self._post = post
+        self._keepers = keepers
+        self._kept_grants = kept_grants
         self._tries: dict[PeerId, int] = {}  # of what a holder has not confirmed
         self._pushes: dict[PeerId, int] = {}
         self._passed = RateLimiter(PASSED_DAILY / 86400.0, PASSED_BURST, max_keys=1)
         self._deposited: dict[PeerId, tuple[ChannelId, ...]] = {}  # the channels that friends have been told
-        self.depository: Depository = _Nobody()
-        self.further: Iterable[PeerId] = ()
-        """Members that are to hold capabilities of ours though they are no neighbors."""
 
     def generation(self) -> int:
         """Of our present subscriptions."""
@@ -107,7 +93,7 @@ class Granting:
     def look(self) -> None:
         """At everybody: who is to hold something, who needs more, who is a newcomer no longer."""
         self._ctx.timer("grants", b"", self._ctx.jitter(LOOK_INTERVAL))
-        for peer in (*self._neighbors.peers(), *self.further):
+        for peer in (*self._neighbors.peers(), *self._keepers):  # these hold something though they are no neighbors
             if peer != self._ctx.own_id and self._membership.is_member(peer):
                 self._holders.ensure(peer)
         self._holders.sweep(self.generation(), lambda holder: self._membership.is_member(PeerId(holder)))
@@ -182,7 +168,7 @@ class Granting:
             grant = self._holders.renewal(peer, generation)
             if grant is not None:
                 self._deposited[peer] = channels
-                self.depository.deposit(peer, grant)
+                self._kept_grants.deposit(peer, grant)
         pushes = self._pushes.get(peer, 0)
         if pushes < MAX_PUSHES and self._pushing.grants.can_push(peer):
             short = self._holders.grant(peer, generation)

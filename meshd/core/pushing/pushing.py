@@ -65,6 +65,7 @@ class _Push:
     shrunk: bool = False  # it has been too large once
     alive: int = 0  # subscriptions that no service has called dead
     why: str = "no usable capability left"
+    verdict: Verdict | None = None  # of the last answer
     current: _Try | None = field(default=None, repr=False)
 
 
@@ -219,7 +220,7 @@ class Pushing:
         if push is None or push.current is None:
             return
         tried, push.current = push.current, None
-        verdict = verdict_of(event.status, event.detail)
+        verdict = push.verdict = verdict_of(event.status, event.detail)
         if verdict is Verdict.ACCEPTED:
             self._standings.on_accepted(tried.to.endpoint, tried.to.origin)
             self._finish(push, "accepted", "")
@@ -270,7 +271,7 @@ class Pushing:
         self._ctx.cancel_timer("push", push.name)
         if outcome != "accepted":
             self._ctx.notify("push_failed", peer=push.peer or b"", reason=detail)
-        self._ctx.state(PushOutcome(push.name, outcome, detail))
+        self._ctx.state(PushOutcome(push.name, outcome, detail, push.verdict))
 
 
 def _places(subscriptions: tuple[SubscriptionPart, ...]) -> Iterator[tuple[SubscriptionPart, Destination]]:

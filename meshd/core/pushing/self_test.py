@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from meshd.core.context import Context
-from meshd.core.facts import ChannelDead, UserAgentDead
+from meshd.core.facts import ChannelDead, PushOutcome, UserAgentDead
 from meshd.core.pushing.channels import Agent, Channels
 from meshd.core.pushing.pushing import Pushing
+from meshd.core.pushing.statuses import Verdict
 from meshd.errors import Code
 from meshd.ids import ChannelId, RequestId
 
@@ -144,22 +145,22 @@ class SelfTest:
 
     # -- what becomes of them -----------------------------------------------------------------------------------------
 
-    def on_push_outcome(self, name: bytes, outcome: str, detail: str) -> bool:
+    def on_push_outcome(self, push: PushOutcome) -> bool:
         """Of one of our tests; True if it was."""
-        channel = ChannelId(name.removeprefix(b"probe"))
+        channel = ChannelId(push.name.removeprefix(b"probe"))
         probe = self._probes.get(channel)
-        if probe is None or not name.startswith(b"probe"):
+        if probe is None or not push.name.startswith(b"probe"):
             return False
-        if outcome == "accepted":
+        if push.outcome == "accepted":
             probe.accepted = self._ctx.now.mono
             if probe.arrived is not None:  # it was faster than the answer
                 self._end(channel, "ok")
             else:
                 self._ctx.timer("probe", channel, DELIVERY_TIMEOUT)
-        elif outcome == "gone":
-            self._end(channel, "dead", detail)
+        elif push.outcome == "gone":
+            self._end(channel, "dead", push.detail)
         else:
-            self._end(channel, "refused" if detail.endswith(("401", "403")) else "down", detail)
+            self._end(channel, "refused" if push.verdict is Verdict.UNAUTHORIZED else "down", push.detail)
         return True
 
     def on_push(self, channel: ChannelId, plaintext: bytes) -> bool:

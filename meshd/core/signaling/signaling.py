@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
+from meshd.core.facts import PushOutcome
 from meshd.core.membership.membership import Membership
 from meshd.core.overlay.degree import accepted_links
 from meshd.core.overlay.neighbors import Neighbors
@@ -124,13 +125,13 @@ class Signaling(Sessions):
         link = None if session.resumes is None else self._neighbors.link(session.resumes)
         return None if link is None else link.session
 
-    def on_push_outcome(self, name: bytes, outcome: str, detail: str) -> bool:
+    def on_push_outcome(self, push: PushOutcome) -> bool:
         """What became of a push of ours; True if it was one. A friend of the peer's may do better."""
-        session = self._sessions.get(SessionId(name))
+        session = self._sessions.get(SessionId(push.name))
         if session is None or session.purpose is Purpose.JOIN:
             return False
-        if outcome != "accepted" and not self._saying.otherwise(session, outcome):
-            self.end(session, f"push_failed: {detail}")
+        if push.outcome != "accepted" and not self._saying.otherwise(session, push.outcome):
+            self.end(session, f"push_failed: {push.detail}")
         return True
 
     def on_resend(self, session_id: bytes) -> None:

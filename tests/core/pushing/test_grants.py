@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from playbook import EPOCH, Stage
 from push_desk import SERVICES, Desk
 
+from meshd.core.peering import COSTLY_BURST, COSTLY_RATE
 from meshd.core.pushing.capabilities import expiries, usable_until
 from meshd.core.pushing.grants import endpoint_hash, fewest
 from meshd.ids import Now
@@ -205,6 +206,24 @@ def test_a_grant_that_does_not_verify_is_not_answered() -> None:
     told = len(anna.sent(GrantTaken))
     anna.hear(bert, Grant(9, (replace(part, prefix="https://elsewhere.example/"),)))
     assert len(anna.sent(GrantTaken)) == told
+
+
+def test_grants_of_one_neighbor_are_rationed() -> None:
+    """Each costs verifications, a write and an answer."""
+    stage = Stage("anna", "bert", "carl")
+    anna, bert, carl = stage.mesh(60.0)
+    grant = Grant(0, anna.node.grants.subscriptions(bert.id))
+    before = len(anna.sent(GrantTaken))
+    for _ in range(200):
+        anna.hear(bert, grant)
+    assert len(anna.sent(GrantTaken)) - before == COSTLY_BURST
+    assert anna.counters["rejected_too_often"] == 200 - COSTLY_BURST
+    assert anna.neighbors() == {"bert", "carl"}
+    anna.hear(carl, Grant(0, anna.node.grants.subscriptions(carl.id)))
+    assert len(anna.sent(GrantTaken)) - before == COSTLY_BURST + 1
+    stage.advance(1.5 / COSTLY_RATE)
+    anna.hear(bert, grant)
+    assert len(anna.sent(GrantTaken)) - before == COSTLY_BURST + 2
 
 
 def test_the_owner_of_a_dead_subscription_is_told_over_the_mesh() -> None:

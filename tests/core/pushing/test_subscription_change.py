@@ -15,7 +15,7 @@ from meshd.core.pushing.grants import endpoint_hash
 from meshd.core.pushing.self_test import DELIVERY_TIMEOUT, FIRST_TEST_DELAY
 from meshd.core.pushing.subscription_change import KEEP_OLD, REPORT_INTERVAL
 from meshd.errors import Code
-from meshd.wire.messages import GrantTaken, SubscriptionDead
+from meshd.wire.messages import GrantDeposit, GrantTaken, SubscriptionDead
 from meshd.wire.parts import Grant
 
 WEEKLY = replace(Config(), push=PushConfig(rotation_interval=7 * 86_400.0))
@@ -117,28 +117,24 @@ def test_a_holder_that_was_away_gets_the_new_subscription_when_it_is_back() -> N
 
 
 def test_without_a_way_it_is_told_by_push_and_through_friends() -> None:
-    stage, anna, bert = two()
-    deposited: list[tuple[bytes, Grant]] = []
-
-    class Friends:
-        def deposit(self, holder: bytes, grant: Grant) -> None:
-            deposited.append((holder, grant))
-
-    anna.node.granting.depository = Friends()
+    stage = Stage("anna", "bert", "carl")
+    anna, bert, carl = stage.mesh(60.0)
     stage.separate("anna", "bert")
+    stage.separate("carl", "bert")
     stage.hold_pushes = True
     stage.advance(1.0)
     anna.ask("push.renew")
     stage.advance(2 * FIRST_PUSH_DELAY)
-    assert [holder for holder, _ in deposited] == [bert.id]
-    assert deposited[0][1].generation == generation(anna)
+    deposits = anna.sent(GrantDeposit)
+    assert [(deposit.holder, deposit.generation) for deposit in deposits] == [(bert.id, generation(anna))]
+    assert carl.counters["grants_kept"] == 1
     assert anna.counters["grants_pushed"] == 1
     stage.let_pushes_go()
     assert set(held(stage, bert, anna)) <= set(stage.endpoints)
     assert bert.node.grants.view()[0]["generation"] == generation(anna)
     stage.advance(86_400.0)
     assert anna.counters["grants_pushed"] <= 2
-    assert len(deposited) == 1
+    assert len(anna.sent(GrantDeposit)) == 1
 
 
 # -- pushes to ourselves ----------------------------------------------------------------------------------------------
