@@ -150,6 +150,14 @@ class Linkage:
         self._retransmit(end)
         return event
 
+    def across(self, machine: Machine) -> set[int]:
+        """The machines to which that one has a link on which something passes just now."""
+        return {
+            end.other.machine
+            for end in machine.ends.values()
+            if end.other is not None and end.open and end.other.open and self._passes(end)
+        }
+
     # -- carrying -----------------------------------------------------------------------------------------------------
 
     def transmit(self, machine: Machine, link: LinkId, data: bytes, reliable: bool = True) -> None:
@@ -165,7 +173,7 @@ class Linkage:
             end.held.append(data)
             return
         conditions = network.conditions
-        delay = network.between(conditions.latency)
+        delay = network.latency(end.machine, end.other.machine)
         while conditions.loss and network.rng.random() < conditions.loss:
             delay += conditions.retransmission
         other = network.machines[end.other.machine]
@@ -196,7 +204,8 @@ class Linkage:
         if other is not None and other.open and self._passes(end):
             conditions = network.conditions
             if network.rng.random() >= conditions.loss:
-                network.schedule(network.between(conditions.latency), network.machines[other.machine], event)
+                delay = network.latency(end.machine, other.machine)
+                network.schedule(delay, network.machines[other.machine], event)
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
@@ -209,7 +218,7 @@ class Linkage:
         end.open = False
         other = end.other
         if other is not None and other.open and not self._severed(end.machine, other.machine):
-            delay = max(end.free_at - network.now, network.between(network.conditions.latency))
+            delay = max(end.free_at - network.now, network.latency(end.machine, other.machine))
             network.schedule(delay, network.machines[other.machine], HangUp(other.link, "closed_by_peer"))
 
     def end_stream(self, machine: Machine, link: LinkId, stream: int, reason: str) -> None:
@@ -221,7 +230,7 @@ class Linkage:
         if end is None or end.other is None or not end.other.open:
             return
         other = network.machines[end.other.machine]
-        end.free_at = max(end.free_at, network.now + network.between(network.conditions.latency))
+        end.free_at = max(end.free_at, network.now + network.latency(end.machine, end.other.machine))
         other.streams.pop((end.other.link, stream), None)
         network.schedule(end.free_at - network.now, other, ev.StreamEnded(end.other.link, stream, reason, 0, 0))
 

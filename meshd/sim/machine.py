@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from meshd.config import Config
 from meshd.core import commands as cm
+from meshd.core import events as ev
 from meshd.core.node import Node
 from meshd.core.state import TABLES, Stored
 from meshd.errors import Code
@@ -17,6 +19,9 @@ from meshd.sim.suite import SimSuite
 from meshd.wire.session_description import SessionDescription
 
 Changes = tuple[cm.Change, ...]
+Notice = tuple[float, str, dict[str, Any]]
+Handled = tuple[float, ev.Event, list[cm.Command]]
+Tamper = Callable[[ev.Event, list[cm.Command]], list[cm.Command]]
 
 
 @dataclass(slots=True)
@@ -54,7 +59,10 @@ class Machine:
     streams: dict[tuple[LinkId, int], None] = field(default_factory=dict)  # opened here, and not told to have ended
     answers: dict[int, tuple[Code | None, Any]] = field(default_factory=dict)
     delivered: list[dict[str, Any]] = field(default_factory=list)
-    notices: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
+    notices: MutableSequence[Notice] = field(default_factory=list)
+    recent: deque[Handled] | None = None  # the last events and what came of them, if anybody wants to know
+    tamper: Tamper | None = None  # of a malicious member: what its daemon does in place of what its node says
+    forgetful: bool = False  # it never restarts, so nothing is kept on its disk
     push_down: bool = False
     user_agents: dict[bool, str] = field(default_factory=dict)  # newcomers' or not → the uaid it connects with
     unregistering: list[cm.UnregisterChannel] = field(default_factory=list)  # to be said at the next connection
@@ -69,6 +77,8 @@ class Machine:
 
     def write(self, changes: Changes) -> None:
         """Have the disk show these changes."""
+        if self.forgetful:
+            return
         for change in changes:
             match change:
                 case cm.Put(table, key, value):

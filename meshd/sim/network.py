@@ -6,8 +6,9 @@ comes from one seed, all order from one heap; so a run is repeatable to the byte
 
 from __future__ import annotations
 
-import hashlib
 import heapq
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
@@ -24,9 +25,12 @@ from meshd.sim.linkage import Linkage
 from meshd.sim.machine import Machine
 from meshd.sim.pushservice import SERVICE, PushService
 from meshd.sim.suite import KeyTable, SimSuite
+from meshd.sim.terrain import Terrain
+from meshd.sim.trace import Trace
 
 # Policy
 EPOCH = 1_800_000_000.0  # Unix seconds at which every simulation begins
+CPU_SAMPLING = 16
 RECONNECT_DELAY = 10.0  # seconds until a user agent comes back whose connection another one has replaced
 REPLACED, TRIES_AGAIN = "replaced by another connection", "tries again"
 
@@ -64,7 +68,10 @@ class Network:
         self._heap: list[tuple[float, int, int, int, ev.Event | None]] = []
         self._sequence = 0
         self._requests = 0
-        self._trace = hashlib.sha256()
+        self._trace = Trace()
+        self.terrain: Terrain | None = None  # else latencies and unconnectable pairs are drawn from the conditions
+        self.stop_at = math.inf  # the state at that time is wanted: ``Stopped`` is raised there
+        self.cpu = 0.0  # seconds in nodes, of this process; measured at one event of CPU_SAMPLING
         self.events = 0
         base = config or Config()
         for index in range(size):
@@ -74,12 +81,14 @@ class Network:
     # -- the world ----------------------------------------------------------------------------------------------------
 
     def trace(self) -> str:
-        """A hash over every event that every node has handled, and every command it gave."""
+        """See ``meshd.sim.trace``."""
         return self._trace.hexdigest()
 
     def unconnectable(self, a: int, b: int) -> bool:
         """Whether those two never connect directly: decided by the pair alone, so it stays that way."""
         low, high = sorted((a, b))
+        if self.terrain is not None:
+            return (low, high) in self.apart or not self.terrain.connects(a, b)
         luck = Random((self._seed * 1009 + low) * 100_003 + high).random()
         return (low, high) in self.apart or luck < self.conditions.unconnectable
 
@@ -134,15 +143,27 @@ class Network:
         """A moment within a span."""
         return self.rng.uniform(*span)
 
+    def latency(self, a: int, b: int) -> float:
+        """Seconds that a message on a link takes from one machine to the other."""
+        if self.terrain is not None:
+            return self.terrain.latency(a, b, self.rng)
+        return self.rng.uniform(*self.conditions.latency)
+
     # -- running ------------------------------------------------------------------------------------------------------
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
-        """Let time pass; True as soon as ``until`` holds, False (or True without one) when the time is over."""
+        """Let time pass; True as soon as ``until`` holds, False (or True without one) when the time is over.
+
+        Raises Stopped at ``stop_at``.
+        """
         end = self.now + seconds
         heap = self._heap
         while True:
             if until is not None and until():
                 return True
+            if self.stop_at <= end and (not heap or heap[0][0] > self.stop_at):
+                self.now = max(self.now, self.stop_at)
+                raise Stopped
             if not heap or heap[0][0] > end:
                 self.now = max(self.now, end)
                 return until is None
@@ -196,27 +217,23 @@ class Network:
         assert node is not None
         self.events += 1
         now = Now(self.now, EPOCH + self.now + machine.skew)
-        commands = node.handle(event, now)
-        self._note(machine, event, commands)
+        if self.events % CPU_SAMPLING:
+            commands = node.handle(event, now)
+        else:
+            began = time.thread_time_ns()
+            commands = node.handle(event, now)
+            self.cpu += (time.thread_time_ns() - began) * 1e-9 * CPU_SAMPLING
+        if machine.tamper is not None:
+            commands = machine.tamper(event, commands)
+        self._trace.note(self.now, machine.index, event, commands)
+        if machine.recent is not None:
+            machine.recent.append((self.now, event, commands))
         for watcher in self.watchers:
             watcher.on_handled(machine, event, commands)
         for command in commands:
             self._carry_out(machine, command)
         machine.deadline = node.next_deadline()
         self._set_alarm(machine)
-
-    def _note(self, machine: Machine, event: ev.Event, commands: list[cm.Command]) -> None:
-        trace = self._trace
-        trace.update(f"{self.now:.6f} {machine.index} {type(event).__name__}".encode())
-        if isinstance(event, ev.MessageReceived):
-            trace.update(event.data)
-        for command in commands:
-            if isinstance(command, cm.SendMessage):
-                trace.update(command.data)
-            elif isinstance(command, cm.SendPush):
-                trace.update(command.body)
-            else:
-                trace.update(repr(command).encode())
 
     # -- playing the shell --------------------------------------------------------------------------------------------
 
@@ -360,6 +377,10 @@ class Network:
     def running(self) -> Iterator[tuple[Machine, Node]]:
         """The machines whose daemon runs."""
         return ((machine, machine.node) for machine in self.machines if machine.node is not None)
+
+
+class Stopped(Exception):  # noqa: N818  nothing is wrong
+    """The time has come at which somebody wants to look: see ``Network.stop_at``."""
 
 
 class WriteEnded(ev.Persisted):

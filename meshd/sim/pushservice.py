@@ -42,6 +42,7 @@ class PushService:
     def __init__(self, table: KeyTable) -> None:
         self._table = table
         self._agents: dict[str, _UserAgent] = {}
+        self._connected: dict[Owner, str] = {}
         self._endpoints: dict[str, tuple[str, ChannelId]] = {}
         self._count = 0
         self.down = False
@@ -55,7 +56,10 @@ class PushService:
             uaid = hashlib.blake2b(str(self._count).encode(), digest_size=16).hexdigest()
             self._agents[uaid] = _UserAgent()
         agent = self._agents[uaid]
-        agent.owner = owner
+        self._let_go(owner)
+        if agent.owner is not None:
+            self._let_go(agent.owner)
+        agent.owner, self._connected[owner] = owner, uaid
         agent.stored = [message for message in agent.stored if message.expires > now]
         welcome = ev.UserAgentConnected(SERVICE, uaid, owner[1])
         return welcome, [self._received(message, owner) for message in agent.stored]
@@ -75,7 +79,9 @@ class PushService:
 
     def forget(self, uaid: str) -> None:
         """As a real one does with a user agent that is away for months or flooded."""
-        self._agents.pop(uaid, None)
+        agent = self._agents.pop(uaid, None)
+        if agent is not None and agent.owner is not None:
+            del self._connected[agent.owner]
 
     def forget_machine(self, machine: int, newcomers: bool | None = None) -> None:
         """Forget the user agents that this machine is connected as, or one of them."""
@@ -86,15 +92,18 @@ class PushService:
 
     def disconnect(self, machine: int, newcomers: bool | None = None) -> None:
         """That machine is gone, as one of its user agents or as both."""
-        for agent in self._agents.values():
-            if agent.owner is not None and agent.owner[0] == machine and newcomers in (None, agent.owner[1]):
-                agent.owner = None
+        for kind in (False, True):
+            if newcomers in (None, kind):
+                self._let_go((machine, kind))
+
+    def _let_go(self, owner: Owner) -> None:
+        uaid = self._connected.pop(owner, None)
+        if uaid is not None:
+            self._agents[uaid].owner = None
 
     def _agent_of(self, owner: Owner) -> tuple[str, _UserAgent] | None:
-        for uaid, agent in self._agents.items():
-            if agent.owner == owner:
-                return uaid, agent
-        return None
+        uaid = self._connected.get(owner)
+        return None if uaid is None else (uaid, self._agents[uaid])
 
     def register(self, machine: int, command: cm.RegisterChannel) -> ev.Event | None:
         """Gives the endpoint."""
