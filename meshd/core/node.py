@@ -143,7 +143,7 @@ class Node:
         self.outlook = Outlook(ctx)
         self.stun_servers = StunServers(ctx, self.membership, self.routing)
         self.introductions = Introductions(
-            ctx, stored, self.membership, self.admitting, self.holders, self.outlook, self.stun_servers
+            ctx, stored, self.membership, self.admitting, self.holders, self.outlook, self.stun_servers, self.self_test
         )
         self.arrivals = Arrivals(ctx, self.membership, self.neighbors, self.holders, self.post, self.signaling)
         self.bearers = Bearers(

@@ -128,6 +128,11 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
         warnings.extend(node.outlook.warnings)
         if not (node.channels.receiving or ctx.aside):
             warnings.append("No push service is connected: nobody can join through this node, or call it back.")
+        if _is_stranded(node, ctx):
+            warnings.append(
+                "No link, and nothing left to call any member by push: unless one calls here, carry an offer to one "
+                "by hand (meshctl offer NAME)."
+            )
     if node.pushing.clock_doubted:
         warnings.append("A push service refuses capabilities that should serve now: is this machine's clock right?")
     if ctx.store_failing:
@@ -147,6 +152,12 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
         "warnings": warnings,
         "counters": dict(sorted(ctx.counters.items())),
     }
+
+
+def _is_stranded(node: Node, ctx: Context) -> bool:
+    """Whether there are others and no way to find them again of our own."""
+    others = [record.peer for record in node.membership if record.peer != ctx.own_id]
+    return bool(others) and not node.neighbors.peers() and not any(node.grants.can_push(peer) for peer in others)
 
 
 def _push(node: Node) -> list[dict[str, Any]]:

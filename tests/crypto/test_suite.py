@@ -73,6 +73,13 @@ def test_pushes(kind: str) -> None:
     assert len(ours.encrypt_push(keys.p256dh, keys.auth, bytes(3993))) <= 4096
 
 
+def test_no_two_pushes_have_a_key_or_a_salt_in_common() -> None:
+    ours, theirs = pair("real")
+    keys = theirs.channel_keys(SEEDS[4])
+    bodies = [ours.encrypt_push(keys.p256dh, keys.auth, b"the same") for _ in range(8)]
+    assert len({body[:16] for body in bodies}) == len({body[21:86] for body in bodies}) == 8
+
+
 @both
 def test_capabilities(kind: str) -> None:
     ours, theirs = pair(kind)

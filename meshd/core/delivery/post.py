@@ -9,7 +9,7 @@ from meshd.core.delivery.replay import ReplayMemory
 from meshd.core.membership.membership import Membership
 from meshd.core.overlay.neighbors import Neighbors
 from meshd.core.overlay.relay import Relay
-from meshd.core.pushing.pushing import Pushing
+from meshd.core.pushing.pushing import NOT_URGENT, URGENT, Pushing
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import SESSION_ID_SIZE, MeshId, PeerId, SessionId, Ticket
 from meshd.wire.envelope import MAX_LIFETIME, Letter, check_times, open_envelope, seal
@@ -78,17 +78,21 @@ class Post:
         name: bytes,
         topic: bytes,
         lifetime: float,
+        urgency: str = URGENT,
         ticket: Ticket | None = None,
     ) -> bool:
         """Signaling by push; False if we hold no usable capability of that peer."""
         envelope = self.envelope(peer, message, session)
         return envelope is not None and self._pushing.send(
-            name, envelope, peer=peer, topic=topic, lifetime=lifetime, ticket=ticket
+            name, envelope, peer=peer, topic=topic, lifetime=lifetime, urgency=urgency, ticket=ticket
         )
 
     def push(self, peer: PeerId, message: Message, *, name: bytes, topic: bytes, lifetime: float) -> bool:
-        """By push, in no session; False if we hold no usable capability of that peer."""
-        return self.push_in_session(peer, message, self._conversation, name=name, topic=topic, lifetime=lifetime)
+        """By push, in no session, with no hurry; False if we hold no usable capability of that peer."""
+        session = self._conversation
+        return self.push_in_session(
+            peer, message, session, name=name, topic=topic, lifetime=lifetime, urgency=NOT_URGENT
+        )
 
     def envelope(self, peer: PeerId, message: Message, session: SessionId) -> bytes | None:
         """Sealed for a member; None if we do not know its sealing key."""

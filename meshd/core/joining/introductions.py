@@ -11,6 +11,7 @@ from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.membership import Membership
 from meshd.core.pushing.capabilities import MAX_SPAN
 from meshd.core.pushing.holders import Holders
+from meshd.core.pushing.self_test import SelfTest
 from meshd.core.signaling.stun_servers import StunServers
 from meshd.core.state import IntroductionRow, Stored, rows
 from meshd.crypto.admission import Rights
@@ -31,7 +32,17 @@ EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the li
 class Introductions:
     """All tokens of this node."""
 
-    __slots__ = ("_admitting", "_ctx", "_holders", "_membership", "_mints", "_outlook", "_rows", "_stun_servers")
+    __slots__ = (
+        "_admitting",
+        "_ctx",
+        "_holders",
+        "_membership",
+        "_mints",
+        "_outlook",
+        "_rows",
+        "_self_test",
+        "_stun_servers",
+    )
 
     def __init__(
         self,
@@ -42,6 +53,7 @@ class Introductions:
         holders: Holders,
         outlook: Outlook,
         stun_servers: StunServers,
+        self_test: SelfTest,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
@@ -49,6 +61,7 @@ class Introductions:
         self._holders = holders
         self._outlook = outlook
         self._stun_servers = stun_servers
+        self._self_test = self_test
         self._rows = {IntroductionId(k): row for k, row in rows(stored, "introductions", IntroductionRow).items()}
         self._mints: dict[IntroductionId, RequestId] = {}  # waiting for their channel
 
@@ -136,7 +149,7 @@ class Introductions:
             introduction_id=identifier,
             expires_at=float(row.expires),
             uses=row.uses,
-            warnings=list(self._outlook.warnings),
+            warnings=[*self._outlook.warnings, *(self._self_test.doubts() if subscriptions else ())],
         )
 
     # -- revoking, expiring -------------------------------------------------------------------------------------------

@@ -235,6 +235,15 @@ class SelfTest:
         """Nobody waits for that answer any more."""
         self._waiting = [waiting for waiting in self._waiting if waiting != request]
 
+    def doubts(self) -> list[str]:
+        """What is to be said beside a new token: that the user agent which tokens are with has failed its last test."""
+        return [
+            f"The last test of {service} has failed ({result.outcome}): whoever joins through it may get no answer. "
+            "Test it again: meshctl push test"
+            for (service, newcomers), result in self.results.items()
+            if newcomers and result.outcome != "ok"
+        ]
+
     # -- view ---------------------------------------------------------------------------------------------------------
 
     def view(self) -> list[dict[str, object]]:

@@ -78,6 +78,24 @@ def test_who_can_do_nothing_does_not_call() -> None:
     assert callers([anna], bert, 86_400.0) == []
 
 
+def test_who_can_find_nobody_again_says_so() -> None:
+    stage = Stage("anna", "bert")
+    anna, bert = stage.mesh()
+    bert.crash()
+    stage.advance(60.0)
+
+    def warned() -> bool:
+        return any("meshctl offer" in warning for warning in anna.node.view().status["warnings"])
+
+    assert not warned()
+    anna.node.grants.forget(bert.id)
+    assert warned()
+    bert.start()
+    stage.advance(120.0)
+    assert anna.neighbors() == {"bert"}
+    assert not warned()
+
+
 def test_who_is_found_again_is_forgotten() -> None:
     stage, others, last = without_the_last()
     last.start()

@@ -192,4 +192,6 @@ def test_without_services_a_node_is_a_member_all_the_same() -> None:
     config = replace(Config(), push=PushConfig(services=()))
     stage = Stage("anna", config=config)
     stage.found("anna")
-    assert stage["anna"].node.view().status["push"] == []
+    status = stage["anna"].node.view().status
+    assert status["push"] == []
+    assert any("nobody can join through this node" in warning for warning in status["warnings"])

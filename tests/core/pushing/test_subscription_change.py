@@ -129,6 +129,7 @@ def test_without_a_way_it_is_told_by_push_and_through_friends() -> None:
     assert [(deposit.holder, deposit.generation) for deposit in deposits] == [(bert.id, generation(anna))]
     assert carl.counters["grants_kept"] == 1
     assert anna.counters["grants_pushed"] == 1
+    assert [push.urgency for _, to, push in stage.pushes if to == "bert"].count("low") == 1
     stage.let_pushes_go()
     assert set(held(stage, bert, anna)) <= set(stage.endpoints)
     assert bert.node.grants.view()[0]["generation"] == generation(anna)
@@ -171,6 +172,26 @@ def test_what_a_failing_test_says(status: int, outcome: str) -> None:
     assert {test["outcome"] for test in answer["tests"]} == {outcome}
     opened = [command for command in anna.did(cm.OpenUserAgent) if not command.uaid]
     assert (len(opened) > 2) == (outcome == "dead")  # only what proves the subscription dead makes a new one
+
+
+def test_a_token_for_a_subscription_that_does_not_work_comes_with_a_warning() -> None:
+    stage, anna, _ = two()
+
+    def doubts(**params: bool) -> list[str]:
+        warnings = anna.ask("introductions.mint", **params)["warnings"]
+        return [warning for warning in warnings if "meshctl push test" in warning]
+
+    assert doubts() == []
+    stage.push_status = lambda _: 401
+    anna.request("push.test")
+    stage.advance(90.0)
+    (warning,) = doubts()
+    assert "has failed (refused)" in warning
+    assert doubts(by_hand=True) == []
+    stage.push_status = None
+    stage.advance(3600.0)
+    anna.ask("push.test")
+    assert doubts() == []
 
 
 def test_a_subscription_that_is_dead_is_made_anew() -> None:
