@@ -118,12 +118,12 @@ def away_40_hours(stage: Stage) -> None:
 
 
 @scenario(3)
-def asleep_12_days(stage: Stage) -> None:
-    """All are switched off for 12 days: nobody could top anything up, and capabilities of 14 days still serve."""
+def asleep_14_days(stage: Stage) -> None:
+    """All are switched off for a fortnight: nobody could top anything up, and capabilities still serve."""
     _mesh(stage)
     stage.wait(stage.dice.uniform(0.0, 7200.0))
     stage.kill(*range(stage.size))
-    stage.wait(12 * 86400.0)
+    stage.wait(14 * 86400.0)
     stage.start()
     stage.expect(stage.until(lambda: stage.neighbors(1) == stage.size - 1, 600.0), "back within 10 min")
     stage.rest()

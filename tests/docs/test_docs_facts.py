@@ -19,7 +19,15 @@ from meshd.core.overlay.pulse import RTT_INTERVAL
 from meshd.core.pushing import budget as push_budget
 from meshd.core.pushing import pushing
 from meshd.core.pushing import standing as push_standing
-from meshd.core.pushing.capabilities import CLOCK_SLACK, GRANT_SPAN, OWN_GRANT_SPAN, OWN_TOP_UP_SPAN, TOP_UP_SPAN
+from meshd.core.pushing.capabilities import (
+    CLOCK_SLACK,
+    GRANT_SPAN,
+    OWN_GRANT_SPAN,
+    OWN_PROMISED_SPAN,
+    OWN_TOP_UP_SPAN,
+    PROMISED_SPAN,
+    TOP_UP_SPAN,
+)
 from meshd.core.pushing.subscription_change import KEEP_OLD
 from meshd.core.signaling import saying, session, sessions, signaling
 from meshd.core.signaling.session import PASTE_TIMEOUT
@@ -79,8 +87,9 @@ SAID = (
     f"at most {push_budget.MAX_DAILY_PUSHES + push_budget.MAX_BURST} in any day",
     f"not the first choice for {push_standing.FIRST_TROUBLE:.0f} s, doubling to {push_standing.MAX_TROUBLE:.0f} s",
     f"at least {CLOCK_SLACK} s and at most 24 h - {CLOCK_SLACK} s ahead",
-    f"are given {OWN_GRANT_SPAN / 86400:.0f} days and topped up below {OWN_TOP_UP_SPAN / 86400:.0f}",
-    f"among many, {GRANT_SPAN / 3600:.0f} h and topped up below {TOP_UP_SPAN / 3600:.0f}",
+    f"Neighbors can push for {OWN_PROMISED_SPAN / 86400:.0f} days",
+    f"given {OWN_GRANT_SPAN / 86400:.1f} and topped up an hour above {(OWN_TOP_UP_SPAN - 3600) / 86400:.0f}",
+    f"it is {PROMISED_SPAN / 3600:.0f} h: given {GRANT_SPAN / 3600:.0f}, topped up below {TOP_UP_SPAN / 3600:.0f}",
     f"for {KEEP_OLD / 3600:.0f} h, and on until",
     f'token = "{PREFIX}"',
     f"With no answer for {joining.RETRY_INTERVAL:.0f} s",

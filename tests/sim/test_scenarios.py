@@ -33,7 +33,7 @@ QUICK = {
     "power-cut": (1, 2),
     "power-cut-one-by-one": (1,),
     "deaths-are-noticed": (1,),
-    "asleep-12-days": (1,),
+    "asleep-14-days": (1,),
     "asleep-16-days": (1,),
     "subscriptions-lost": (1,),
     "subscription-lost-while-away": (1,),

@@ -9,7 +9,6 @@ from meshd.core.context import Context
 from meshd.core.joining.reachability import Outlook
 from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.membership import Membership
-from meshd.core.pushing.capabilities import MAX_SPAN
 from meshd.core.pushing.holders import Holders
 from meshd.core.pushing.self_test import SelfTest
 from meshd.core.signaling.stun_servers import StunServers
@@ -24,7 +23,7 @@ from meshd.wire.parts import SubscriptionPart
 # Policy
 MAX_INTRODUCTIONS = 256  # kept, the expired ones included
 MAX_USES = 1000
-MAX_LIFETIME = MAX_SPAN  # seconds; a capability covers a day at most, and a subscription carries 16 of them
+MAX_LIFETIME = 15 * 86400.0  # seconds; a capability covers a day at most, and a subscription carries 16 of them
 MAX_OWN_LIFETIME = 366 * 86400.0  # where a push service is ours, and can take one back at any time
 EXPIRED_RETENTION = 7 * 86400.0  # seconds an ended introduction stays in the list
 

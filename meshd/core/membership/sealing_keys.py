@@ -20,7 +20,7 @@ from meshd.ids import RequestId, Ticket
 from meshd.wire.codec import encode
 
 # Policy
-FORMER_KEY_RETENTION = 15 * 86400.0  # seconds: a capability, and a kept copy of one, lives for 14 days; one for clocks
+FORMER_KEY_RETENTION = 15 * 86400.0  # seconds: a capability is promised to serve for 14 days; one more for clocks
 MAX_FORMER_KEYS = 8  # each is tried on what the current one does not open: 60 µs that a stranger can cost us
 FIRST_LOOK_DELAY = 600.0  # seconds after a start: what has waited for us while we were away is opened before
 LOOK_INTERVAL = 6 * 3600.0  # seconds; a machine that sleeps does not count its timers on

@@ -14,13 +14,17 @@ MAX_AHEAD = 86400  # seconds; RFC 8292 section 2
 
 # Policy
 CLOCK_SLACK = int(CLOCK_SKEW)  # seconds; expiries are whole ones
-GRANT_SPAN = 48 * 3600.0  # seconds that a holder can push for from now on
-TOP_UP_SPAN = 36 * 3600.0  # below that it is given more
+PROMISED_SPAN = 36 * 3600.0  # seconds that a holder can push for from the last contact on, whenever that is
+GRANT_SPAN = 48 * 3600.0  # seconds from now on, when it is given something
+LOOK_MARGIN = 3600.0  # seconds by which more is given earlier: looks are half an hour apart, clocks are off a little
+TOP_UP_SPAN = PROMISED_SPAN + LOOK_MARGIN  # below that it is given more
 # Where a holder has a channel of its own, which can be taken back from it alone, it may hold more: a laptop that was
-# shut for a fortnight comes home without a new token. Sixteen capabilities at most, as a subscription carries.
-OWN_GRANT_SPAN = 14 * 86400.0
-OWN_TOP_UP_SPAN = 13 * 86400.0
-MAX_SPAN = 15 * 86400.0  # seconds; what sixteen of them serve for, and so the longest of all
+# shut for a fortnight comes home without a new token. Sixteen capabilities at most, as a subscription carries; a day
+# and a half between the two spans, so that a renewal is one whole capability.
+MAX_SPAN = 15.5 * 86400.0  # seconds; what sixteen of them serve for, and so the longest of all
+OWN_PROMISED_SPAN = 14 * 86400.0
+OWN_GRANT_SPAN = MAX_SPAN
+OWN_TOP_UP_SPAN = OWN_PROMISED_SPAN + LOOK_MARGIN
 COVERED = MAX_AHEAD - 2 * CLOCK_SLACK  # seconds that one capability serves for
 
 

@@ -20,7 +20,9 @@ from meshd.core.pushing.capabilities import (
     GRANT_SPAN,
     MAX_AHEAD,
     OWN_GRANT_SPAN,
+    OWN_PROMISED_SPAN,
     OWN_TOP_UP_SPAN,
+    PROMISED_SPAN,
     TOP_UP_SPAN,
     further_expiries,
     is_usable,
@@ -90,17 +92,18 @@ slack = st.integers(-CLOCK_SLACK + 2, CLOCK_SLACK - 2)
 
 
 @pytest.mark.parametrize(
-    ("config", "promised"), [(Config(), OWN_TOP_UP_SPAN), (SHARED, TOP_UP_SPAN)], ids=["own", "shared"]
+    ("config", "promised"), [(Config(), OWN_PROMISED_SPAN), (SHARED, PROMISED_SPAN)], ids=["own", "shared"]
 )
 @settings(max_examples=60, deadline=None)
 @given(
     visits=st.lists(st.integers(1, 20 * 86_400), max_size=8),
+    since_look=st.floats(0, 1.25 * LOOK_INTERVAL),
     at=st.floats(0, 1),
     owner=slack,
     service=slack,
 )
 def test_from_the_last_contact_on_a_holder_can_push_for_the_promised_span(
-    config: Config, promised: float, visits: list[int], at: float, owner: int, service: int
+    config: Config, promised: float, visits: list[int], since_look: float, at: float, owner: int, service: int
 ) -> None:
     """Whenever it was here, and however far the clocks of the owner and of the service are off, either way."""
     bench = Bench(config)
@@ -114,8 +117,8 @@ def test_from_the_last_contact_on_a_holder_can_push_for_the_promised_span(
         held = held | bench.meet() if HOLDER in before else bench.meet()
         held = {exp for exp in held if exp > bench.ctx.now.unix - owner}
         assert len(held) <= MAX_CAPABILITIES + 1
-    contact = bench.ctx.now.unix - owner  # by the true clock
-    when = contact + at * (promised - LOOK_INTERVAL - 2 * CLOCK_SLACK)
+    contact = bench.ctx.now.unix - owner + since_look  # by the true clock; the next look would have been a little later
+    when = contact + at * promised
     seen = when + service
     usable = [exp for exp in held if seen < exp <= seen + MAX_AHEAD]
     assert usable, "no JWT serves"
