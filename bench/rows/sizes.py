@@ -114,7 +114,7 @@ def renewal_sizes(*, shared: bool) -> float:
     while now < NOW.unix + days * 86_400:
         now += LOOK_INTERVAL
         if held < now + top_up:
-            exps = further_expiries(held, now, span)
+            exps = further_expiries(held, now, span, top_up)
             held = usable_until(exps, held)
             size += len(encode_message(Grant(1, (_subscription(len(exps)),))))
             size += len(encode_message(GrantTaken(1, int(held))))

@@ -36,15 +36,14 @@ def expiries(now: float, span: float = GRANT_SPAN) -> list[int]:
     return _expiries(now - 2 * CLOCK_SLACK, now + span)
 
 
-def further_expiries(held_until: float, now: float, span: float) -> list[int]:
+def further_expiries(held_until: float, now: float, span: float, least: float) -> list[int]:
     """What a holder that is served until ``held_until`` lacks to be served for ``span`` from ``now`` on, about.
 
-    Whole capabilities, so that the last of them is not a short one at each renewal; or one short one, where not even
-    one whole is lacking. Empty if it lacks nothing.
+    Whole capabilities, so that the last of them is not a short one at each renewal; with a short one at the end where
+    it would be served for less than ``least`` without. Empty if it lacks nothing.
     """
-    lacking = now + span - held_until
-    whole = int(lacking // COVERED)
-    return _expiries(held_until, held_until + whole * COVERED if whole else now + span)
+    reached = held_until + (now + span - held_until) // COVERED * COVERED
+    return _expiries(held_until, reached if reached >= now + least else now + span)
 
 
 def _expiries(covered: float, end: float) -> list[int]:

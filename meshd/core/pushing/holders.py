@@ -222,7 +222,7 @@ class Holders:
         elif row.taken_until < row.granted_until and row.granted_until >= now + top_up:
             end = row.granted_until
         held = row.taken_until
-        exps = further_expiries(held, now, end - now) if held > now else expiries(now, end - now)
+        exps = further_expiries(held, now, end - now, top_up) if held > now else expiries(now, end - now)
         if not exps:
             return None
         until = exps[-1] - CLOCK_SLACK
