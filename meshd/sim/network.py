@@ -379,7 +379,7 @@ class Network:
         return ((machine, machine.node) for machine in self.machines if machine.node is not None)
 
 
-class Stopped(Exception):  # noqa: N818  nothing is wrong
+class Stopped(Exception):
     """The time has come at which somebody wants to look: see ``Network.stop_at``."""
 
 

@@ -7,7 +7,7 @@ import hmac
 from meshd.core.context import Context
 from meshd.core.delivery.post import Post
 from meshd.core.joining.arrivals import Arrivals
-from meshd.core.joining.introductions import Introductions
+from meshd.core.joining.introductions import MAX_INTRODUCTIONS, Introductions
 from meshd.core.membership.admitting import Admitting
 from meshd.core.membership.membership import Membership
 from meshd.core.pushing.pushing import Pushing
@@ -15,6 +15,7 @@ from meshd.core.signaling.signaling import Signaling
 from meshd.core.state import IntroductionRow
 from meshd.errors import Code, MalformedMessage, Rejected
 from meshd.ids import IntroductionId, PeerId, RequestId, SessionId, Ticket
+from meshd.rates import RateLimiter
 from meshd.wire.envelope import Letter, open_envelope
 from meshd.wire.introduction import proof_of
 from meshd.wire.joining import JoinRefused, JoinRequest
@@ -22,6 +23,10 @@ from meshd.wire.messages import JOINING, decode_message
 
 # Policy
 MAX_CLOCK_REFUSALS = 3  # for one token
+# Bearers of one token that are told why not, at once and per second after that: each is a push to where it says.
+REFUSAL_BURST, REFUSAL_RATE = 16, 1 / 60
+
+REFUSAL_LIFETIME = 300.0  # seconds
 
 REFUSALS = {
     "used_up": Code.TOKEN_USED_UP,
@@ -45,6 +50,7 @@ class Bearers:
         "_membership",
         "_post",
         "_pushing",
+        "_refusals",
         "_signaling",
     )
 
@@ -67,6 +73,7 @@ class Bearers:
         self._signaling = signaling
         self._introductions = introductions
         self._arrivals = arrivals
+        self._refusals = RateLimiter(REFUSAL_RATE, REFUSAL_BURST, MAX_INTRODUCTIONS)
         self._clocks: dict[IntroductionId, int] = {}  # how often a bearer was told that a clock is wrong
 
     def sweep(self) -> None:
@@ -171,14 +178,22 @@ class Bearers:
         self, joiner: PeerId, session: SessionId, request: JoinRequest, reason: str, ticket: Ticket | None
     ) -> None:
         self._ctx.count(f"joins_refused_{reason}")
+        if self._refusals.take(request.introduction, self._ctx.now.mono):
+            self._ctx.count("joins_refused_unanswered")
+        else:
+            self._tell_why_not(joiner, session, request, reason, ticket)
+        if not self._membership.is_member(joiner):
+            self._pushing.grants.forget(joiner)
+
+    def _tell_why_not(
+        self, joiner: PeerId, session: SessionId, request: JoinRequest, reason: str, ticket: Ticket | None
+    ) -> None:
         self._ctx.notify("join_refused", peer=joiner, introduction=request.introduction, reason=reason)
         envelope = self._post.envelope_to(
             self._membership.mesh, joiner, request.sealing_key, JoinRefused(reason), session
         )
         if envelope is not None:
-            self._pushing.send(session, envelope, peer=joiner, lifetime=300.0, ticket=ticket)
-        if not self._membership.is_member(joiner):
-            self._pushing.grants.forget(joiner)
+            self._pushing.send(session, envelope, peer=joiner, lifetime=REFUSAL_LIFETIME, ticket=ticket)
 
     def _admit(
         self,

@@ -163,8 +163,8 @@ class Administration:
         if len(plan.digests) > MAX_KEPT:
             raise ControlError(
                 Code.TOO_LARGE,
-                f"{len(plan.digests)} admissions would be kept, and {MAX_KEPT} can be: wait until more members have "
-                "been renewed by another admin, keep fewer (--since), or none (--all).",
+                f"{len(plan.digests)} admissions would be kept, and {MAX_KEPT} can be: keep fewer (meshctl revoke "
+                "--since), or none (--all).",
             )
         return plan
 

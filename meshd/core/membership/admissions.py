@@ -126,6 +126,9 @@ class Admissions:
                 raise Rejected("not_an_admin")
             if self._membership.rights & Rights.ADMIN:
                 raise Rejected("already_an_admin")  # only the mesh key removes admins
+            lasting = self._ctx.now.unix + INTRODUCED_LIFETIME
+            if expires_at(chain) < min(expires_at(self._membership.chain), lasting):
+                raise Rejected("shorter_admission")  # who wants us out has to revoke us: the mesh key can void that
         ticket = self._membership.adopt(chain)
         self._ctx.notify("admission_renewed", name=chain[-1].name, admin=peer)
         wanted = self._asked.pop(message.number, None)

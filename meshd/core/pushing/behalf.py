@@ -28,6 +28,7 @@ MAX_SERVED = 64  # pushes for others under way
 MAX_SERVED_LIFETIME = 300.0  # seconds; an envelope is good for no longer
 ASKER_DAILY, ASKER_BURST = 48, 12  # pushes a day for one asker, and at once
 CALLED_DAILY, CALLED_BURST = 18, 6  # pushes a day to one peer for all askers: half of what we push to it ourselves
+PAIR_DAILY, PAIR_BURST = 12, 4  # of these for one asker: so that none keeps the others from having somebody called
 MAX_ACCOUNTS = 4096
 
 
@@ -115,7 +116,7 @@ class Asking:
 class Serving:
     """What we push for others."""
 
-    __slots__ = ("_askers", "_called", "_ctx", "_grants", "_membership", "_post", "_pushing", "_served")
+    __slots__ = ("_askers", "_called", "_ctx", "_grants", "_membership", "_pairs", "_post", "_pushing", "_served")
 
     def __init__(self, ctx: Context, membership: Membership, grants: Grants, pushing: Pushing, post: Post) -> None:
         self._ctx = ctx
@@ -124,6 +125,7 @@ class Serving:
         self._pushing = pushing
         self._post = post
         self._askers = RateLimiter(ASKER_DAILY / 86400.0, ASKER_BURST, MAX_ACCOUNTS)
+        self._pairs = RateLimiter(PAIR_DAILY / 86400.0, PAIR_BURST, MAX_ACCOUNTS)
         self._called = RateLimiter(CALLED_DAILY / 86400.0, CALLED_BURST, MAX_ACCOUNTS)
         self._served: dict[bytes, tuple[PeerId, int, PeerId]] = {}  # a push's name → asker, its number, who is called
 
@@ -159,7 +161,8 @@ class Serving:
             return "no_capability"
         if len(self._served) >= MAX_SERVED:
             return "busy"
-        if self._askers.take(asker, now) or self._called.take(recipient, now):
+        accounts = ((self._pairs, asker + recipient), (self._askers, asker), (self._called, recipient))
+        if any(limiter.take(key, now) for limiter, key in accounts):
             return "quota"
         return None
 

@@ -12,6 +12,7 @@ from published_introduction import PUBLISHED
 from meshd.config import Config, PushConfig
 from meshd.core import commands as cm
 from meshd.core import events as ev
+from meshd.core.joining.bearers import REFUSAL_BURST
 from meshd.core.joining.joining import RETRY_INTERVAL
 from meshd.errors import Code
 from meshd.ids import Now, SessionId
@@ -240,6 +241,26 @@ def test_bearers_without_a_real_endpoint_do_not_use_up_room_for_pushes() -> None
     for i in range(300):
         knock(stage, stage["bert"], introduction, None, SessionId(i.to_bytes(8, "big")), Grant(0, (bad,)))
     assert "pushes_limit" not in stage["anna"].counters
+    stage.join("dora", "anna")
+
+
+def test_bearers_of_a_used_token_do_not_make_the_introducer_push_without_end() -> None:
+    """Each has a key of its own, made up in no time, and an endpoint of its choice."""
+    stage = Stage("anna", "carl", "dora")
+    anna = stage.found("anna")
+    token = stage.mint("anna")
+    introduction = decode_token(token)
+    stage["carl"].ask("mesh.join", token=token, name="carl")
+    stage.advance(1)
+    stage.hold_pushes = True
+    before = len(anna.did(cm.SendPush))
+    grant = Grant(0, introduction.subscriptions)
+    for number in range(2 * REFUSAL_BURST):
+        knock(stage, stage.add(f"eve{number}"), introduction, None, SessionId(number.to_bytes(8, "big")), grant)
+    assert anna.counters["joins_refused_used_up"] == 2 * REFUSAL_BURST
+    assert len(anna.did(cm.SendPush)) - before == REFUSAL_BURST
+    assert set(anna.disk["grants"]) == {stage["carl"].id}
+    stage.hold_pushes = False
     stage.join("dora", "anna")
 
 

@@ -151,7 +151,7 @@ def test_a_member_in_the_third_place_admits_and_in_the_fourth_does_not() -> None
 
 
 def chain_of(
-    signer: Player, subject: Player, rights: Rights, above: Chain, name: str, issued: int
+    signer: Player, subject: Player, rights: Rights, above: Chain, name: str, issued: int, days: int = 365
 ) -> tuple[bytes, ...]:
     certificate = issue(
         signer.suite.sign,
@@ -161,7 +161,7 @@ def chain_of(
         name=name,
         rights=rights,
         issued=issued,
-        expires=issued + 86_400,
+        expires=issued + days * 86_400,
     )
     return tuple(item.encoded for item in (*above, certificate))
 
@@ -200,12 +200,13 @@ def test_an_admin_cannot_take_an_admins_rights() -> None:
     assert (anna.node.membership.chain, anna.node.membership.name) == own
 
 
-@pytest.mark.parametrize("case", ["older", "for another", "garbage", "empty"])
+@pytest.mark.parametrize("case", ["older", "shorter", "for another", "garbage", "empty"])
 def test_admissions_that_are_not_taken(case: str) -> None:
     stage, anna, bert, carl = three()
     above = anna.node.membership.chain
     made: Any = {
         "older": lambda: chain_of(anna, bert, Rights.NONE, above, "older", int(stage.unix) - 5000),
+        "shorter": lambda: chain_of(anna, bert, Rights.NONE, above, "bert", int(stage.unix), days=1),
         "for another": lambda: chain_of(anna, carl, Rights.NONE, above, "carl", int(stage.unix)),
         "garbage": lambda: (b"x",),
         "empty": lambda: (),

@@ -11,7 +11,7 @@ from playbook import Player, Stage
 from meshd.core import commands as cm
 from meshd.core import events as ev
 from meshd.core.facts import PushOutcome
-from meshd.core.pushing.behalf import ASK_TIMEOUT, ASKER_BURST, CALLED_BURST
+from meshd.core.pushing.behalf import ASK_TIMEOUT, ASKER_BURST, CALLED_BURST, PAIR_BURST
 from meshd.ids import Now
 from meshd.wire.envelope import seal
 from meshd.wire.messages import Ping, PushReported, PushWanted, encode_message
@@ -90,12 +90,25 @@ def test_who_does_not_want_to_keep_does_not_push_either() -> None:
 
 def test_an_asker_has_a_quota_and_so_has_who_is_called() -> None:
     stage, anna, bert, carl = three()
-    for number in range(ASKER_BURST + 2):
-        stage.advance(6)
-        bert.hear(anna, wanted(anna, carl, number))
-    outcomes = [report.outcome for report in bert.sent(PushReported)]
-    assert outcomes.count("accepted") == min(ASKER_BURST, CALLED_BURST)
-    assert outcomes[-1] == "quota"
+    dora = stage.add("dora")
+    stage.separate("dora", "carl")
+    stage.join("dora", "bert")
+    stage.advance(10)
+    bert.log.clear()
+
+    def asked_for(asker: Player, times: int) -> list[str]:
+        before = len(bert.sent(PushReported))
+        for number in range(times):
+            stage.advance(6)
+            bert.hear(asker, wanted(asker, carl, number))
+        return [report.outcome for report in bert.sent(PushReported)[before:]]
+
+    outcomes = asked_for(anna, CALLED_BURST + 2)
+    assert outcomes == ["accepted"] * PAIR_BURST + ["quota"] * (CALLED_BURST + 2 - PAIR_BURST)
+    others = asked_for(dora, CALLED_BURST)  # one alone does not use up what there is for who is called
+    assert others.count("accepted") == CALLED_BURST - PAIR_BURST
+    assert PAIR_BURST < CALLED_BURST < ASKER_BURST
+    assert others[-1] == "quota"
     assert bert.counters["behalf_quota"] > 0
     assert bert.node.pushing.send(b"own", b"x", peer=carl.id, lifetime=60.0)  # the friend's own budget is not used up
 
