@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshd.crypto import identity, p256, sealing, vapid, webpush
+from meshd.crypto.noise import Initiator, Responder, SessionKeys
 from meshd.errors import Rejected
 from meshd.ids import PeerId
 from meshd.push_services import MAX_BODY_SIZE
@@ -30,8 +31,26 @@ class ChannelKeys:
     vapid_key: bytes = field(repr=False)
 
 
+class SessionWish(Protocol):
+    """Our half of a session's handshake, until the answer is there."""
+
+    def read(self, message: bytes) -> tuple[bytes, SessionKeys]:
+        """The answer's payload, and the keys. Raises Rejected, and goes on waiting."""
+        ...
+
+
+class SessionRequest(Protocol):
+    """Another's wish for a session. ``payload`` is what it says about it."""
+
+    payload: bytes
+
+    def write(self, payload: bytes) -> tuple[bytes, SessionKeys]:
+        """Our answer, with ``payload`` in it, and the keys; once. Raises Rejected."""
+        ...
+
+
 class Suite(Protocol):
-    """What the core asks of cryptography. Nothing here blocks or keeps time; only sealing draws randomness."""
+    """What the core asks of cryptography. Nothing here blocks or keeps time; sealing and sessions draw randomness."""
 
     number: int
     peer_id: PeerId
@@ -70,6 +89,17 @@ class Suite(Protocol):
 
     def open(self, seed: bytes | None, info: bytes, sealed: bytes) -> bytes:
         """Open with a seed, or with this node's own sealing keys, whichever fits. Raises Rejected."""
+        ...
+
+    def begin_session(self, recipient: bytes, prologue: bytes, payload: bytes) -> tuple[bytes, SessionWish]:
+        """The first message of a handshake with the holder of that sealing key. Raises Rejected for a key that is none.
+
+        ``prologue`` is what both sides have to agree about.
+        """
+        ...
+
+    def answer_session(self, prologue: bytes, message: bytes) -> SessionRequest:
+        """What came as a first message, opened with whichever of our sealing keys fits. Raises Rejected."""
         ...
 
     def channel_keys(self, seed: bytes) -> ChannelKeys:
@@ -153,6 +183,18 @@ class RealSuite:
             with suppress(Rejected):
                 return sealing.open_sealed(candidate, info, sealed)
         raise Rejected("not_for_us")
+
+    def begin_session(self, recipient: bytes, prologue: bytes, payload: bytes) -> tuple[bytes, SessionWish]:
+        """See ``Suite``."""
+        initiator = Initiator(self._sealing_seeds[0], recipient, prologue, os.urandom(sealing.KEY_SIZE))
+        return initiator.write(payload), initiator
+
+    def answer_session(self, prologue: bytes, message: bytes) -> SessionRequest:
+        """See ``Suite``."""
+        for seed in self._sealing_seeds:
+            with suppress(Rejected):
+                return Responder(seed, prologue, message, os.urandom(sealing.KEY_SIZE))
+        raise Rejected("session_not_for_us")
 
     def channel_keys(self, seed: bytes) -> ChannelKeys:
         """See ``Suite``."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from meshd.crypto.suite import ChannelKeys
+from meshd.crypto.noise import SessionKeys
+from meshd.crypto.suite import ChannelKeys, SessionRequest, SessionWish
 from meshd.crypto.webpush import padded_size_for
 from meshd.errors import MalformedMessage, Rejected
 from meshd.ids import PeerId
@@ -47,6 +48,29 @@ class KeyTable:
 def pushed_plaintext(body: bytes) -> bytes:
     """What is in a push, for whoever looks on: nothing hides it here."""
     return body[_TAG_SIZE + len(_PUSH_HEADER) :].rstrip(b"\0")[:-1]
+
+
+class SimHandshake:
+    """Both halves of a session's handshake."""
+
+    def __init__(self, first: bytes, payload: bytes = b"") -> None:
+        self._first = first
+        self.payload = payload
+
+    def write(self, payload: bytes) -> tuple[bytes, SessionKeys]:
+        """See ``SessionRequest``."""
+        keys = SessionKeys(*self._keys()[::-1], b"")
+        return _hash(b"answer", self._first, payload, size=_TAG_SIZE) + payload, keys
+
+    def read(self, message: bytes) -> tuple[bytes, SessionKeys]:
+        """See ``SessionWish``."""
+        payload = message[_TAG_SIZE:]
+        if message[:_TAG_SIZE] != _hash(b"answer", self._first, payload, size=_TAG_SIZE):
+            raise Rejected("session_not_for_us")
+        return payload, SessionKeys(*self._keys(), b"")
+
+    def _keys(self) -> tuple[bytes, bytes]:
+        return _hash(b"there", self._first), _hash(b"back", self._first)
 
 
 class SimSuite:
@@ -101,6 +125,15 @@ class SimSuite:
         if recipient not in keys or _hash(b"tag", recipient, info, plaintext, size=_TAG_SIZE) != tag:
             raise Rejected("not_for_us")
         return plaintext
+
+    def begin_session(self, recipient: bytes, prologue: bytes, payload: bytes) -> tuple[bytes, SessionWish]:
+        """See ``Suite``."""
+        first = self.seal(recipient, b"session" + prologue, payload)
+        return first, SimHandshake(first)
+
+    def answer_session(self, prologue: bytes, message: bytes) -> SessionRequest:
+        """See ``Suite``."""
+        return SimHandshake(message, self.open(None, b"session" + prologue, message))
 
     def channel_keys(self, seed: bytes) -> ChannelKeys:
         """See ``Suite``; the points look compressed (RFC 5480: a first byte of 2 or 3)."""

@@ -57,6 +57,27 @@ def test_sealing(kind: str) -> None:
 
 
 @both
+def test_sessions(kind: str) -> None:
+    ours, theirs = pair(kind)
+    message, wish = ours.begin_session(theirs.sealing_key, b"about", b"please")
+    for suite, prologue, data in ((ours, b"about", message), (theirs, b"else", message), (theirs, b"about", b"x")):
+        with pytest.raises(Rejected):
+            suite.answer_session(prologue, data)
+    theirs.use_sealing_seeds((SEEDS[4], SEEDS[3]))  # it has a newer one by now
+    request = theirs.answer_session(b"about", message)
+    assert request.payload == b"please"
+    answer, their_keys = request.write(b"gladly")
+    with pytest.raises(Rejected):
+        wish.read(answer[:-1] + b"\0")
+    payload, our_keys = wish.read(answer)
+    assert payload == b"gladly"
+    assert (our_keys.sending, our_keys.receiving) == (their_keys.receiving, their_keys.sending)
+    assert our_keys.sending != our_keys.receiving
+    with pytest.raises(Rejected):
+        ours.begin_session(bytes(32), b"about", b"please")
+
+
+@both
 def test_pushes(kind: str) -> None:
     ours, theirs = pair(kind)
     keys = theirs.channel_keys(SEEDS[4])
