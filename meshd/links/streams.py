@@ -16,7 +16,8 @@ from meshd.core.commands import Priority
 from meshd.core.events import StreamEnded
 from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.ids import LinkId
-from meshd.links.descriptor import Descriptor, Lent
+from meshd.links.descriptor import Lent
+from meshd.links.local_end import LocalEnd
 from meshd.wire.credit import ReceiveCredit, SendCredit
 from meshd.wire.frame import (
     Frame,
@@ -33,7 +34,6 @@ from meshd.wire.frame import (
 # Policy
 MAX_WINDOWS_SIZE = 8_388_608
 """Bytes granted on all streams of a link above which no window grows: readers may all stop after they were quick."""
-OWNER_CHECK_DELAY = 0.05  # seconds for the kernel to close all that a process had open, when one of it is closed
 
 BULK = int(Priority.BULK)
 # Bulk and the rest are not in order with each other: what need not follow the DATA of its stream does not wait for it,
@@ -49,19 +49,14 @@ class _Stream:
     """One stream. Each way is over in steps: its last byte is known, then (the way in) written out."""
 
     number: int
-    descriptor: Descriptor
+    local: LocalEnd = field(init=False)
     sending: SendCredit = field(default_factory=SendCredit)
     receiving: ReceiveCredit = field(default_factory=ReceiveCredit)
-    unwritten: bytearray = field(default_factory=bytearray)  # at most the window that was granted
     ready: bool = False  # stands in the queue of those who may have something to send
-    watched: bool = False  # has nothing to send until its descriptor is readable
-    confirmed: bool = False  # the end of what its owner sends is one that it wanted
     sent_last: bool = False
     received_last: bool = False
-    written_last: bool = False
     said_done: bool = False
     heard_done: bool = False
-    over: bool = False
 
 
 class LinkStreams:
@@ -95,7 +90,7 @@ class LinkStreams:
     @property
     def unwritten_size(self) -> int:
         """Bytes that wait for slow readers here."""
-        return sum(len(stream.unwritten) for stream in self._streams.values())
+        return sum(len(stream.local.unwritten) for stream in self._streams.values())
 
     @property
     def _windows_size(self) -> int:
@@ -110,29 +105,36 @@ class LinkStreams:
         """
         if number in self._streams:
             raise LocalMisuse(f"stream {number} of link {self._link} is open already")
+        stream = _Stream(number)
         try:
             if lent is None:
                 raise FileNotFoundError
-            descriptor = Descriptor(lent)
+            stream.local = LocalEnd(
+                lent,
+                readable=lambda: self._make_ready(stream),
+                written=lambda size: self._grant(stream, size),
+                finished=lambda: self._check_done(stream),
+                broken=lambda code: self._abort(stream, code, "closed_here"),
+            )
         except OSError:
             self._queue(encode_reset(number, ResetCode.FAILED, priority=PROMPT), PROMPT)
             ended = StreamEnded(self._link, number, "failed_here", 0, 0)
             asyncio.get_running_loop().call_soon(self._tell, ended)
             return
-        stream = self._streams[number] = _Stream(number, descriptor)
+        self._streams[number] = stream
         self._queue(encode_credit(number, stream.receiving.limit, priority=PROMPT), PROMPT)
 
     def close(self, number: int, code: int) -> None:
         """Tell the peer that it is over, whether it was open or only wanted."""
         stream = self._streams.pop(number, None)
         if stream is not None:
-            self._free(stream)
+            stream.local.free()
         self._reset(number, code, stream)
 
     def end_all(self) -> None:
         """The link is going."""
         for stream in list(self._streams.values()):
-            self._free(stream)
+            stream.local.free()
             self._tell(self._ended(stream, "link_lost"))
         self._streams.clear()
         self._ready.clear()
@@ -144,9 +146,9 @@ class LinkStreams:
         while self._ready:
             stream = self._ready.popleft()
             stream.ready = False
-            frame = None if stream.over else self._read(stream)
+            frame = None if stream.local.is_free else self._read(stream)
             if frame is not None:
-                if not stream.sent_last and not stream.over:
+                if not stream.sent_last and not stream.local.is_free:
                     stream.ready = True
                     self._ready.append(stream)
                 return frame
@@ -155,28 +157,13 @@ class LinkStreams:
     def _read(self, stream: _Stream) -> bytes | None:
         if stream.sent_last:
             return None
-        start, descriptor = stream.sending.offset, stream.descriptor
+        start = stream.sending.offset
         size = min(stream.sending.available, max_data_size(stream.number, start))
         if size == 0:
             return None  # the next CREDIT makes it ready again
-        try:
-            data = descriptor.read(size) if descriptor.can_read else b""
-        except OSError as error:
-            self._abort(stream, _code_of(error), "closed_here")
-            return None
+        data = stream.local.read(size)
         if data is None:
-            stream.watched = True
-            asyncio.get_running_loop().add_reader(descriptor.fd, self._readable, stream)
             return None
-        if not data and descriptor.is_socket and not stream.confirmed:
-            # Has its owner ended its way, or gone, maybe killed? What came so far must not pass for the whole then.
-            if stream.written_last:  # a socket with both ways down looks the same in both cases
-                stream.watched = True
-                asyncio.get_running_loop().call_later(OWNER_CHECK_DELAY, self._confirm, stream)
-                return None
-            if descriptor.has_hung_up():
-                self._abort(stream, ResetCode.READER_GONE, "closed_here")
-                return None
         stream.sending.spend(len(data))
         frame = encode_data(stream.number, start, data, priority=BULK, last=not data)
         if not data:
@@ -184,23 +171,8 @@ class LinkStreams:
             self._check_done(stream)
         return frame
 
-    def _readable(self, stream: _Stream) -> None:
-        stream.watched = False
-        asyncio.get_running_loop().remove_reader(stream.descriptor.fd)
-        self._make_ready(stream)
-
-    def _confirm(self, stream: _Stream) -> None:
-        """The other way was over already: whether this end is a good one, its owner's control connection tells."""
-        if stream.over:
-            return
-        if stream.descriptor.is_owner_gone():
-            self._abort(stream, ResetCode.READER_GONE, "closed_here")
-            return
-        stream.watched, stream.confirmed = False, True
-        self._make_ready(stream)
-
     def _make_ready(self, stream: _Stream) -> None:
-        if not (stream.ready or stream.watched or stream.sent_last):
+        if not (stream.ready or stream.local.is_watched or stream.sent_last):
             stream.ready = True
             self._ready.append(stream)
             self._wake()
@@ -230,38 +202,13 @@ class LinkStreams:
             raise MalformedMessage("stream bytes after the last")
         stream.receiving.receive(offset, len(data))
         stream.received_last = last
-        waited = bool(stream.unwritten)
-        stream.unwritten += data
-        if not waited:
-            self._write(stream)
+        stream.local.put(data, last=last)
 
-    def _write(self, stream: _Stream) -> None:
-        """Write what the descriptor takes, grant as much again, end the way in after its last byte."""
-        descriptor = stream.descriptor
-        try:
-            while stream.unwritten:
-                if not descriptor.can_write:
-                    raise BrokenPipeError
-                size = descriptor.write(stream.unwritten)
-                if size == 0:
-                    asyncio.get_running_loop().add_writer(descriptor.fd, self._writable, stream)
-                    return
-                del stream.unwritten[:size]
-                limit = stream.receiving.consume(size, may_grow=self._windows_size < MAX_WINDOWS_SIZE)
-                if limit is not None and not stream.received_last:
-                    self._queue(encode_credit(stream.number, limit, priority=PROMPT), PROMPT)
-            if stream.received_last:
-                descriptor.end_writing()
-        except OSError as error:
-            self._abort(stream, _code_of(error), "closed_here")
-            return
-        if stream.received_last:
-            stream.written_last = True
-            self._check_done(stream)
-
-    def _writable(self, stream: _Stream) -> None:
-        asyncio.get_running_loop().remove_writer(stream.descriptor.fd)
-        self._write(stream)
+    def _grant(self, stream: _Stream, size: int) -> None:
+        """So much is written: as much again may come."""
+        limit = stream.receiving.consume(size, may_grow=self._windows_size < MAX_WINDOWS_SIZE)
+        if limit is not None and not stream.received_last:
+            self._queue(encode_credit(stream.number, limit, priority=PROMPT), PROMPT)
 
     def _on_reset(self, stream: _Stream, code: int) -> None:
         if code != ResetCode.DONE:
@@ -276,7 +223,7 @@ class LinkStreams:
 
     def _check_done(self, stream: _Stream) -> None:
         """Once both ways are over here, say so; when the other side has said so too, all has arrived on both."""
-        if stream.sent_last and stream.written_last and not stream.said_done:
+        if stream.sent_last and stream.local.is_written_out and not stream.said_done:
             stream.said_done = True
             self._queue(encode_reset(stream.number, ResetCode.DONE, priority=BULK), BULK)
         if stream.said_done and stream.heard_done:
@@ -293,24 +240,9 @@ class LinkStreams:
 
     def _end(self, stream: _Stream, reason: str) -> None:
         del self._streams[stream.number]
-        self._free(stream)
+        stream.local.free()
         ended = self._ended(stream, reason)
         asyncio.get_running_loop().call_soon(self._tell, ended)
 
     def _ended(self, stream: _Stream, reason: str) -> StreamEnded:
         return StreamEnded(self._link, stream.number, reason, stream.sending.offset, stream.receiving.consumed)
-
-    @staticmethod
-    def _free(stream: _Stream) -> None:
-        stream.over = True
-        stream.unwritten.clear()
-        if stream.descriptor.fd >= 0:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(stream.descriptor.fd)
-            loop.remove_writer(stream.descriptor.fd)
-            stream.descriptor.close()
-
-
-def _code_of(error: OSError) -> ResetCode:
-    gone = isinstance(error, BrokenPipeError | ConnectionResetError)
-    return ResetCode.READER_GONE if gone else ResetCode.FAILED
