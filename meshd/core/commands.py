@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from meshd.errors import Code
-from meshd.ids import ChannelId, LinkId, PushId, RequestId, Ticket
+from meshd.ids import ChannelId, LinkId, PeerId, PushId, RequestId, Ticket
 from meshd.wire.session_description import SessionDescription
 
 
@@ -170,6 +170,62 @@ class CloseStream:
     code: int
 
 
+# -- streams and circuits between members without a link --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRelayedStream:
+    """Run the bytes of a stream between a file descriptor and whatever circuit it is given, sealed with these keys.
+
+    ``stream`` is our own number for it. Answered by ``RelayedStreamEnded``, in the end.
+    """
+
+    stream: int
+    descriptor: int
+    sending_key: bytes = field(repr=False)
+    receiving_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachCircuit:
+    """That stream goes on by this circuit of a link, instead of the one before."""
+
+    stream: int
+    link: LinkId
+    circuit: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndRelayedStream:
+    """That stream is over; ``RelayedStreamEnded`` follows, ``done`` only if it is so here, too."""
+
+    stream: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpliceCircuits:
+    """Forward what comes by either circuit to the other, charged to the neighbor of ``link`` and to ``destination``.
+
+    ``rate`` is how many bytes a second all circuits of one neighbor may carry, and all to one destination.
+    """
+
+    link: LinkId
+    circuit: int
+    onward_link: LinkId
+    onward_circuit: int
+    destination: PeerId
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCircuit:
+    """That circuit is over on this link; the other half of a splice is closed by a command of its own."""
+
+    link: LinkId
+    circuit: int
+
+
 # -- push -------------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +346,11 @@ Command = (
     | CloseLink
     | OpenStream
     | CloseStream
+    | OpenRelayedStream
+    | AttachCircuit
+    | EndRelayedStream
+    | SpliceCircuits
+    | CloseCircuit
     | OpenUserAgent
     | CloseUserAgent
     | RegisterChannel

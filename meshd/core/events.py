@@ -178,6 +178,35 @@ class StreamEnded:
     received_size: int
 
 
+@dataclass(frozen=True, slots=True)
+class RelayedStreamConnected:
+    """The other end has answered by the circuit that the stream was given last."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedStreamStalled:
+    """The circuit of that stream is of no use; the stream waits for another.
+
+    ``reason``: ``stalled``, or what a relay must have done: ``session_forged``, ``session_replayed``, ``session_gap``.
+    """
+
+    stream: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedStreamEnded:
+    """As ``StreamEnded``, of a relayed stream. ``code`` (``ResetCode``) is what the other end is to be told."""
+
+    stream: int
+    reason: str
+    code: int
+    sent_size: int
+    received_size: int
+
+
 # -- push -------------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +311,9 @@ Event = (
     | SendBufferHigh
     | SendBufferLow
     | StreamEnded
+    | RelayedStreamConnected
+    | RelayedStreamStalled
+    | RelayedStreamEnded
     | UserAgentConnected
     | UserAgentDisconnected
     | ChannelRegistered

@@ -12,6 +12,7 @@ from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.association import BULK_STREAM, CONTROL_STREAM, LinkAssociation, config_of, max_packet_size
 from meshd.links.certificate import LinkCertificate, fingerprint_of
+from meshd.links.circuits import Circuit, CircuitUser
 from meshd.links.descriptor import Lent
 from meshd.links.dtls import LinkDtls
 from meshd.links.gathering import gather
@@ -144,10 +145,21 @@ class Link:
         if self._up.is_set() and not (self._ending or self._silent):
             self._traffic.streams.close(stream, code)
 
+    def open_circuit(self, circuit: int, user: CircuitUser) -> Circuit | None:
+        """A circuit over this link; None if it is not up, when whoever asks is told so soon."""
+        if self._ending or self._silent or not self._up.is_set():
+            self._around.counters["command_late"] += 1
+            return None
+        return self._traffic.circuits.open(circuit, user)
+
+    def close_circuit(self, circuit: int) -> None:
+        """It is over here; the core tells the peer."""
+        self._traffic.circuits.close(circuit)
+
     def close(self) -> None:
         """End the link without another event; what is queued is sent first."""
         self._silent = True
-        self._traffic.streams.end_all()
+        self._traffic.end_all()
         if self._up.is_set():
             self._close_asked.set()
         else:
@@ -177,7 +189,7 @@ class Link:
             self._reason = "fault"
             self._around.on_fault(self._link, error)
         self._ending = self._freeing = self._traffic.is_over = True
-        self._traffic.streams.end_all()
+        self._traffic.end_all()
         self._tell(ev.LinkClosed(self._link, self._reason or "closed"))
         self._silent = True
         await self._free()

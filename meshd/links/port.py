@@ -27,6 +27,7 @@ from meshd.errors import ConfigError, LocalMisuse
 from meshd.ids import LinkId
 from meshd.links.addresses import AddressBook, AddressConfig, PortMapping
 from meshd.links.certificate import DailyCertificate
+from meshd.links.circuit_board import CircuitBoard, CircuitCommand
 from meshd.links.demux import Address
 from meshd.links.descriptor import Lent
 from meshd.links.guest import Tasks, from_asyncio
@@ -107,6 +108,7 @@ class LinkPort:
             resolver=NameResolver(),
             counters=self.counters,
         )
+        self._board = CircuitBoard(self._links.get, take_descriptor, deliver, self.counters)
         self._stopping = False
 
     def __len__(self) -> int:
@@ -143,6 +145,10 @@ class LinkPort:
         else:
             self._leaving[command.link] = self._links.pop(command.link)
             link.close()
+
+    def submit_circuit(self, command: CircuitCommand) -> None:
+        """The same for circuits, and for the streams that run over them. Raises LocalMisuse for a number in use."""
+        self._board.submit(command)
 
     def renew_certificate(self) -> None:
         """Links that begin from now on show another certificate; those that are there go on with theirs."""
@@ -190,6 +196,7 @@ class LinkPort:
     async def close(self) -> None:
         """Close every link, give them ``CLOSE_TIMEOUT`` seconds to send what is queued, free everything."""
         self._stopping = True
+        self._board.end_all()
         for link in list(self._links):
             self.submit(CloseLink(link))
         await from_asyncio(self._tasks.end(CLOSE_TIMEOUT), "links-close")

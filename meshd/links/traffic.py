@@ -1,4 +1,4 @@
-"""What goes over one link: messages by priority, and streams; in frames, both ways."""
+"""What goes over one link: messages by priority, streams and circuits; in frames, both ways."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from meshd.core import events as ev
 from meshd.errors import MalformedMessage
 from meshd.ids import LinkId
 from meshd.links.association import BINARY_PPID, BULK_STREAM
+from meshd.links.circuits import LinkCircuits
 from meshd.links.outbox import Outbox
 from meshd.links.streams import LinkStreams
 from meshd.transport.events import Message
@@ -40,6 +41,8 @@ class LinkTraffic:
         self._reassembler = Reassembler()
         self.outbox = Outbox()
         self.streams = LinkStreams(link, queue=self._queue, wake=wake, tell=tell, counters=counters)
+        self.circuits = LinkCircuits(queue=self._queue, wake=wake, counters=counters)
+        self._others_first = False  # whose turn it is to send bulk: our own streams', or the circuits'
         self.is_over = False
 
     def send(self, data: bytes, priority: int, *, reliable: bool) -> None:
@@ -66,6 +69,9 @@ class LinkTraffic:
         elif frame.type <= FrameType.RESET:
             self.streams.on_frame(frame)
             return
+        elif frame.type in (FrameType.CIRCUIT, FrameType.CIRCUIT_CREDIT):
+            self.circuits.on_frame(frame)
+            return
         elif frame.type == FrameType.DATAGRAM:
             whole = frame.payload
         else:
@@ -80,10 +86,22 @@ class LinkTraffic:
             return None
         outbox = self.outbox
         # A stream that is looked at may end, and leave a last word in the outbox.
-        frame = outbox.take() or self.streams.take() or outbox.take()
+        frame = outbox.take() or self._take_bulk() or outbox.take()
         if outbox.crossed_low():
             asyncio.get_running_loop().call_soon(self._tell, ev.SendBufferLow(self._link))
         return frame
+
+    def end_all(self) -> None:
+        """The link is going, and its streams and circuits with it."""
+        self.streams.end_all()
+        self.circuits.close_all()
+
+    def _take_bulk(self) -> bytes | None:
+        """Streams that end here and circuits take turns, a frame each."""
+        self._others_first = not self._others_first
+        if self._others_first:
+            return self.circuits.take() or self.streams.take()
+        return self.streams.take() or self.circuits.take()
 
     def _queue(self, frame: bytes, priority: int) -> None:
         if not self.outbox.put([frame], priority):

@@ -45,13 +45,15 @@ class ReceiveCredit:
     """The receiver's side of one stream: at most ``window`` bytes wait for the reader.
 
     The window doubles whenever the reader has taken all there is by the time of a grant: then it is the way and not the
-    reader that holds the stream up, and a long way needs more under way.
+    reader that holds the stream up, and a long way needs more under way. ``slack``: so much may wait all the same, for
+    a reader that takes turns with others.
     """
 
-    def __init__(self, window: int = STREAM_WINDOW) -> None:
+    def __init__(self, window: int = STREAM_WINDOW, slack: int = 0) -> None:
         if not 0 < window <= MAX_STREAM_WINDOW:
             raise LocalMisuse(f"a window of {window} bytes is not within 1 to {MAX_STREAM_WINDOW}")
         self.window = window
+        self._slack = slack
         self.received = 0
         self.consumed = 0
         self.limit = window
@@ -79,7 +81,7 @@ class ReceiveCredit:
         self.consumed += size
         if self.consumed + self.window - self.limit < (self.window + 1) // 2:
             return None
-        if may_grow and not self.waiting:
+        if may_grow and self.waiting <= self._slack:
             self.window = min(2 * self.window, MAX_STREAM_WINDOW)
         self.limit = self.consumed + self.window
         return self.limit

@@ -14,9 +14,11 @@ One frame is one data channel message (RFC 8831), at most ``MAX_FRAME_SIZE`` byt
     type 3 RESET    payload = code: varint; the stream is over, both ways, whatever was on the way. Code 0: all that
                     came has been handed on, and all that was to be sent has been sent; so it is a good end
     type 4 DATAGRAM stream 0; payload is a whole peer message that goes once and may overtake others; MORE is clear
+    type 5 CIRCUIT  stream is a circuit's number; payload is one sealed record of an end-to-end session; MORE is clear
+    type 6 CIRCUIT_CREDIT  payload = limit: varint, how many bytes of records in all may come by that circuit by now
     others          ignored and counted by the receiver, so that later versions may add some
 
-Streams are numbered from 1; who may open which number is decided above.
+Streams are numbered from 1, and so are circuits, apart from them; who may open which number is decided above.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ MAX_VARINT = 2**62 - 1  # RFC 9000 section 16
 # Policy
 MAX_FRAME_SIZE = 16_384  # one frame delays a more urgent one by its own length: 13 ms on a 10 Mbit/s uplink
 MAX_MESSAGE_SIZE = 98_304  # an application message of 64 KiB, sealed, signed and wrapped by a relay, fits with room
+MAX_CIRCUIT_FRAME_SIZE = 16_320  # with what goes around it, one DTLS record (16,384) where packets may be so long
 HEADER_SIZE = 2  # of a MESSAGE frame: kind and stream 0
 
 
@@ -49,6 +52,8 @@ class FrameType(IntEnum):
     CREDIT = 2
     RESET = 3
     DATAGRAM = 4
+    CIRCUIT = 5
+    CIRCUIT_CREDIT = 6
 
 
 class ResetCode(IntEnum):
@@ -125,8 +130,11 @@ def decode_frame(data: bytes) -> Frame:
     elif frame_type <= FrameType.RESET:
         if stream == 0:
             raise MalformedMessage("a stream frame on no stream")
-    elif frame_type == FrameType.DATAGRAM and (stream != 0 or kind & MORE_BIT):
-        raise MalformedMessage("a datagram on a stream, or a piece of one")
+    elif frame_type == FrameType.DATAGRAM:
+        if stream != 0 or kind & MORE_BIT:
+            raise MalformedMessage("a datagram on a stream, or a piece of one")
+    elif frame_type <= FrameType.CIRCUIT_CREDIT and (stream == 0 or kind & MORE_BIT):
+        raise MalformedMessage("a circuit's frame on no circuit, or a piece of one")
     return Frame(frame_type, priority, bool(kind & MORE_BIT), stream, data[position:])
 
 
@@ -215,8 +223,26 @@ def encode_reset(stream: int, code: int, *, priority: int) -> bytes:
 
 
 def decode_number(frame: Frame) -> int:
-    """The limit of a CREDIT or the code of a RESET frame. Raises MalformedMessage.
+    """The limit of a CREDIT or CIRCUIT_CREDIT frame, the code of a RESET frame. Raises MalformedMessage.
 
     Bytes after the number are skipped: a later version may put more there.
     """
     return decode_varint(frame.payload)[0]
+
+
+# -- circuits ---------------------------------------------------------------------------------------------------------
+
+
+def max_circuit_record_size(circuit: int) -> int:
+    """How many bytes of a record fit the frame of that circuit."""
+    return MAX_CIRCUIT_FRAME_SIZE - 1 - len(encode_varint(circuit))
+
+
+def encode_circuit(circuit: int, record: bytes, *, priority: int) -> bytes:
+    """A CIRCUIT frame. Raises LocalMisuse if ``record`` is longer than ``max_circuit_record_size``."""
+    return encode_frame(Frame(FrameType.CIRCUIT, priority, False, circuit, record))
+
+
+def encode_circuit_credit(circuit: int, limit: int, *, priority: int) -> bytes:
+    """A CIRCUIT_CREDIT frame."""
+    return encode_frame(Frame(FrameType.CIRCUIT_CREDIT, priority, False, circuit, encode_varint(limit)))

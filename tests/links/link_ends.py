@@ -113,14 +113,15 @@ async def two_ends(config: LinksConfig = LOOPBACK, patience: float = PATIENCE) -
     assert (offerer.faults, answerer.faults) == ([], [])
 
 
-async def link_up(offerer: End, answerer: End, link: int = 1) -> None:
-    """Open a link between the two."""
+async def link_up(offerer: End, answerer: End, link: int = 1, its_link: int | None = None) -> None:
+    """Open a link between the two; ``its_link`` is its number at the answerer's, if that is another."""
+    its_link = its_link or link
     offerer.prepare(link, offerer=True)
-    answerer.prepare(link, offerer=False)
-    answerer.connect((await offerer.wait(LinkPrepared, link)).description, link)
-    offerer.connect((await answerer.wait(LinkPrepared, link)).description, link)
+    answerer.prepare(its_link, offerer=False)
+    answerer.connect((await offerer.wait(LinkPrepared, link)).description, its_link)
+    offerer.connect((await answerer.wait(LinkPrepared, its_link)).description, link)
     await offerer.wait(LinkConnected, link)
-    await answerer.wait(LinkConnected, link)
+    await answerer.wait(LinkConnected, its_link)
 
 
 @asynccontextmanager

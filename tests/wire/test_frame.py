@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from meshd.core.commands import Priority
 from meshd.errors import LocalMisuse, MalformedMessage
 from meshd.wire.frame import (
+    MAX_CIRCUIT_FRAME_SIZE,
     MAX_FRAME_SIZE,
     MAX_MESSAGE_SIZE,
     MAX_VARINT,
@@ -20,6 +21,8 @@ from meshd.wire.frame import (
     decode_frame,
     decode_number,
     decode_varint,
+    encode_circuit,
+    encode_circuit_credit,
     encode_credit,
     encode_data,
     encode_datagram,
@@ -27,6 +30,7 @@ from meshd.wire.frame import (
     encode_reset,
     encode_varint,
     fragment,
+    max_circuit_record_size,
     max_data_size,
 )
 
@@ -80,6 +84,8 @@ def test_the_bytes_stay_as_they_are():
     assert encode_data(5, 300, b"", priority=Priority.BULK, last=True) == bytes.fromhex("21 05 412c")
     assert encode_credit(5, 65_536, priority=Priority.CONTROL) == bytes.fromhex("02 05 80010000")
     assert encode_reset(5, 2, priority=Priority.CONTROL) == bytes.fromhex("03 05 02")
+    assert encode_circuit(5, b"abc", priority=Priority.BULK) == bytes.fromhex("25 05") + b"abc"
+    assert encode_circuit_credit(5, 65_536, priority=Priority.MESSAGE) == bytes.fromhex("16 05 80010000")
 
 
 @given(priorities, st.binary(max_size=MAX_FRAME_SIZE - 2))
@@ -90,7 +96,7 @@ def test_a_datagram_is_one_frame_of_no_stream(priority, data):
             decode_frame(encode_frame(Frame(FrameType.DATAGRAM, priority, more, stream, data[:100])))
 
 
-@given(st.integers(5, 15), priorities, st.booleans(), st.integers(0, MAX_VARINT), st.binary(max_size=100))
+@given(st.integers(7, 15), priorities, st.booleans(), st.integers(0, MAX_VARINT), st.binary(max_size=100))
 def test_frames_come_back_unknown_types_too(frame_type, priority, more, stream, payload):
     frame = Frame(frame_type, priority, more, stream, payload)
     assert decode_frame(encode_frame(frame)) == frame
@@ -109,7 +115,19 @@ def test_any_bytes_are_a_frame_or_malformed(data):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", bytes(MAX_FRAME_SIZE + 1), b"\x80\x00", b"\x30\x00", b"\x00\x01", b"\x01\x00\x00", b"\x00"]
+    "data",
+    [
+        b"",
+        bytes(MAX_FRAME_SIZE + 1),
+        b"\x80\x00",
+        b"\x30\x00",
+        b"\x00\x01",
+        b"\x01\x00\x00",
+        b"\x00",
+        b"\x05\x00",
+        b"\x06\x00\x01",
+        b"\x45\x01",
+    ],
 )
 def test_what_no_frame_may_be(data):
     with pytest.raises(MalformedMessage):
@@ -176,9 +194,21 @@ def test_as_many_stream_bytes_fit_as_is_said(stream, offset):
         encode_data(stream, offset, bytes(size + 1), priority=2)
 
 
+@given(streams, st.binary(min_size=1, max_size=64), priorities)
+def test_records_of_circuits_come_back(circuit, record, priority):
+    frame = decode_frame(encode_circuit(circuit, record, priority=priority))
+    assert frame == Frame(FrameType.CIRCUIT, priority, False, circuit, record)
+
+
+@given(streams)
+def test_as_long_a_record_fits_a_circuit_as_is_said(circuit):
+    size = max_circuit_record_size(circuit)
+    assert len(encode_circuit(circuit, bytes(size), priority=2)) == MAX_CIRCUIT_FRAME_SIZE <= MAX_FRAME_SIZE
+
+
 @given(streams, st.integers(0, MAX_VARINT), st.binary(max_size=4))
 def test_numbers_come_back_whatever_a_later_version_appends(stream, number, later):
-    for encode in (encode_credit, encode_reset):
+    for encode in (encode_credit, encode_reset, encode_circuit_credit):
         assert decode_number(decode_frame(encode(stream, number, priority=0) + later)) == number
 
 
