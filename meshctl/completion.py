@@ -51,7 +51,7 @@ def _value(action: argparse.Action) -> str:
         return ""
     if action.dest == "peer":
         return "peer"
-    return "file" if action.dest in ("socket", "key_file", "mesh_key", "passphrase_file") else "other"
+    return "file" if action.dest in ("socket", "key_file", "mesh_key", "passphrase_file", "output") else "other"
 
 
 def _bash(verbs: list[_Verb]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 VERBS: dict[str, str] = {
     "status": "how this node and its mesh are",
     "peers": "the other members, and how they are reached",
+    "graph": "draw the mesh: SVG, DOT or JSON",
     "send": "send a message to a member",
     "listen": "show messages as they come",
     "inbox": "show unread messages and mark them read",

@@ -81,7 +81,8 @@ _MESHCTL = """\
 `meshctl VERB --json` prints the result of the verb's method (`meshctl VERB --help` names it) as one document on one
 line. `listen` prints one `message` object a line; `events` one object a line, each notification's fields with its
 name as `notice`. Errors go to standard error as `{"error": {"symbol": …, "message": …, "exit_status": …}}`; symbols
-beside those below are `usage` (status 2), `unreachable` (3), `protocol_skew`, `version_skew` and `key_file` (1).
+beside those below are `usage` (status 2), `unreachable` (3), `protocol_skew`, `version_skew`,
+`key_file` and `output_file` (1).
 """
 
 

@@ -20,6 +20,8 @@ UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 CALLS = {
     "status": ("node.status", []),
     "peers": ("peers.list", []),
+    "graph": ("mesh.graph", []),
+    "graph dot": ("mesh.graph", ["-T", "dot"]),
     "metrics": ("node.metrics", []),
     "send": ("messages.send", ["desk", "hello"]),
     "inbox": ("messages.list", ["--keep"]),
