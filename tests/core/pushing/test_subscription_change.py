@@ -152,6 +152,19 @@ def test_a_test_goes_there_and_back_through_each_user_agent() -> None:
     assert [push[:2] for push in stage.pushes[before:]] == [("anna", "anna")] * 2
 
 
+def test_a_test_of_an_earlier_run_that_comes_late_is_no_warning() -> None:
+    stage, anna, _ = two()
+    stage.hold_pushes = True
+    anna.request("push.test")
+    stage.advance(1.0)
+    anna.restart()
+    stage.advance(10.0)
+    before = len(anna.notices("push_dropped"))
+    stage.let_pushes_go()
+    assert anna.counters["push_tests_late"] >= 1
+    assert len(anna.notices("push_dropped")) == before
+
+
 def test_tests_run_by_themselves() -> None:
     stage, anna, _ = two()
     assert anna.node.self_test.results == {}
