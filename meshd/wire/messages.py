@@ -12,6 +12,13 @@ from typing import Any, ClassVar
 from meshd.errors import MalformedMessage
 from meshd.ids import INSTANCE_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE, SESSION_ID_SIZE, SessionId
 from meshd.wire.codec import Blob, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
+from meshd.wire.depositing import DepositKept as DepositKept
+from meshd.wire.depositing import DepositRefused as DepositRefused
+from meshd.wire.depositing import DepositWithdrawn as DepositWithdrawn
+from meshd.wire.depositing import KeptTaken as KeptTaken
+from meshd.wire.depositing import MessageDeposit as MessageDeposit
+from meshd.wire.depositing import MessageKept as MessageKept
+from meshd.wire.depositing import ReceiptKept as ReceiptKept
 from meshd.wire.doubling import TwinSeen as TwinSeen
 from meshd.wire.granting import GrantDeposit as GrantDeposit
 from meshd.wire.granting import GrantKept as GrantKept
@@ -26,6 +33,7 @@ from meshd.wire.joining import JoinAnswered as JoinAnswered
 from meshd.wire.joining import JoinRefused as JoinRefused
 from meshd.wire.joining import JoinRequest as JoinRequest
 from meshd.wire.parts import CHAIN, MAX_DESCRIPTION_SIZE, MAX_REASON_CHARS, RECORD, Layout
+from meshd.wire.parts import MAX_BODY_SIZE as MAX_BODY_SIZE
 from meshd.wire.parts import CapabilityPart as CapabilityPart
 from meshd.wire.parts import Grant as Grant
 from meshd.wire.parts import SubscriptionPart as SubscriptionPart
@@ -37,7 +45,6 @@ from meshd.wire.tracing import HopWanted as HopWanted
 # Specification (ours: docs/protocol.md)
 PROTOCOL_VERSION = 1
 MIN_PROTOCOL_VERSION = 1
-MAX_BODY_SIZE = 64 * 1024  # of an application message
 MAX_ENVELOPE_SIZE = MAX_BODY_SIZE + 1024
 MAX_PEER_MESSAGE_SIZE = MAX_ENVELOPE_SIZE + 64
 MAX_RECORDS = 64  # in one message
@@ -339,6 +346,13 @@ TO_A_MEMBER: dict[int, type[Any]] = {
     47: GrantDeposit,
     48: GrantKept,
     60: TwinSeen,
+    78: MessageDeposit,
+    79: DepositKept,
+    80: DepositRefused,
+    81: MessageKept,
+    82: KeptTaken,
+    83: ReceiptKept,
+    84: DepositWithdrawn,
     90: HopWanted,
     91: HopTold,
 }

@@ -10,6 +10,7 @@ from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, fixed
 
 # Specification (ours: docs/protocol.md)
+MAX_BODY_SIZE = 64 * 1024  # of an application message
 MAX_RECORD_SIZE = 4096  # a chain of four, 256 neighbors
 MAX_DESCRIPTION_SIZE = 1024
 MAX_SUBSCRIPTIONS = 4

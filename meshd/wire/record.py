@@ -26,6 +26,7 @@ _CONTEXT = b"meshd record 1\0"
 DEPARTED = 1  # flag: the member has left the mesh on purpose
 RELAYS = 2  # flag: forwards other members' envelopes
 KEEPS = 1  # feature: keeps capabilities and grants for others, and pushes on their behalf
+DEPOSITS = 2  # feature: knows the messages about deposits
 _IPV4_SIZE, _IPV6_SIZE = 6, 18  # an address and a port
 
 # Policy
