@@ -239,13 +239,23 @@ class MeshConfig:
     keeper: str = setting(
         "auto",
         "Whether this node keeps for others: capabilities, so that it can call them by push on behalf of members that "
-        "cannot, and sealed grants for members that are away. `auto`: when it was up for 24 of the last 36 hours.",
+        "cannot, and sealed grants and messages for members that are away. `auto`: when it was up for 24 of the last "
+        "36 hours; and messages also where no such member is there.",
         choices=("auto", "always", "never"),
         reload=True,
     )
+    max_kept_size: int = setting(
+        16_777_216,
+        "Bytes of sealed messages kept for other members that are away; for one of them, and from one of them, a "
+        "quarter. They are in memory as well. With `keeper` at `never` there are none.",
+        unit="bytes",
+        low=1_048_576,
+        high=1_073_741_824,
+        reload=True,
+    )
     message_lifetime: float = setting(
-        86_400.0,
-        "How long a message waits for its receiver before its sender gives up.",
+        604_800.0,
+        "How long a message waits for its receiver before its sender gives up. Keepers have it for 7 days at a time.",
         unit="seconds",
         low=60,
         high=2_592_000,

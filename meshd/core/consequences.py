@@ -83,9 +83,14 @@ class Consequences:
             case fa.PathFailed(peer):
                 node.routing.unlearn(peer)
                 node.signaling.on_path_failed(peer)
+                node.outbox.on_path_failed(peer)
             case fa.NotDurable(ticket):
                 if not (node.admissions.on_not_durable(ticket) or node.sealing_keys.on_not_durable(ticket)):
                     node.outbox.on_not_durable(ticket)
+            case fa.MessageWaits(peer):
+                node.deposits.on_waiting(peer)
+            case fa.DepositSettled():
+                node.deposits.on_settled(fact)
             case fa.MessageDurable(key):
                 node.inbox.on_durable(key)
 
@@ -107,7 +112,7 @@ class Consequences:
         if self._ctx.own_id < peer:
             node.reconciliation.compare_with(peer)
         node.granting.on_neighbor_up(peer)
-        node.outbox.again(peer)
+        node.outbox.on_way(peer)
         node.flush_waiting()
 
     def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:

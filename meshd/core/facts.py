@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshd.core.pushing.statuses import Verdict
-from meshd.ids import ChannelId, LinkId, PeerId, SessionId, Ticket
+from meshd.ids import ChannelId, LinkId, MessageId, PeerId, SessionId, Ticket
 from meshd.wire.record import Record
 
 
@@ -169,6 +169,23 @@ class MessageDurable:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageWaits:
+    """A message for that peer cannot be sent, or is not acknowledged: keepers may take it."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class DepositSettled:
+    """A message that keepers have is acknowledged; they may be told once ``ticket`` is durable."""
+
+    peer: PeerId
+    message: MessageId
+    kept_by: tuple[bytes, ...]
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
 class NotDurable:
     """The changes of that ticket were not written and will not be; its request has been refused."""
 
@@ -215,6 +232,8 @@ Fact = (
     | SealingKeyReady
     | PushedForAnother
     | PathFailed
+    | MessageWaits
+    | DepositSettled
     | NotDurable
     | MessageDurable
 )

@@ -13,7 +13,10 @@ from meshd.core import events as ev
 from meshd.core.commands import Command
 from meshd.core.consequences import Consequences
 from meshd.core.context import Context
+from meshd.core.delivery.collecting import Collecting
+from meshd.core.delivery.deposits import Deposits
 from meshd.core.delivery.inbox import Inbox
+from meshd.core.delivery.keeping import Keeping
 from meshd.core.delivery.outbox import Outbox
 from meshd.core.delivery.pinging import Pinging
 from meshd.core.delivery.post import Post
@@ -179,6 +182,9 @@ class Node:
         )
         self.outbox = Outbox(ctx, stored, self.membership, self.neighbors, self.post)
         self.inbox = Inbox(ctx, stored, self.membership, self.post)
+        self.deposits = Deposits(ctx, self.membership, self.routing, self.post, self.keepers, self.outbox)
+        self.keeping = Keeping(ctx, stored, self.membership, self.neighbors, self.routing, self.post, self.keepers)
+        self.collecting = Collecting(ctx, self.membership, self.post, self.keepers, self.outbox, self.inbox)
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
         self.tracing = Tracing(ctx, self.membership, self.neighbors, self.routing, self.post)
         self.streams = Streams(ctx, self.membership, self.neighbors)
@@ -322,6 +328,7 @@ class Node:
         """Messages that wait may find a way by now."""
         self.grant_answers.flush()
         self.kept_grants.flush()
+        self.keeping.flush()
         for peer in self.outbox.waiting_peers():
             self.outbox.flush(peer)
 
@@ -357,3 +364,4 @@ class Node:
         self.assisting.sweep()
         self.revocations.sweep()
         self.kept_grants.sweep()
+        self.keeping.sweep()

@@ -42,6 +42,9 @@ NOTIFICATIONS: dict[str, Notification] = {
     "link_failed": Notification(("peer", "name", "reason"), "info", "An attempt at a link has ended without one."),
     "link_refused": Notification(("peer", "link", "reason"), "warning", "The other end did not prove who it is."),
     "message_acknowledged": Notification(("peer", "message"), "info", "A message of ours is durable at its receiver."),
+    "message_deposited": Notification(
+        ("peer", "message", "keeper"), "info", "A message of ours for a peer that is away is durable at a first keeper."
+    ),
     "message_arrived": Notification(("peer", "message", "application", "size"), "info", "A message is in the inbox."),
     "message_expired": Notification(("peer", "message"), "warning", "A message of ours was never acknowledged."),
     "stream_opened": Notification(

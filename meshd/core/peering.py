@@ -130,6 +130,20 @@ class Peering:
             case ms.GrantKept():
                 if node.kept_grants.on_kept(message):
                     node.topology.can_be_called(PeerId(message.owner))
+            case ms.MessageDeposit():
+                node.keeping.on_deposit(peer, message)
+            case ms.DepositKept():
+                node.deposits.on_kept(peer, message)
+            case ms.DepositRefused():
+                node.deposits.on_refused(peer, message)
+            case ms.MessageKept():
+                node.collecting.on_message(peer, message)
+            case ms.KeptTaken():
+                node.keeping.on_taken(peer, message)
+            case ms.ReceiptKept():
+                node.collecting.on_receipt(peer, message)
+            case ms.DepositWithdrawn():
+                node.keeping.on_withdrawn(peer, message)
             case ms.Ping():
                 node.pinging.on_ping(peer, message)
             case ms.PingAnswer():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from meshd.core.context import Context
+from meshd.core.delivery.outbox import ACKNOWLEDGED, QUEUED
 from meshd.core.joining.newcomer import refuse_member
 from meshd.core.membership.lookup import find_member
 from meshd.errors import Code, ControlError, LocalMisuse, Rejected
@@ -81,13 +82,15 @@ class Requests:
         match method:
             case "messages.send":
                 peer = find_member(node.membership, params["peer"])
-                wait = params.get("wait")
+                wanted = params.get("until") or ACKNOWLEDGED
+                if params.get("wait") is False:
+                    wanted = QUEUED
                 node.outbox.submit(
                     request,
                     peer,
                     params.get("application") or "message",
                     params["body"],
-                    wait is None or wait,
+                    wanted,
                     params.get("timeout") or DEFAULT_TIMEOUT,
                 )
             case "peers.ping":

@@ -14,6 +14,7 @@ from meshd.errors import MalformedMessage
 from meshd.ids import CHANNEL_ID_SIZE, PEER_ID_SIZE
 from meshd.push_services import MAX_ENDPOINT_SIZE
 from meshd.wire.codec import Blob, Kind, Many, Nested, Text, Uint, decode, fixed
+from meshd.wire.depositing import MAX_SEALED_MESSAGE_SIZE
 from meshd.wire.granting import MAX_SEALED_GRANT_SIZE
 from meshd.wire.messages import MAX_BODY_SIZE
 from meshd.wire.parts import CHAIN, MAX_SUBSCRIPTIONS, SubscriptionPart
@@ -28,6 +29,7 @@ TABLES: tuple[str, ...] = (
     "audit",  # a number that counts up → what became of a capability
     "grants",  # peer id → what lets us push to it
     "kept_grants",  # owner ‖ holder → a sealed grant that we keep for the holder
+    "kept_messages",  # sender ‖ recipient ‖ message id → a sealed message that we keep, or its receipt
     "uptime",  # one row: in which of the last hours this daemon was up
     "user_agents",  # push service → what it calls us
     "seen",  # sender, session, sequence → when the envelope stops being replayable
@@ -49,12 +51,14 @@ OF_A_MESH = (  # what goes when the mesh is left
     "audit",
     "grants",
     "kept_grants",
+    "kept_messages",
     "outbox",
     "revocations",
     "first_seen",
 )
 
 MAX_ROW_SIZE = MAX_BODY_SIZE + 1024
+MAX_KEPT_BY = 8  # keepers that the sender of a message remembers
 
 Stored = dict[str, dict[bytes, bytes]]
 Layout: TypeAlias = tuple[Kind, ...]
@@ -217,6 +221,20 @@ class KeptGrantRow:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptMessageRow:
+    """What we keep for another member; the key is sender ‖ recipient ‖ message id. Unix seconds.
+
+    ``receipt`` 1: the recipient has the message, and ``sealed`` is what it has left for the sender.
+    """
+
+    issued: int
+    expires: int
+    sealed: bytes = field(repr=False)
+    receipt: int = 0
+    WIRE: ClassVar[Layout] = (Uint(40), Uint(40), Blob(1, MAX_SEALED_MESSAGE_SIZE), Uint(1))
+
+
+@dataclass(frozen=True, slots=True)
 class UptimeRow:
     """In which hours this daemon was up: bit n of ``bits`` is the hour ``hour`` - n (since 1970)."""
 
@@ -239,14 +257,27 @@ class InboxRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """A message on its way. ``sent_at`` in milliseconds, ``expires`` in seconds since 1970."""
+    """A message on its way. ``sent_at`` in milliseconds, ``expires`` and ``deposited`` in seconds since 1970.
+
+    ``deposited``: when it was last sealed for keepers, 0 for never; ``kept_by``: who has said since that it has it.
+    """
 
     peer: bytes
     application: str
     sent_at: int
     expires: int
     body: bytes = field(repr=False)
-    WIRE: ClassVar[Layout] = (fixed(PEER_ID_SIZE), Text(32), Uint(48), Uint(40), Blob(0, MAX_BODY_SIZE))
+    deposited: int = 0
+    kept_by: tuple[bytes, ...] = ()
+    WIRE: ClassVar[Layout] = (
+        fixed(PEER_ID_SIZE),
+        Text(32),
+        Uint(48),
+        Uint(40),
+        Blob(0, MAX_BODY_SIZE),
+        Uint(40),
+        Many(fixed(PEER_ID_SIZE), MAX_KEPT_BY),
+    )
 
 
 def read_row(cls: type[T], value: bytes) -> T:

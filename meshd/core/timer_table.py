@@ -40,6 +40,8 @@ def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
         "revocations": node.revocation_outbox.on_timer,
         "renewal": lambda _: node.admissions.on_renewal_timer(),
         "deliver": node.outbox.on_retry,
+        "deposit": node.deposits.on_timer,
+        "handing": node.keeping.on_timer,
         "send": node.outbox.on_wait_over,
         "messages": lambda _: node.sweep_messages(),
         "ping": node.pinging.on_timeout,

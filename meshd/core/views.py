@@ -36,6 +36,10 @@ class NodeView(Protocol):
         """``messages.list``, oldest first."""
 
     @property
+    def outbox(self) -> list[dict[str, Any]]:
+        """``messages.outbox``, oldest first."""
+
+    @property
     def introductions(self) -> list[dict[str, Any]]:
         """``introductions.list``, newest first."""
 
@@ -86,6 +90,11 @@ class Window:
     def messages(self) -> list[dict[str, Any]]:
         """``messages.list``, oldest first."""
         return self._node.inbox.view_messages()
+
+    @property
+    def outbox(self) -> list[dict[str, Any]]:
+        """``messages.outbox``, oldest first."""
+        return self._node.outbox.view_messages()
 
     @property
     def introductions(self) -> list[dict[str, Any]]:
@@ -149,6 +158,7 @@ def _status(node: Node, ctx: Context) -> dict[str, Any]:
         "push": _push(node),
         "inbox": node.inbox.view(),
         "outbox": node.outbox.view(),
+        "kept": node.keeping.view(),
         "warnings": warnings,
         "counters": dict(sorted(ctx.counters.items())),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from meshd.config import Config
 from meshd.core import peering
-from meshd.core.delivery import inbox, outbox, pinging, post, replay, streams, tracing
+from meshd.core.delivery import deposits, inbox, keeping, outbox, pinging, post, replay, streams, tracing
 from meshd.core.joining import assisting, calls, introductions, pasting
 from meshd.core.membership import first_seen, promises, revocations, sealing_keys
 from meshd.core.membership.admissions import MAX_ASKED
@@ -143,10 +143,18 @@ LIMITS: dict[str, Limit] = {
     "Admissions._naming": _members,
     "Inbox._arriving": _fixed(inbox.MAX_RECEIVED),
     "Inbox._inbox": lambda config: config.mesh.max_inbox_messages,
+    "Outbox._failed": _members,
     "Outbox._items": _fixed(outbox.MAX_OUTBOX_MESSAGES),
     "Inbox._received": _fixed(inbox.MAX_RECEIVED),
     "Inbox._received_from": _fixed(inbox.MAX_RECEIVED),
     "Outbox._tries": _members,
+    "Deposits._asked": _members,
+    "Deposits._refused": _fixed(deposits.MAX_REFUSED),
+    "Keeping._handing": _members,
+    "KeptRows._for": _fixed(keeping.MAX_KEPT),
+    "KeptRows._from": _fixed(keeping.MAX_KEPT),
+    "KeptRows._rows": _fixed(keeping.MAX_KEPT),
+    "KeptRows._to": _fixed(keeping.MAX_KEPT),
     "Pinging._pings": _fixed(pinging.MAX_PINGS),
     "Tracing._traces": _fixed(tracing.MAX_TRACES),
     "Streams._acceptors": _fixed(streams.MAX_ACCEPTORS),

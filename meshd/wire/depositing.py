@@ -47,7 +47,7 @@ class DepositKept:
 
 @dataclass(frozen=True, slots=True)
 class DepositRefused:
-    """From a keeper to the sender: not kept here: ``full``, ``quota``, ``busy``, ``refused``. Others may keep it."""
+    """From a keeper to the sender: not kept here: ``full``, ``quota``, ``busy``, ``refused``, ``out_of_date``."""
 
     recipient: bytes
     message: bytes

@@ -28,6 +28,7 @@ from meshd.wire.parts import Layout
 # Specification (ours: docs/protocol.md)
 MAX_KEPT_LIFETIME = 7 * 86400.0  # seconds from issued to expires. Sealed with the key of a record that may be as old:
 # a sealing key that its owner has replaced since opens for 15 days, so what is sealed with it can be opened to its end
+RECEIPT_WAIT = 86400.0  # seconds that a receipt is kept for longer than its message was to be
 _CONTEXT = b"meshd kept message 1\0"
 _INSIDE = {number: cls for number, cls in TO_A_MEMBER.items() if cls in (ApplicationMessage, Acknowledgement)}
 

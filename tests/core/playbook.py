@@ -306,7 +306,8 @@ class Stage:
             player, boot, event = self.queue.popleft()
             if player.alive and player.boot == boot:
                 for command in player.handle(event):
-                    self.do(player, command)
+                    if player.alive and player.boot == boot:  # not killed by the one before
+                        self.do(player, command)
         raise AssertionError("it never ends")
 
     @staticmethod

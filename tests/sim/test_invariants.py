@@ -9,6 +9,7 @@ import pytest
 
 import meshd.sim.stage as stage_module
 from meshd.core import commands as cm
+from meshd.core.delivery.inbox import Fate, Taken
 from meshd.core.node import Node
 from meshd.core.signaling.session import Purpose
 from meshd.sim.invariants import AT_EVERY_STEP, AT_REST, NOW_AND_THEN, UNDISTURBED
@@ -310,7 +311,7 @@ def test_nothing_is_left_over(broken: Break) -> None:
 def test_messages_have_arrived(broken: Break) -> None:
     """It takes messages and says nothing."""
     stage = a_mesh()
-    broken(node_of(stage, 1).inbox, "on_message", nothing)
+    broken(node_of(stage, 1).inbox, "take", lambda genuine, peer, message: Taken(Fate.ARRIVING))
     stage.network.request(0, "messages.send", peer="n1", body=b"hi", wait=False)
     assert not stage.rest(30.0)
     assert blamed(stage) == {"messages_have_arrived"}

@@ -44,12 +44,18 @@ class Post:
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
+    def reaches(self, peer: PeerId) -> bool:
+        """Whether there is a way to that peer now, by link or over others."""
+        return self._neighbors.current(peer) is not None or self._relay.reaches(peer)
+
     def send(
         self, peer: PeerId, message: Message, priority: Priority = Priority.CONTROL, ticket: Ticket | None = None
     ) -> bool:
         """By link or over others, once ``ticket`` is durable; False if there is no way now. For ``TO_A_MEMBER``."""
         if self._neighbors.send_to(peer, message, priority, ticket):
             return True
+        if not self._relay.reaches(peer):  # sealing is work
+            return False
         envelope = self.envelope(peer, message, self._conversation)
         return envelope is not None and self._relay.send(peer, envelope, priority, ticket)
 

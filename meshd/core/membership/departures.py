@@ -33,6 +33,8 @@ class Departures:
         node.grant_answers.forget(peer)
         node.subscription_change.take_back(peer, revoked=reason == "revoked")
         node.kept_grants.forget(peer)
+        node.keeping.forget(peer)
+        node.deposits.forget(peer)
 
     def on_revoked(self, peer: PeerId, ticket: Ticket | None) -> None:
         """That peer has been revoked, or whoever admitted it: links end at once, what waits for it is dropped."""
@@ -72,6 +74,8 @@ class Departures:
         node.granting.forget_all()
         node.holders.deactivate(ticket)
         node.kept_grants.forget_all()
+        node.keeping.forget_all()
+        node.deposits.forget_all()
         node.serving.forget_all()
         node.outbox.forget_all()
 

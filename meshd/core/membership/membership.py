@@ -22,7 +22,16 @@ from meshd.crypto.admission import Chain, Rights, decode_chain, verify_chain
 from meshd.errors import LocalMisuse, Rejected
 from meshd.ids import PREFIX_SIZE, MeshId, PeerId, RequestId, Ticket
 from meshd.wire.codec import encode
-from meshd.wire.record import DEPARTED, MAX_NEIGHBORS, RELAYS, Record, decode_record, make_record, verify_record
+from meshd.wire.record import (
+    DEPARTED,
+    DEPOSITS,
+    MAX_NEIGHBORS,
+    RELAYS,
+    Record,
+    decode_record,
+    make_record,
+    verify_record,
+)
 
 # Policy
 RECORD_BATCH_INTERVAL = 0.05  # seconds; changes of neighbors within it make one new record
@@ -193,7 +202,7 @@ class Membership:
             chain=decode_chain(row.chain),
             neighbors=neighbors,
             generation=row.generation,
-            features=self._offers[1],
+            features=DEPOSITS | self._offers[1],
             instance=self._ctx.instance,
             issued=int(self._ctx.now.unix),
             flags=flags,

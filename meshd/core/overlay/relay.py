@@ -71,6 +71,11 @@ class Relay:
         self._ctx.after(ticket, SendMessage(link.id, encode_message(Forward(MAX_HOPS, envelope)), priority))
         return True
 
+    def reaches(self, peer: PeerId) -> bool:
+        """Whether there is a next hop on the way to that peer."""
+        hop = self._routing.next_hop(peer)
+        return hop is not None and self._neighbors.current(hop) is not None
+
     def on_forward(self, link: Link, message: Forward) -> bytes | None:
         """Pass it on; gives the envelope if it is for us. Raises MalformedMessage."""
         destination = read_header(message.envelope).recipient

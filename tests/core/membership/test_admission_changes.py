@@ -312,7 +312,7 @@ def test_leaving_forgets_what_was_to_be_sent() -> None:
     assert isinstance(answer, Refused)
     assert answer.code is Code.NO_MESH
     stage.advance(60)
-    assert bert.node.view().status["outbox"] == {"queued": 0}
+    assert bert.node.view().status["outbox"]["queued"] == 0
 
 
 def test_an_admission_that_ends_ends_membership() -> None:
