@@ -9,6 +9,7 @@ VERBS: dict[str, str] = {
     "send": "send a message to a member",
     "listen": "show messages as they come",
     "inbox": "show unread messages and mark them read",
+    "outbox": "messages of ours that nobody has acknowledged yet, and who keeps them",
     "connect": "open a byte stream to a member: standard input there, what comes to standard output",
     "accept": "take the answer to an offer, or a byte stream that a member opens",
     "introduce": "make, list and revoke introduction tokens",

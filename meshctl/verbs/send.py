@@ -1,4 +1,8 @@
-"""Send a message to one member: the words after its name, or standard input."""
+"""Send a message to one member: the words after its name, or standard input.
+
+Waits until the member has it; or, if it is away, until others keep it for it, sealed, for up to a week. The exit status
+is 0 when what was waited for has come.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "text", metavar="TEXT", nargs="*", default=[], help="the message; none or - for standard input, as it is"
     )
     parser.add_argument("--application", metavar="NAME", help="what the message is for (default: message)")
-    parser.add_argument("--no-wait", action="store_true", help="do not wait for the acknowledgement")
+    parser.add_argument(
+        "--wait",
+        choices=("queued", "deposited", "acknowledged"),
+        default="deposited",
+        help="until it is stored here, or at a keeper or the member itself, or at the member (default: deposited)",
+    )
+    parser.add_argument(
+        "--no-wait", action="store_const", const="queued", dest="wait", help="the same as --wait queued"
+    )
     parser.add_argument(
         "--timeout", type=arguments.duration, metavar="DURATION", help="how long to wait for it (default: 10s)"
     )
@@ -37,7 +49,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         "peer": args.peer,
         "body": encode_bytes(body),
         "application": args.application,
-        "wait": not args.no_wait,
+        "until": args.wait,
         "timeout": args.timeout,
     }
     result = client.call("messages.send", params, args.timeout or DEFAULT_SEND_TIMEOUT)
@@ -45,6 +57,10 @@ def run(args: argparse.Namespace, client: Client) -> int:
         render.document(result)
     elif result["state"] == "acknowledged":
         print(f"{render.clean(result['name'])} has it ({durations.show(result['elapsed'])}).")
+    elif result["state"] == "deposited":
+        keepers = [render.clean(name) for name in result["kept_by"]]
+        verb = "keeps" if len(keepers) == 1 else "keep"
+        print(f"{render.clean(result['name'])} is away: {' and '.join(keepers)} {verb} it.")
     else:
         print(f"Queued for {render.clean(result['name'])}.")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from meshctl import durations, render
 from meshctl.client import Client
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         ("node", node),
         ("id", status["peer_id"]),
         ("links", f"{status['links']} up, of {max(0, status['members'] - 1)} other members"),
-        ("messages", f"{status['inbox']['unread']} unread, {status['outbox']['queued']} on their way"),
+        ("messages", _messages(status)),
     ]
     for push in status["push"]:
         detail = f": {push['detail']}" if push["detail"] else ""
@@ -50,3 +51,8 @@ def run(args: argparse.Namespace, client: Client) -> int:
     for warning in status["warnings"]:
         print(f"{render.painted('warning', 'yellow')}   {render.clean(warning)}")
     return 0
+
+
+def _messages(status: dict[str, Any]) -> str:
+    said = f"{status['inbox']['unread']} unread, {status['outbox']['queued']} on their way"
+    return f"{said}, {status['kept']['messages']} kept for others" if status["kept"]["messages"] else said

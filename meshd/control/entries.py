@@ -47,3 +47,6 @@ class Method(NamedTuple):
 
 MEMBER = "A member: its name, its id, or a unique beginning of its id."
 PEER = Param("peer", "string", MEMBER, low=1, high=128)
+
+MAX_TIMEOUT = 86_400.0  # seconds: a day; who wants to wait longer wants to watch
+SEQ = Field("seq", "integer", "Counts from 0 on each subscription, without gaps.")

@@ -11,7 +11,7 @@ from meshd.control import jsonrpc
 from meshd.control.administration_methods import ADMINISTRATION
 from meshd.control.capability_methods import CAPABILITIES
 from meshd.control.entries import ADMIN as ADMIN
-from meshd.control.entries import PEER
+from meshd.control.entries import MAX_TIMEOUT, PEER, SEQ
 from meshd.control.entries import PERMISSIONS as PERMISSIONS
 from meshd.control.entries import READ as READ
 from meshd.control.entries import WRITE as WRITE
@@ -19,25 +19,22 @@ from meshd.control.entries import Method as Method
 from meshd.control.entries import Notice as Notice
 from meshd.control.entries import Param as Param
 from meshd.control.key_methods import KEYS
+from meshd.control.message_methods import DEFAULT_SEND_TIMEOUT as DEFAULT_SEND_TIMEOUT
+from meshd.control.message_methods import MAX_BODY_SIZE as MAX_BODY_SIZE
+from meshd.control.message_methods import MESSAGES
 from meshd.control.pasting_methods import PASTING
 from meshd.control.shapes import SHAPES, Field
 from meshd.control.way_methods import WAYS
 
 # Policy
 PROTOCOL: int = jsonrpc.PROTOCOL
-MAX_BODY_SIZE = 65_536  # of an application message: fits the 1 MiB line with room, and one data channel message
-MAX_MESSAGES_LISTED = (
-    1_000  # in one answer; the daemon also keeps answers to a few MB, and says by `unread` that more wait
-)
 DEFAULT_INTRODUCTION_LIFETIME = 43_200.0  # seconds: 12 h, what a push capability in a token is good for
 MAX_INTRODUCTION_LIFETIME = 31_536_000.0  # seconds: a year; the daemon cuts it to what its push service allows
 DEFAULT_JOIN_TIMEOUT = 60.0  # seconds: two pushes are often seconds late, and ICE may need another description
 DEFAULT_PING_TIMEOUT = 5.0  # seconds
-DEFAULT_SEND_TIMEOUT = 10.0  # seconds to wait for the acknowledgement; the message stays queued beyond it
 DEFAULT_PROBE_TIMEOUT = 2.0  # seconds: four datagrams, the last of them answered from far away
 DEFAULT_STREAM_TIMEOUT = 10.0  # seconds for the peer to take a stream or not
 MAX_PARAMETERS_SIZE = 1_024  # bytes that go with the wish for a stream
-MAX_TIMEOUT = 86_400.0  # seconds: a day; who wants to wait longer wants to watch
 
 
 def _table(*methods: Method) -> dict[str, Method]:
@@ -66,7 +63,6 @@ _STREAM = (
     Field("name", "string", "Its name."),
     Field("application", "string", "What the stream is for."),
 )
-_SEQ = Field("seq", "integer", "Counts from 0 on each subscription, without gaps.")
 
 METHODS = _table(
     Method("node.status", READ, "How this node is.", (), SHAPES["status"], {}),
@@ -170,65 +166,7 @@ METHODS = _table(
         ),
         {"peer": "laptop"},
     ),
-    Method(
-        "messages.send",
-        WRITE,
-        "Send a message to one member. `acknowledged` means that it is stored at the other daemon; `queued`, that this "
-        "one has stored it and keeps trying.",
-        (
-            PEER,
-            Param("body", "bytes", "The message; may be empty.", low=0, high=MAX_BODY_SIZE),
-            Param("application", "string", "What it is for.", False, "message", 1, 64),
-            Param("wait", "boolean", "Whether to wait for the acknowledgement.", False, True),
-            Param("timeout", "seconds", "How long to wait.", False, DEFAULT_SEND_TIMEOUT, 0.01, MAX_TIMEOUT),
-        ),
-        (
-            Field("message_id", "id", "The message's id."),
-            Field("peer_id", "id", "To whom it goes."),
-            Field("name", "string", "Its name."),
-            Field("state", "acknowledged|queued", "Where it is."),
-            Field("elapsed", "seconds", "How long it took to get there."),
-        ),
-        {"peer": "laptop", "body": "aGVsbG8"},
-    ),
-    Method(
-        "messages.list",
-        WRITE,
-        "Unread messages, oldest first. Needs write, since messages are private.",
-        (
-            Param(
-                "limit",
-                "integer",
-                "At most so many; fewer may come where they are large.",
-                False,
-                100,
-                1,
-                MAX_MESSAGES_LISTED,
-            ),
-        ),
-        (
-            Field("messages", "[message]", "The oldest unread ones."),
-            Field("unread", "integer", "How many there are in all, those left out among them."),
-        ),
-        {"limit": 10},
-    ),
-    Method(
-        "messages.read",
-        WRITE,
-        "Mark messages as read: they leave the inbox for good. Ids that are not there do no harm.",
-        (Param("message_ids", "[id]", "Which.", low=0, high=MAX_MESSAGES_LISTED),),
-        (Field("removed", "integer", "How many of them were there."),),
-        {"message_ids": ["aaaqeayeaudaocajbifqydiob4"]},
-    ),
-    Method(
-        "messages.subscribe",
-        WRITE,
-        "Unread messages, oldest first, then each message as it comes.",
-        (),
-        (Field("unread", "integer", "How many notifications follow at once."),),
-        {},
-        (Notice("message", (_SEQ, Field("message", "message", "The message.")), "One unread message."),),
-    ),
+    *MESSAGES,
     Method(
         "streams.open",
         WRITE,
@@ -347,7 +285,7 @@ METHODS = _table(
             Notice(
                 "snapshot",
                 (
-                    _SEQ,
+                    SEQ,
                     Field("status", "status", "As `node.status`."),
                     Field("peers", "[peer]", "As `peers.list`."),
                 ),
@@ -356,7 +294,7 @@ METHODS = _table(
             Notice(
                 "event",
                 (
-                    _SEQ,
+                    SEQ,
                     Field("name", "string", "What happened, as in the log."),
                     Field("time", "time", "When."),
                     Field("fields", "{any}", "The particulars, as in the log."),

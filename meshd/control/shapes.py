@@ -58,7 +58,25 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("unread", "integer", "Messages that nobody has read yet."),
         Field("size", "integer", "Bytes they take."),
     ),
-    "outbox": (Field("queued", "integer", "Messages not acknowledged yet."),),
+    "outbox": (
+        Field("queued", "integer", "Messages not acknowledged yet."),
+        Field("deposited", "integer", "Those of them that keepers have."),
+    ),
+    "kept": (
+        Field("messages", "integer", "Sealed messages and receipts that are kept here for others."),
+        Field("size", "integer", "Bytes of them."),
+    ),
+    "outgoing": (
+        Field("message_id", "id", "Its id."),
+        Field("peer_id", "id", "To whom it goes."),
+        Field("name", "string", "Its name."),
+        Field("application", "string", "What it is for."),
+        Field("size", "integer", "Bytes of its body."),
+        Field("sent_at", "time", "When it was sent."),
+        Field("expires_at", "time", "When it is given up; one that keepers have, a day later."),
+        Field("state", "deposited|queued", "`deposited`: keepers have it."),
+        Field("kept_by", "[string]", "Names of those that have said so."),
+    ),
     "status": (
         Field(
             "state",
@@ -84,6 +102,7 @@ SHAPES: dict[str, tuple[Field, ...]] = {
         Field("push", "[push]", "The push services this node receives from."),
         Field("inbox", "inbox", "Messages that came."),
         Field("outbox", "outbox", "Messages on their way."),
+        Field("kept", "kept", "What is kept here for members that are away."),
         Field("warnings", "[string]", "What somebody should look after, a sentence each."),
         Field("counters", "{integer}", "Counts since the start, by name."),
     ),

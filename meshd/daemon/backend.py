@@ -84,6 +84,7 @@ class DaemonBackend:
             "peers.list": lambda params: {"peers": self.peers()},
             "mesh.graph": lambda params: self._view().graph(),
             "messages.list": self._messages,
+            "messages.outbox": lambda params: {"messages": self._view().outbox},
             "introductions.list": lambda params: {"introductions": self._view().introductions},
             "admins.list": lambda params: {"admins": self._view().admins},
             "revocations.list": lambda params: {"revocations": self._view().revocations},

@@ -28,6 +28,9 @@ PEERS = Family(
 INBOX_MESSAGES = Family("meshd_inbox_messages", "gauge", "Unread messages.")
 INBOX_BYTES = Family("meshd_inbox_bytes", "gauge", "Bytes of unread messages.")
 OUTBOX_MESSAGES = Family("meshd_outbox_messages", "gauge", "Messages of ours that are not acknowledged yet.")
+DEPOSITED_MESSAGES = Family("meshd_outbox_deposited_messages", "gauge", "Those of them that keepers have.")
+KEPT_MESSAGES = Family("meshd_kept_messages", "gauge", "Sealed messages and receipts kept for members that are away.")
+KEPT_BYTES = Family("meshd_kept_bytes", "gauge", "Bytes of them.")
 WARNINGS = Family("meshd_warnings", "gauge", "Warnings that meshctl status shows.")
 PUSH_UP = Family("meshd_push_service_up", "gauge", "Whether pushes reach this node by that service.", ("service",))
 PUSH_CHANNELS = Family("meshd_push_channels", "gauge", "Push subscriptions kept at that service.", ("service",))
@@ -69,6 +72,7 @@ COUNTER_FAMILIES: tuple[tuple[str, Family], ...] = tuple(
         ("records_", "records", "event", "Records of members that were not taken."),
         ("rejected_", "rejected", "reason", "What came on links and did not hold."),
         ("streams_", "streams", "event", "Byte streams, by what became of them."),
+        ("deposits_", "deposits", "event", "What keepers keep, here and for us, by what became of it."),
         ("inbox_", "inbox_refusals", "reason", "Messages that the inbox did not take."),
     )
 )
@@ -89,7 +93,19 @@ FAMILIES: tuple[Family, ...] = (
     *(BUILD, NODE, MEMBERS, LINKS, PEERS),
     *(family for family, _, _ in LINK_FAMILIES),
     *(LINKS_OPENED, *(family for _, family in COUNTER_FAMILIES)),
-    *(INBOX_MESSAGES, INBOX_BYTES, OUTBOX_MESSAGES, WARNINGS, PUSH_UP, PUSH_CHANNELS, STORE_BYTES, STORE_FAILURES),
+    *(
+        INBOX_MESSAGES,
+        INBOX_BYTES,
+        OUTBOX_MESSAGES,
+        DEPOSITED_MESSAGES,
+        KEPT_MESSAGES,
+        KEPT_BYTES,
+        WARNINGS,
+        PUSH_UP,
+        PUSH_CHANNELS,
+        STORE_BYTES,
+        STORE_FAILURES,
+    ),
     *(EVENTS, CPU, RESIDENT, VIRTUAL, OPEN_FDS, MAX_FDS, STARTED),
 )
 
@@ -110,6 +126,9 @@ def page(
     made.add_one(INBOX_MESSAGES, status["inbox"]["unread"])
     made.add_one(INBOX_BYTES, status["inbox"]["size"])
     made.add_one(OUTBOX_MESSAGES, status["outbox"]["queued"])
+    made.add_one(DEPOSITED_MESSAGES, status["outbox"]["deposited"])
+    made.add_one(KEPT_MESSAGES, status["kept"]["messages"])
+    made.add_one(KEPT_BYTES, status["kept"]["size"])
     made.add_one(WARNINGS, len(status["warnings"]))
     made.add_mapping(PUSH_UP, {service["service"]: service["state"] == "connected" for service in status["push"]})
     made.add_mapping(PUSH_CHANNELS, {service["service"]: service["channels"] for service in status["push"]})

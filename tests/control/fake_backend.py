@@ -12,7 +12,20 @@ import trio
 import trio.testing
 from fake_administration import Administration
 from fake_graph import graph, trace
-from fake_values import DESK_ID, EVIL_ID, EVIL_TEXT, MESH_ID, OWN_ID, STARTED, TOKEN, TROUBLE, find, message, peer
+from fake_values import (
+    DESK_ID,
+    EVIL_ID,
+    EVIL_TEXT,
+    MESH_ID,
+    OWN_ID,
+    STARTED,
+    TOKEN,
+    TROUBLE,
+    find,
+    message,
+    outgoing,
+    peer,
+)
 
 from meshd.control.backend import Caller
 from meshd.control.encodings import decode_bytes, encode_time
@@ -31,6 +44,9 @@ class FakeBackend(Administration):
         self.calls: list[tuple[str, dict[str, Any], Caller]] = []
         self.counters = {"cancelled": 0, "watched": 0}
         self.inbox = [message(1, b"hello"), message(2, EVIL_TEXT.encode(), "d\x1b[2Jesk")]
+        self.outbox = [outgoing("d\x1b[2Jesk", "deposited", "n\x1b[31mas")]
+        self.kept = {"messages": 0, "size": 0}
+        self.away = False
         self.batch = 1_000
         self.watchers: list[Watcher] = []
         self.changed = trio.Event()
@@ -106,7 +122,8 @@ class FakeBackend(Administration):
                 }
             ],
             "inbox": {"unread": len(self.inbox), "size": 100},
-            "outbox": {"queued": 0},
+            "outbox": {"queued": len(self.outbox), "deposited": 0},
+            "kept": self.kept,
             "warnings": ["No push service can be reached."],
             "counters": dict(self.counters),
         }
@@ -179,9 +196,16 @@ class FakeBackend(Administration):
 
     async def _messages_send(self, params: dict[str, Any]) -> dict[str, Any]:
         peer_id, name = find(params["peer"])
-        state = "acknowledged" if params["wait"] else "queued"
+        state = params["until"] if params["until"] == "queued" or self.away else "acknowledged"
         sent = {"message_id": text_of(bytes(16)), "peer_id": text_of(peer_id), "name": name}
-        return sent | {"state": state, "elapsed": 0.031}
+        return sent | {
+            "state": state,
+            "elapsed": 0.031,
+            "kept_by": ["attic", "n\x1b[31mas"] if state == "deposited" else [],
+        }
+
+    async def _messages_outbox(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"messages": self.outbox}
 
     async def _messages_list(self, params: dict[str, Any]) -> dict[str, Any]:
         return {"messages": self.inbox[: min(params["limit"], self.batch)], "unread": len(self.inbox)}

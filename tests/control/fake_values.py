@@ -37,6 +37,20 @@ TRAFFIC = {
 }
 
 
+def outgoing(name: str, state: str, *kept_by: str) -> dict[str, Any]:
+    return {
+        "message_id": text_of(bytes(16)),
+        "peer_id": text_of(DESK_ID),
+        "name": name,
+        "application": "message",
+        "size": 2048,
+        "sent_at": encode_time(STARTED),
+        "expires_at": encode_time(STARTED + 604_800),
+        "state": state,
+        "kept_by": list(kept_by),
+    }
+
+
 def peer(peer_id: bytes, name: str, link: str = "up", **changes: Any) -> dict[str, Any]:
     up = link == "up"
     entry = {

@@ -249,7 +249,7 @@ async def test_a_watcher_that_reads_nothing_at_all_is_closed_too(tmp_path, autoj
     stuck.close()
 
 
-@pytest.mark.parametrize(("permission", "allowed"), [("read", 13), ("write", 24), ("admin", 41)])
+@pytest.mark.parametrize(("permission", "allowed"), [("read", 13), ("write", 25), ("admin", 42)])
 async def test_permissions(permission, allowed):
     ours, theirs = trio.socket.socketpair()
     passed = set()

@@ -41,11 +41,25 @@ MESSAGE_VIEW = {
 }
 
 
+OUTGOING_VIEW = {
+    "message_id": MESSAGE,
+    "peer_id": PEER,
+    "name": "desk",
+    "application": "message",
+    "size": 5,
+    "sent_at": 1_700_000_000.0,
+    "expires_at": 1_700_600_000.0,
+    "state": "deposited",
+    "kept_by": ["nas"],
+}
+
+
 @dataclass(frozen=True)
 class FixedView:
     status: dict[str, Any]
     peers: list[dict[str, Any]]
     messages: list[dict[str, Any]]
+    outbox: list[dict[str, Any]]
     introductions: list[dict[str, Any]]
     keys: dict[str, Any]
     whole: dict[str, Any]
@@ -75,7 +89,8 @@ VIEW = FixedView(
             }
         ],
         "inbox": {"unread": 2, "size": 10},
-        "outbox": {"queued": 0},
+        "outbox": {"queued": 0, "deposited": 0},
+        "kept": {"messages": 0, "size": 0},
         "warnings": [],
         "counters": {"links_opened": 1},
     },
@@ -103,6 +118,7 @@ VIEW = FixedView(
         }
     ],
     messages=[MESSAGE_VIEW, {**MESSAGE_VIEW, "body": b""}],
+    outbox=[OUTGOING_VIEW],
     introductions=[
         {
             "introduction_id": b"12345678",
@@ -191,6 +207,7 @@ READS = (
     "peers.list",
     "mesh.graph",
     "messages.list",
+    "messages.outbox",
     "introductions.list",
     "keys.show",
     "config.show",
@@ -244,11 +261,12 @@ async def test_values_are_encoded() -> None:
 
 
 async def test_changes_go_to_the_core_in_its_own_values() -> None:
-    core = Core({"message_id": MESSAGE, "peer_id": PEER, "name": "desk", "state": "queued", "elapsed": 0.1})
+    answer = {"message_id": MESSAGE, "peer_id": PEER, "name": "desk", "state": "queued", "elapsed": 0.1, "kept_by": []}
+    core = Core(answer)
     sent = await call(backend_for(core), "messages.send", peer="desk", body=encode_bytes(b"hello"), wait=False)
     assert core.requests[0].method == "messages.send"
-    params = {"peer": "desk", "body": b"hello", "application": "message", "wait": False, "timeout": 10.0}
-    assert core.requests[0].params == params
+    params = {"peer": "desk", "body": b"hello", "application": "message", "wait": False, "until": "acknowledged"}
+    assert core.requests[0].params == params | {"timeout": 10.0}
     assert sent["message_id"] == text_of(MESSAGE)
     core.answer = {"removed": 1}
     await call(backend_for(core), "messages.read", message_ids=[text_of(MESSAGE)])

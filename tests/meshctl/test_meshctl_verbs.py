@@ -5,12 +5,13 @@ import os
 import re
 import stat
 import subprocess
+import time
 
 import pytest
-from fake_values import DESK_ID, EVIL_TEXT, PATH, TOKEN, message, peer
+from fake_values import DESK_ID, EVIL_TEXT, PATH, TOKEN, message, outgoing, peer
 
 from meshctl.table import LOCAL_VERBS, VERBS
-from meshd.control.encodings import decode_bytes
+from meshd.control.encodings import decode_bytes, encode_time
 from meshd.control.methods import MAX_BODY_SIZE, METHODS
 from meshd.control.parameters import problem_in
 from meshd.ids import text_of
@@ -25,6 +26,7 @@ CALLS = {
     "metrics": ("node.metrics", []),
     "send": ("messages.send", ["desk", "hello"]),
     "inbox": ("messages.list", ["--keep"]),
+    "outbox": ("messages.outbox", []),
     "introduce": ("introductions.mint", []),
     "introduce list": ("introductions.list", ["list"]),
     "introduce revoke": ("introductions.revoke", ["revoke", "aaaa"]),
@@ -185,9 +187,48 @@ def test_send_has_a_limit(daemon):
 
 def test_send_need_not_wait(daemon):
     assert daemon.run("send", "desk", "x", "--no-wait", "--timeout", "1.5m").out == "Queued for desk.\n"
-    assert (sent(daemon)["wait"], sent(daemon)["timeout"]) == (False, 90)
+    assert (sent(daemon)["until"], sent(daemon)["timeout"]) == ("queued", 90)
     assert daemon.run("send", "desk", "--no-wait", "words", "behind an option").out == "Queued for desk.\n"
     assert decode_bytes(sent(daemon)["body"]) == b"words behind an option"
+
+
+def test_send_says_who_keeps_it_for_one_that_is_away(daemon):
+    daemon.backend.away = True
+    ended = daemon.run("send", "desk", "x")
+    assert ended.out == "desk is away: attic and nas keep it.\n"
+    assert ended.status == 0
+    assert sent(daemon)["until"] == "deposited"
+    assert json.loads(daemon.run("send", "desk", "x", "--json").out)["state"] == "deposited"
+
+
+def test_send_can_wait_for_the_member_itself(daemon):
+    assert "has it" in daemon.run("send", "desk", "x", "--wait", "acknowledged").out
+    assert sent(daemon)["until"] == "acknowledged"
+    assert daemon.run("send", "desk", "x", "--wait", "read").status == 2
+
+
+def test_the_outbox_shows_what_waits_and_where(daemon):
+    times = {
+        "sent_at": encode_time(time.time() - 7200),
+        "expires_at": encode_time(time.time() + 3 * 86_400),
+    }
+    daemon.backend.outbox = [
+        outgoing("d\x1b[2Jesk", "deposited", "nas", "attic") | times,
+        outgoing("desk", "queued") | times,
+    ]
+    lines = daemon.run("outbox").out.splitlines()
+    assert lines[0].split() == ["TO", "STATE", "SENT", "SIZE", "GIVEN", "UP", "IN", "KEPT", "BY"]
+    assert lines[1].split() == ["desk", "deposited", "2h", "2.0", "kB", "3d", "nas,", "attic"]
+    assert lines[2].split() == ["desk", "queued", "2h", "2.0", "kB", "3d", "-"]
+    assert json.loads(daemon.run("outbox", "--json").out)["messages"][1]["state"] == "queued"
+    daemon.backend.outbox = []
+    assert "have been acknowledged" in daemon.run("outbox").err
+
+
+def test_status_says_what_is_kept_for_others(daemon):
+    assert "kept for others" not in daemon.run("status").out
+    daemon.backend.kept = {"messages": 3, "size": 5000}
+    assert "3 kept for others" in daemon.run("status").out
 
 
 @pytest.mark.parametrize(("peer", "says"), [("nobody", "No member"), ("d", "desk and den")])
