@@ -10,6 +10,8 @@ from collections.abc import Hashable
 class RateLimiter:
     """``burst`` at once and ``rate`` per second after that, for each key; pure, the time comes in (monotonic seconds).
 
+    What is counted is the caller's business: things, or, with a ``cost`` for each, bytes.
+
     At most ``max_keys`` are remembered; beyond that the one seen first is forgotten, which favours it once.
     """
 
@@ -23,9 +25,9 @@ class RateLimiter:
     def __len__(self) -> int:
         return len(self._due)
 
-    def take(self, key: Hashable, now: float) -> float:
-        """0.0 when it may; else the seconds after which it may."""
-        due = max(self._due.get(key, now), now) + self._interval
+    def take(self, key: Hashable, now: float, cost: float = 1.0) -> float:
+        """0.0 when it may; else the seconds after which it may. What costs more than ``burst`` never may."""
+        due = max(self._due.get(key, now), now) + cost * self._interval
         excess = due - now - self._tolerance
         if excess > 1e-9:
             return excess

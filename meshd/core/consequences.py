@@ -122,7 +122,6 @@ class Consequences:
         if node.membership.row is None:
             return
         node.membership.neighbors_changed(node.neighbors.peers())
-        node.relay.neighbor_gone(peer)
         node.signaling.paths_changed()
         node.topology.on_down(peer, reason)
         node.outbox.again(peer)

@@ -80,7 +80,6 @@ LIMITS: dict[str, Limit] = {
     "Routing._learned": _fixed(routing.MAX_LEARNED),
     "Routing._next_hop": _members,
     "Routing._previous": _members,
-    "Relay._buckets": _links,
     "Relay._traces": _fixed(relay.MAX_TRACES),
     "Audit._entries": _fixed(audit.MAX_ENTRIES),
     "Audit._of": _fixed(audit.MAX_ENTRIES),

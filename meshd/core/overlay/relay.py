@@ -7,7 +7,6 @@ came, so that the sender can try something else at once.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 from meshd.core.commands import Priority, SendMessage
 from meshd.core.context import Context
@@ -16,36 +15,30 @@ from meshd.core.membership.membership import Membership
 from meshd.core.overlay.neighbors import Link, Neighbors
 from meshd.core.overlay.routing import MAX_HOPS, Routing
 from meshd.ids import PeerId, Ticket
+from meshd.rates import RateLimiter
 from meshd.wire.envelope import read_header
 from meshd.wire.messages import Forward, Undeliverable, encode_message
 
 # Policy
 MESSAGE_RATE = 200.0  # envelopes a second from one neighbor, with a burst of twice that
-BYTE_RATE = 2.0 * 1024 * 1024  # bytes a second, likewise
+BYTE_RATE = 2 * 1024 * 1024  # bytes a second, likewise
 MAX_TRACES = 4096  # envelopes whose way back is remembered; the oldest is forgotten first
 TRACE_SIZE = 8
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """A token bucket; ``messages`` and ``size`` are what may still pass now."""
-
-    messages: float
-    size: float
-    filled: float
 
 
 class Relay:
     """This node as a relay, and as a sender through relays."""
 
-    __slots__ = ("_buckets", "_ctx", "_membership", "_neighbors", "_routing", "_traces")
+    __slots__ = ("_bytes", "_ctx", "_membership", "_messages", "_neighbors", "_routing", "_traces")
 
     def __init__(self, ctx: Context, membership: Membership, neighbors: Neighbors, routing: Routing) -> None:
         self._ctx = ctx
         self._membership = membership
         self._neighbors = neighbors
         self._routing = routing
-        self._buckets: dict[PeerId, _Bucket] = {}
+        accounts = ctx.config.mesh.max_members
+        self._messages = RateLimiter(MESSAGE_RATE, int(2 * MESSAGE_RATE), accounts)
+        self._bytes = RateLimiter(BYTE_RATE, 2 * BYTE_RATE, accounts)
         self._traces: dict[bytes, tuple[PeerId | None, PeerId]] = {}  # digest → previous hop (None: us), destination
 
     def send(
@@ -100,7 +93,8 @@ class Relay:
             return "refused"
         if message.hops <= 1:
             return "too_far"
-        if not self._take(link.peer, len(message.envelope)):
+        now = self._ctx.now.mono
+        if self._messages.take(link.peer, now) or self._bytes.take(link.peer, now, len(message.envelope)):
             return "busy"
         hop = self._routing.next_hop(destination, but=link.peer)
         if hop is None:
@@ -109,25 +103,6 @@ class Relay:
         if next_link is None or next_link.congested:
             return "busy"
         return None
-
-    def _take(self, peer: PeerId, size: int) -> bool:
-        now = self._ctx.now.mono
-        bucket = self._buckets.get(peer)
-        if bucket is None:
-            bucket = self._buckets[peer] = _Bucket(2 * MESSAGE_RATE, 2 * BYTE_RATE, now)
-        passed = now - bucket.filled
-        bucket.messages = min(2 * MESSAGE_RATE, bucket.messages + passed * MESSAGE_RATE)
-        bucket.size = min(2 * BYTE_RATE, bucket.size + passed * BYTE_RATE)
-        bucket.filled = now
-        if bucket.messages < 1 or bucket.size < size:
-            return False
-        bucket.messages -= 1
-        bucket.size -= size
-        return True
-
-    def neighbor_gone(self, peer: PeerId) -> None:
-        """Its account is closed: a neighbor that comes back begins anew, no oftener than it can open links."""
-        self._buckets.pop(peer, None)
 
     def _remember(self, envelope: bytes, previous: PeerId | None, destination: PeerId) -> None:
         self._traces[_trace(envelope)] = (previous, destination)
