@@ -98,6 +98,7 @@ LIMITS: dict[str, Limit] = {
     "Serving._served": _fixed(behalf.MAX_SERVED),
     "Grants._refused": _fixed(grants.MAX_REFUSED),
     "Grants._rows": _members,
+    "PushBudget._answered": _fixed(push_budget.MAX_ACCOUNTS),
     "PushBudget._answers": _fixed(push_budget.MAX_ACCOUNTS),
     "PushBudget._last": _fixed(push_budget.MAX_ACCOUNTS),
     "Standings._endpoints": _fixed(push_standing.MAX_ENDPOINTS),

@@ -381,6 +381,20 @@ def test_two_pushes_to_one_peer_are_some_seconds_apart() -> None:
     assert desk.counters["pushes_waited"] == 1
 
 
+def test_an_answer_need_not_wait_for_a_push_of_our_own_accord() -> None:
+    """Two that come back at one moment call each other; whose offer loses answers at once. Once in a span, though."""
+    desk, push = one()
+    desk.answer(push, 201)
+    desk.pushing.heard(desk.bert.id)
+    assert desk.send(b"answer")
+    (answer,) = desk.asked()
+    desk.answer(answer, 201)
+    desk.pushing.heard(desk.bert.id)
+    assert desk.send(b"another")
+    assert desk.wait(MIN_PUSH_INTERVAL - 0.1) == []
+    assert len(desk.wait(0.2)) == 1
+
+
 def test_what_no_service_took_does_not_hold_up_the_next() -> None:
     desk, push = one()
     desk.answer(push, 400)
