@@ -152,16 +152,15 @@ class Caller:
     def hello(self, session: bytes, peer: PeerId, own_print: bytes, peer_print: bytes) -> bytes:
         """The first words on the link."""
         signed = BINDING + self.mesh + session + self.suite.peer_id + peer + own_print + peer_print
-        return encode_message(Hello(1, 1, 0, "a page", INSTANCE, self.suite.sign(signed)))
+        return encode_message(Hello(2, 2, 0, "a page", INSTANCE, self.suite.sign(signed)))
 
-    def record(self, neighbors: tuple[bytes, ...] = ()) -> Record:
+    def record(self) -> Record:
         """What a member says of itself."""
         return make_record(
             self.suite,
             self.mesh,
             number=1,
             chain=self.chain,
-            neighbors=neighbors,
             generation=0,
             features=0,
             instance=INSTANCE,

@@ -8,6 +8,7 @@ from meshd.core import facts as fa
 from meshd.core.context import Context
 from meshd.core.signaling.session import Purpose
 from meshd.ids import ChannelId, PeerId, SessionId, short
+from meshd.wire.broadcasting import LINK_STATE_NEWS, RECORD_NEWS
 
 if TYPE_CHECKING:
     from meshd.core.node import Node
@@ -39,6 +40,10 @@ class Consequences:
                 node.streams.on_link_ended(link)
             case fa.RecordAccepted():
                 self._on_record(fact)
+            case fa.LinkStateAccepted():
+                self._on_link_state(fact)
+            case fa.NewsGathered():
+                node.broadcast.flush_news()
             case fa.MembershipChanged():
                 node.routing.changed()
                 if node.membership.row is not None:
@@ -104,7 +109,7 @@ class Consequences:
         node.joining.on_neighbor_up(peer)
         node.pasting.on_neighbor_up(peer)
         node.calls.on_neighbor_up(peer)
-        node.membership.neighbors_changed(node.neighbors.peers())
+        node.link_states.neighbors_changed()
         node.revoking.greet(peer)
         own = node.membership.own_record
         if own is not None:
@@ -121,7 +126,8 @@ class Consequences:
         node.routing.changed()
         if node.membership.row is None:
             return
-        node.membership.neighbors_changed(node.neighbors.peers())
+        node.link_states.neighbors_changed()
+        node.broadcast.on_down(peer)
         node.signaling.paths_changed()
         node.topology.on_down(peer, reason)
         node.outbox.again(peer)
@@ -130,11 +136,12 @@ class Consequences:
         node = self._node
         record = fact.record
         node.first_seen.note(record, fact.previous)
+        node.broadcast.spread(RECORD_NEWS, record.encoded, fact.ticket, fact.source)
         node.routing.changed()
         self._ctx.timers.set_at_latest(("routes", b""), self._ctx.now.mono + ROUTES_DELAY)
         if record.peer == self._ctx.own_id:
-            node.reconciliation.spread([record], fact.ticket)
             return
+        node.link_states.on_record(record.peer)
         if record.departed:
             node.departures.forget(record.peer)
             return
@@ -142,6 +149,12 @@ class Consequences:
         node.administration.on_record(record)
         node.topology.want(record)
         node.peering.on_member_known(record.peer)
+
+    def _on_link_state(self, fact: fa.LinkStateAccepted) -> None:
+        node = self._node
+        node.broadcast.spread(LINK_STATE_NEWS, fact.state.encoded, None, fact.source)
+        node.routing.on_link_state(fact.state, fact.previous)
+        self._ctx.timers.set_at_latest(("routes", b""), self._ctx.now.mono + ROUTES_DELAY)
 
     def _on_description(self, session_id: SessionId) -> None:
         node = self._node

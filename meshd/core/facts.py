@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from meshd.core.pushing.statuses import Verdict
 from meshd.ids import ChannelId, LinkId, MessageId, PeerId, SessionId, Ticket
+from meshd.wire.link_state import LinkState
 from meshd.wire.record import Record
 
 
@@ -45,12 +46,30 @@ class LinkEnded:
 class RecordAccepted:
     """A newer record of a member, ours included; ``previous`` is None for one we did not know.
 
-    It may be passed on once ``ticket`` is durable.
+    It may be passed on once ``ticket`` is durable. ``source``: the neighbor that it came from.
     """
 
     record: Record
     previous: Record | None
     ticket: Ticket
+    source: PeerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStateAccepted:
+    """A newer link state of a member, ours included; ``previous`` is None for one of whom we knew none.
+
+    ``source``: the neighbor that it came from.
+    """
+
+    state: LinkState
+    previous: LinkState | None
+    source: PeerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewsGathered:
+    """There is something to be pushed to neighbors at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +236,8 @@ Fact = (
     | NeighborDown
     | LinkEnded
     | RecordAccepted
+    | LinkStateAccepted
+    | NewsGathered
     | MembershipChanged
     | MemberRevoked
     | OwnAdmissionRevoked

@@ -42,6 +42,8 @@ from meshd.core.membership.revocations import Revocations
 from meshd.core.membership.revoking import Revoking
 from meshd.core.membership.sealing_keys import SealingKeys
 from meshd.core.membership.twin import Twin
+from meshd.core.overlay.broadcast import Broadcast
+from meshd.core.overlay.link_states import LinkStates
 from meshd.core.overlay.liveness import Liveness
 from meshd.core.overlay.neighbors import PROVED, Neighbors
 from meshd.core.overlay.reconciliation import Reconciliation
@@ -73,6 +75,7 @@ from meshd.core.timer_table import timer_table
 from meshd.core.views import NodeView, Window
 from meshd.crypto.suite import Suite
 from meshd.ids import INSTANCE_SIZE, Instance, LinkId, Now
+from meshd.wire.broadcasting import LINK_STATE_NEWS, RECORD_NEWS
 
 
 class Node:
@@ -96,8 +99,12 @@ class Node:
             ctx, self.revocations, self.membership, self.neighbors, self.first_seen, self.revocation_outbox
         )
         self.liveness = Liveness(ctx, self.neighbors)
-        self.reconciliation = Reconciliation(ctx, self.membership, self.neighbors)
-        self.routing = Routing(ctx, self.membership, self.neighbors)
+        self.link_states = LinkStates(ctx, self.membership, self.neighbors)
+        self.broadcast = Broadcast(ctx, self.membership, self.neighbors)
+        self.broadcast.takes(RECORD_NEWS, lambda source, body: self.membership.accept(body, source))
+        self.broadcast.takes(LINK_STATE_NEWS, lambda source, body: self.link_states.accept(body, source))
+        self.reconciliation = Reconciliation(ctx, self.membership, self.neighbors, self.link_states)
+        self.routing = Routing(ctx, self.membership, self.neighbors, self.link_states)
         self.relay = Relay(ctx, self.membership, self.neighbors, self.routing)
         self.audit = Audit(ctx, stored)
         self.channels = Channels(ctx, stored)
@@ -294,7 +301,8 @@ class Node:
         self.holders.activate()
         self.stun_servers.join_ended()
         self.outlook.refresh()
-        self.membership.neighbors_changed(self.neighbors.peers())
+        self.membership.renew_record()
+        self.link_states.neighbors_changed()
         mono = self._ctx.now.mono
         self.self_test.begin()
         for name in ("compare", "sweep", "messages", "renewal", "grants", "rotation", "uptime"):
@@ -308,6 +316,8 @@ class Node:
         self.outlook.stop()
         self.stun_servers.update()
         self.topology.clear()
+        self.broadcast.clear()
+        self.link_states.clear()
         self.first_seen.forget_all()
 
     def _on_link_closed(self, link: LinkId, reason: str) -> None:
@@ -355,6 +365,7 @@ class Node:
     def sweep(self) -> None:
         """Let go of what has run out."""
         self.replay.sweep()
+        self.link_states.sweep()
         for link in self.neighbors.links():
             if link.state in PROVED and not self.membership.is_member(link.peer):
                 self.neighbors.close(link, "admission_expired")

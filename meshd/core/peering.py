@@ -71,6 +71,14 @@ class Peering:
                 node.liveness.on_message(link, message)
             case ms.Records():
                 node.reconciliation.on_records(peer, message)
+            case ms.News():
+                node.broadcast.on_news(peer, message)
+            case ms.Have():
+                node.broadcast.on_have(peer, message)
+            case ms.Graft():
+                node.broadcast.on_graft(peer, message)
+            case ms.Prune():
+                node.broadcast.on_prune(peer)
             case ms.Digest():
                 node.reconciliation.on_digest(peer, message)
             case ms.Summary():

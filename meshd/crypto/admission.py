@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import lru_cache
 from typing import ClassVar
 
 from meshd.errors import MalformedMessage, Rejected
@@ -28,6 +29,7 @@ _CONTEXT = b"meshd admission 1\0"
 
 # Policy
 MAX_CERTIFICATE_SIZE = 400  # body and signature; a full one takes 393
+MAX_SHARED = 4096  # certificates of introducers held once for all whom they have let in
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -149,10 +151,13 @@ def digest(certificate: Certificate, mesh: MeshId) -> bytes:
 
 def decode_chain(items: Iterable[bytes]) -> Chain:
     """Parse a chain, mesh key's certificate first. Raises MalformedMessage."""
-    chain = tuple(decode_certificate(item) for item in items)
-    if not 1 <= len(chain) <= MAX_CHAIN_LENGTH:
-        raise MalformedMessage(f"a chain of {len(chain)} certificates")
-    return chain
+    encoded = tuple(items)
+    if not 1 <= len(encoded) <= MAX_CHAIN_LENGTH:
+        raise MalformedMessage(f"a chain of {len(encoded)} certificates")
+    return (*map(_shared, encoded[:-1]), decode_certificate(encoded[-1]))
+
+
+_shared = lru_cache(MAX_SHARED)(decode_certificate)  # a value of its bytes alone; all members below one hold the same
 
 
 def verify_chain(chain: Chain, mesh: MeshId, now: float, verify: Verify, revoked: Judge | None = None) -> None:

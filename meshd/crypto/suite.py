@@ -7,10 +7,10 @@ the seeds that it keeps in the store: of tokens, push channels, and its sealing 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from meshd.crypto import identity, p256, sealing, vapid, webpush
 from meshd.crypto.noise import Initiator, Responder, SessionKeys
@@ -20,6 +20,9 @@ from meshd.push_services import MAX_BODY_SIZE
 
 # Specification (ours: docs/protocol.md)
 SUITE_NUMBER = 1  # Ed25519; HPKE with X25519, HKDF-SHA256, ChaCha20-Poly1305
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,10 @@ class Suite(Protocol):
 
     def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
         """Check a signature of any key: a peer's or the mesh's."""
+        ...
+
+    def parsed(self, parse: Callable[[bytes], T], data: bytes) -> T:
+        """``parse(data)``, which depends on nothing else. A simulation's nodes share such values."""
         ...
 
     def identity_of(self, seed: bytes) -> bytes:
@@ -160,6 +167,10 @@ class RealSuite:
     def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
         """See ``Suite``."""
         return identity.verify(public, message, signature)
+
+    def parsed(self, parse: Callable[[bytes], T], data: bytes) -> T:
+        """See ``Suite``."""
+        return parse(data)
 
     def identity_of(self, seed: bytes) -> bytes:
         """See ``Suite``."""

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from meshd.core import commands as cm
 from meshd.core.node import Node
 from meshd.core.overlay.neighbors import LinkState
-from meshd.ids import PeerId
+from meshd.ids import PREFIX_SIZE, PeerId
 from meshd.sim.history import History, Said, Step
 from meshd.sim.limits import LIMITS, TIMERS_BESIDE, TIMERS_PER_MEMBER, containers
 from meshd.sim.machine import Machine
 from meshd.sim.network import EPOCH
 from meshd.wire import messages as ms
+from meshd.wire.broadcasting import RECORD_NEWS
 from meshd.wire.record import Record, decode_record
 
 # Policy
@@ -84,8 +85,8 @@ def nothing_before_its_disk(step: Step, history: History) -> Iterator[str]:
 
 def _not_durable(said: Said, machine: Machine, history: History) -> Iterator[str]:
     match said.message:
-        case ms.Records():
-            for data in said.message.records:
+        case ms.Records() | ms.News():
+            for data in _records_in(said.message):
                 if history.told.get(data) != machine.index:  # the same news goes to many at once
                     history.told[data] = machine.index
                     yield from _record_not_durable(decode_record(data), machine, history)
@@ -99,6 +100,12 @@ def _not_durable(said: Said, machine: Machine, history: History) -> Iterator[str
             yield "a message that is not in the outbox on the disk"
         case ms.Answer() if said.to + said.session not in machine.disk["seen"]:
             yield "an answer before the replay memory is on the disk"
+
+
+def _records_in(message: ms.Records | ms.News) -> tuple[bytes, ...]:
+    if isinstance(message, ms.Records):
+        return message.records
+    return tuple(item.body for item in message.items if item.kind == RECORD_NEWS)
 
 
 def _admission_durable(said: Said, machine: Machine) -> bool:
@@ -210,7 +217,7 @@ def requests_end(history: History) -> Iterator[str]:
 
 
 def all_know_all(history: History) -> Iterator[str]:
-    """Every running member knows every running member, and has a way to it; each knows its newest record."""
+    """Every running member knows every running member, and has a way to it; each knows its newest record and links."""
     members = _members(history)
     for machine, node in members:
         for other, there in members:
@@ -221,6 +228,8 @@ def all_know_all(history: History) -> Iterator[str]:
                 yield f"n{machine.index} does not know n{other.index}"
             elif record.number != own.number:
                 yield f"n{machine.index} knows n{other.index} as it was: {record.number}, not {own.number}"
+            elif node.link_states.of(own.peer[:PREFIX_SIZE]) != there.link_states.own:
+                yield f"n{machine.index} knows the links of n{other.index} as they were"
             elif node.routing.next_hop(other.peer) is None:
                 yield f"n{machine.index} has no way to n{other.index}"
 

@@ -13,7 +13,7 @@ from meshd.core.joining import assisting, calls, introductions, pasting
 from meshd.core.membership import first_seen, promises, revocations, sealing_keys
 from meshd.core.membership.admissions import MAX_ASKED
 from meshd.core.node import Node
-from meshd.core.overlay import relay, routing
+from meshd.core.overlay import broadcast, link_states, relay, routing, seen
 from meshd.core.pushing import audit, behalf, grants, kept_grants, pushed, pushing, self_test
 from meshd.core.pushing import budget as push_budget
 from meshd.core.pushing import standing as push_standing
@@ -21,9 +21,10 @@ from meshd.core.pushing.channels import MAX_CHANNELS
 from meshd.core.signaling import sessions, stun_servers
 from meshd.wire.introduction import MAX_STUN_SERVERS
 from meshd.wire.parts import MAX_SUBSCRIPTIONS
-from meshd.wire.record import MAX_ANSWERING, MAX_NEIGHBORS
+from meshd.wire.record import MAX_ANSWERING
 
 # Policy
+MAX_KINDS = 16  # of what is broadcast
 MAX_COUNTERS = 200  # names of counters are literals of the source
 TIMERS_PER_MEMBER = 6  # dial, hello, session, resend, deliver, push …
 TIMERS_BESIDE = 40
@@ -62,8 +63,15 @@ LIMITS: dict[str, Limit] = {
     "Boots._boots": _members,
     "Expected._rows": _members,
     "Membership._offers": _fixed(2),
-    "Membership._encodings": _members,
-    "Membership._neighbors": _fixed(MAX_NEIGHBORS),
+    "Membership._counted": _fixed(2),
+    "LinkStates._early": _fixed(link_states.MAX_EARLY),
+    "LinkStates._states": _members,
+    "Broadcast._lazy": _links,
+    "Broadcast._missing": _fixed(broadcast.MAX_MISSING),
+    "Broadcast._outboxes": _links,
+    "Broadcast._takers": _fixed(MAX_KINDS),
+    "Seen._new": _fixed(seen.MAX_SEEN),
+    "Seen._old": _fixed(seen.MAX_SEEN),
     "Membership._prefixes": _members,
     "Membership._records": _members,
     "Promises._promised": _fixed(promises.MAX_PROMISED),
@@ -74,11 +82,11 @@ LIMITS: dict[str, Limit] = {
     "RevocationOutbox._owed": _links,
     "Neighbors._current": _links,
     "Neighbors._links": _links,
-    "Reconciliation._hashes": _members,
     "Resuming._doubted": _members,
+    "Routing._cut_off": _members,
     "Routing._distance": _members,
     "Routing._learned": _fixed(routing.MAX_LEARNED),
-    "Routing._next_hop": _members,
+    "Routing._paths": _fixed(routing.MAX_SINGLE_SEARCHES),
     "Routing._previous": _members,
     "Relay._traces": _fixed(relay.MAX_TRACES),
     "Audit._entries": _fixed(audit.MAX_ENTRIES),

@@ -8,7 +8,8 @@ verify. Public keys are hashes of seeds; signing is a keyed hash that a table fr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from meshd.crypto.noise import SessionKeys
 from meshd.crypto.suite import ChannelKeys, SessionRequest, SessionWish
@@ -22,6 +23,9 @@ SUITE_NUMBER = 255  # never on a real wire
 _TAG_SIZE = 16
 _PUSH_HEADER = b"\0" * 86  # so that sizes are as in reality: 103 bytes with the tag and the delimiter
 _DELIMITER = b"\2"
+MAX_SHARED = 200_000  # parsed values that all nodes of a simulation share; the oldest is forgotten first
+
+T = TypeVar("T")
 
 
 def _hash(*parts: bytes, size: int = 32) -> bytes:
@@ -33,6 +37,17 @@ class KeyTable:
 
     def __init__(self) -> None:
         self._seeds: dict[bytes, bytes] = {}
+        self._shared: dict[tuple[Any, bytes], Any] = {}
+
+    def parsed(self, parse: Callable[[bytes], T], data: bytes) -> T:
+        """``parse(data)``, once for all nodes: ten thousand need not hold ten thousand copies each."""
+        key = (parse, data)
+        value: T | None = self._shared.get(key)
+        if value is None:
+            value = self._shared[key] = parse(data)
+            if len(self._shared) > MAX_SHARED:
+                del self._shared[next(iter(self._shared))]
+        return value
 
     def public(self, kind: bytes, seed: bytes) -> bytes:
         """The public key of a seed."""
@@ -98,6 +113,10 @@ class SimSuite:
         """See ``Suite``."""
         seed = self._table.seed(public)
         return seed is not None and self.sign_with(seed, message) == signature
+
+    def parsed(self, parse: Callable[[bytes], T], data: bytes) -> T:
+        """See ``Suite``."""
+        return self._table.parsed(parse, data)
 
     def identity_of(self, seed: bytes) -> bytes:
         """See ``Suite``."""

@@ -11,6 +11,11 @@ from typing import Any, ClassVar
 
 from meshd.errors import MalformedMessage
 from meshd.ids import INSTANCE_SIZE, MESSAGE_ID_SIZE, PEER_ID_SIZE, PREFIX_SIZE, SESSION_ID_SIZE, SessionId
+from meshd.wire.broadcasting import Graft as Graft
+from meshd.wire.broadcasting import Have as Have
+from meshd.wire.broadcasting import News as News
+from meshd.wire.broadcasting import NewsItem as NewsItem
+from meshd.wire.broadcasting import Prune as Prune
 from meshd.wire.codec import Blob, Many, Maybe, Nested, Text, Uint, fixed, from_array, pack, to_array, unpack
 from meshd.wire.depositing import DepositKept as DepositKept
 from meshd.wire.depositing import DepositRefused as DepositRefused
@@ -32,28 +37,28 @@ from meshd.wire.joining import JoinAccepted as JoinAccepted
 from meshd.wire.joining import JoinAnswered as JoinAnswered
 from meshd.wire.joining import JoinRefused as JoinRefused
 from meshd.wire.joining import JoinRequest as JoinRequest
-from meshd.wire.parts import CHAIN, MAX_DESCRIPTION_SIZE, MAX_REASON_CHARS, RECORD, Layout
+from meshd.wire.parts import CHAIN, MAX_DESCRIPTION_SIZE, MAX_REASON_CHARS, Layout
 from meshd.wire.parts import MAX_BODY_SIZE as MAX_BODY_SIZE
 from meshd.wire.parts import CapabilityPart as CapabilityPart
 from meshd.wire.parts import Grant as Grant
 from meshd.wire.parts import SubscriptionPart as SubscriptionPart
+from meshd.wire.reconciling import Digest as Digest
+from meshd.wire.reconciling import Records as Records
+from meshd.wire.reconciling import RecordsWanted as RecordsWanted
+from meshd.wire.reconciling import Summary as Summary
 from meshd.wire.revoking import Revocations as Revocations
 from meshd.wire.revoking import RevocationsKnown as RevocationsKnown
 from meshd.wire.tracing import HopTold as HopTold
 from meshd.wire.tracing import HopWanted as HopWanted
 
 # Specification (ours: docs/protocol.md)
-PROTOCOL_VERSION = 1
-MIN_PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # 1 had neighbors in records
+MIN_PROTOCOL_VERSION = 2
 MAX_ENVELOPE_SIZE = MAX_BODY_SIZE + 1024
 MAX_PEER_MESSAGE_SIZE = MAX_ENVELOPE_SIZE + 64
-MAX_RECORDS = 64  # in one message
 MAX_APPLICATION_CHARS = 32
 MAX_PARAMETERS_SIZE = 1024  # what the opener of a stream says about it
 STREAM_BITS = 62  # a stream's number is a variable-length integer in frames
-MAX_BUCKETS = 2048
-ENTRY_SIZE = PREFIX_SIZE + 5  # of a summary: id prefix, record number
-MAX_ENTRIES = 4096
 
 
 # -- on a link: its own affairs ---------------------------------------------------------------------------------------
@@ -94,49 +99,6 @@ class HeartbeatAnswer:
 
     number: int
     WIRE: ClassVar[Layout] = (Uint(32),)
-
-
-# -- on a link: records -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """One side's records in short: they fall into buckets by id, each with the XOR of its records' hashes.
-
-    ``buckets`` holds 8 bytes each; their number is a power of two chosen by the sender.
-    """
-
-    buckets: bytes
-    WIRE: ClassVar[Layout] = (Blob(8, 8 * MAX_BUCKETS),)
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the sender has in buckets that differ: id prefix (8 bytes) and record number (5 bytes) for each record.
-
-    ``numbers`` are the buckets' indices, of ``of`` in all.
-    """
-
-    of: int
-    numbers: tuple[int, ...]
-    entries: bytes
-    WIRE: ClassVar[Layout] = (Uint(16), Many(Uint(16), MAX_BUCKETS), Blob(0, ENTRY_SIZE * MAX_ENTRIES))
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Signed records, whoever's: each speaks for itself."""
-
-    records: tuple[bytes, ...]
-    WIRE: ClassVar[Layout] = (Many(RECORD, MAX_RECORDS),)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordsWanted:
-    """Please send the records with these id prefixes (8 bytes each)."""
-
-    prefixes: bytes
-    WIRE: ClassVar[Layout] = (Blob(0, PREFIX_SIZE * MAX_ENTRIES),)
 
 
 # -- on a link: relaying ----------------------------------------------------------------------------------------------
@@ -324,6 +286,10 @@ ON_LINK: dict[int, type[Any]] = {
     18: StreamWanted,
     19: StreamAccepted,
     20: StreamRefused,
+    21: News,
+    22: Have,
+    23: Graft,
+    5: Prune,
 }
 JOINING: dict[int, type[Any]] = {24: JoinRequest, 25: JoinAccepted, 26: JoinRefused, 30: JoinAnswered}
 SIGNALING: dict[int, type[Any]] = {27: Offer, 28: Answer, 29: OfferDeclined}

@@ -1,7 +1,11 @@
-"""Records: what a member says about itself, signed and numbered (docs/protocol.md, records)."""
+"""Records: what a member says about itself, signed and numbered (docs/protocol.md, records).
+
+Which neighbors it has is said apart, in link states, since that changes with every link.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +21,7 @@ from meshd.crypto.admission import (
 )
 from meshd.crypto.suite import Suite
 from meshd.errors import MalformedMessage, Rejected
-from meshd.ids import CLOCK_SKEW, INSTANCE_SIZE, PREFIX_SIZE, Instance, MeshId, PeerId
+from meshd.ids import CLOCK_SKEW, INSTANCE_SIZE, Instance, MeshId, PeerId
 from meshd.wire.codec import Blob, Kind, Many, Uint, decode, encode, fixed
 from meshd.wire.parts import MAX_RECORD_SIZE
 
@@ -30,7 +34,6 @@ DEPOSITS = 2  # feature: knows the messages about deposits
 _IPV4_SIZE, _IPV6_SIZE = 6, 18  # an address and a port
 
 # Policy
-MAX_NEIGHBORS = 256
 MAX_ANSWERING = 2  # of its addresses: one of each family
 RECORD_LIFETIME = 7 * 86400.0  # seconds; a member away for longer drops out of the graph, not out of the mesh
 
@@ -40,7 +43,6 @@ class _Body:
     number: int
     chain: tuple[bytes, ...]
     sealing_key: bytes
-    neighbors: bytes
     generation: int
     features: int
     instance: bytes
@@ -52,7 +54,6 @@ class _Body:
         Uint(40),
         Many(Blob(1, MAX_CERTIFICATE_SIZE), MAX_CHAIN_LENGTH),
         fixed(32),
-        Blob(0, PREFIX_SIZE * MAX_NEIGHBORS),
         Uint(40),
         Uint(64),
         fixed(INSTANCE_SIZE),
@@ -72,29 +73,37 @@ class _Signed:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A member's record. ``number`` only grows; ``neighbors`` are sorted id prefixes (8 bytes); times in Unix seconds.
+    """A member's record. ``number`` only grows; times in Unix seconds.
 
-    ``generation`` counts its push subscriptions; ``instance`` was drawn when its daemon started.
+    ``generation`` counts its push subscriptions; ``instance`` was drawn when its daemon started. ``pieces`` are its
+    bytes around the certificates of the chain: those of its introducers are held once for all whom they have let in.
+    ``digest`` stands for id and number.
     """
 
     number: int
     chain: Chain
     sealing_key: bytes
-    neighbors: tuple[bytes, ...]
     generation: int
     features: int
     instance: Instance
     issued: int
     expires: int
     flags: int
-    encoded: bytes
+    pieces: tuple[bytes, ...]
     admitted_until: int  # when the chain ends
+    digest: int
     answering: tuple[str, ...] = ()  # ``host:port`` where it answers STUN of whoever asks
 
     @property
     def peer(self) -> PeerId:
         """Whose record it is."""
         return self.chain[-1].subject
+
+    @property
+    def encoded(self) -> bytes:
+        """The bytes that travel, put together."""
+        between = [part for pair in zip(self.pieces, self.chain, strict=False) for part in (pair[0], pair[1].encoded)]
+        return b"".join((*between, self.pieces[-1]))
 
     @property
     def name(self) -> str:
@@ -113,7 +122,6 @@ def make_record(
     *,
     number: int,
     chain: Chain,
-    neighbors: tuple[bytes, ...],
     generation: int,
     features: int,
     instance: Instance,
@@ -128,7 +136,6 @@ def make_record(
             number,
             tuple(c.encoded for c in chain),
             suite.sealing_key,
-            b"".join(neighbors),
             generation,
             features,
             instance,
@@ -144,25 +151,33 @@ def make_record(
 def decode_record(data: bytes) -> Record:
     """Parse, without verifying anything. Raises MalformedMessage."""
     body = decode(_Body, decode(_Signed, data, MAX_RECORD_SIZE).body, MAX_RECORD_SIZE)
-    if len(body.neighbors) % PREFIX_SIZE:
-        raise MalformedMessage("neighbors that are no row of prefixes")
-    neighbors = tuple(body.neighbors[i : i + PREFIX_SIZE] for i in range(0, len(body.neighbors), PREFIX_SIZE))
     chain = decode_chain(body.chain)
+    digest = hashlib.sha256(b"record" + chain[-1].subject + body.number.to_bytes(5, "big")).digest()
     return Record(
         body.number,
         chain,
         body.sealing_key,
-        neighbors,
         body.generation,
         body.features,
         Instance(body.instance),
         body.issued,
         body.expires,
         body.flags,
-        data,
+        _around(chain, data),
         expires_at(chain),
+        int.from_bytes(digest[:8], "big"),
         tuple(_text_of(packed) for packed in body.answering),
     )
+
+
+def _around(chain: Chain, data: bytes) -> tuple[bytes, ...]:
+    """What is before, between and after the certificates."""
+    pieces, at = [], 0
+    for certificate in chain:
+        begins = data.index(certificate.encoded, at)
+        pieces.append(data[at:begins])
+        at = begins + len(certificate.encoded)
+    return (*pieces, data[at:])
 
 
 def _pack(server: str) -> bytes:

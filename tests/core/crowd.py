@@ -10,6 +10,7 @@ from playbook import Player
 from meshd.crypto.admission import Rights, issue
 from meshd.ids import PREFIX_SIZE, Instance
 from meshd.sim.suite import SimSuite
+from meshd.wire.link_state import LinkState, make_link_state
 from meshd.wire.record import RELAYS, Record, make_record
 
 
@@ -21,17 +22,13 @@ def suites(player: Player, count: int) -> list[SimSuite]:
 def record_of(
     admin: Player,
     suite: SimSuite,
-    neighbors: list[bytes],
     *,
     number: int = 1,
     age: int = 0,
     name: str = "",
     features: int = 0,
 ) -> Record:
-    """What a member admitted by ``admin`` would say about itself; ``neighbors`` are whole ids.
-
-    ``age`` seconds ago.
-    """
+    """What a member admitted by ``admin`` would say about itself, ``age`` seconds ago."""
     now = int(admin.stage.unix) - age
     chain = admin.node.membership.chain
     certificate = issue(
@@ -49,13 +46,21 @@ def record_of(
         admin.node.membership.mesh,
         number=number,
         chain=(*chain, certificate),
-        neighbors=tuple(sorted(peer[:PREFIX_SIZE] for peer in neighbors)),
         generation=0,
         features=features,
         instance=Instance(bytes(8)),
         issued=now,
         flags=RELAYS,
     )
+
+
+def link_state_of(
+    admin: Player, suite: SimSuite, neighbors: list[bytes], *, number: int = 1, age: int = 0
+) -> LinkState:
+    """Which neighbors it would say it has; ``neighbors`` are whole ids."""
+    prefixes = tuple(peer[:PREFIX_SIZE] for peer in neighbors)
+    issued = int(admin.stage.unix) - age
+    return make_link_state(suite, admin.node.membership.mesh, number=number, issued=issued, neighbors=prefixes)
 
 
 def random_graph(count: int, degree: int, seed: int = 1) -> list[set[int]]:

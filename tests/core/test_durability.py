@@ -128,7 +128,7 @@ def test_it_is_tried_again_after_a_while() -> None:
     stage = Stage("anna")
     anna = stage.found("anna")
     anna.disk_mode = "full"
-    anna.node.membership.neighbors_changed(())
+    anna.node.membership.renew_record()
     stage.advance(1)
     tries = len(anna.did(cm.Persist))
     stage.advance(4 * STORE_RETRY_INTERVAL)
@@ -160,7 +160,7 @@ def test_a_push_that_comes_while_nothing_can_be_kept_waits() -> None:
     bert = stage["bert"]
     token = stage.mint("anna")
     anna.disk_mode = "full"
-    anna.node.membership.neighbors_changed(())
+    anna.node.membership.renew_record()
     stage.advance(1)
     joining = bert.request("mesh.join", token=token, name="bert")
     assert not anna.did(cm.AcknowledgePush)

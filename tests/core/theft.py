@@ -89,7 +89,6 @@ def record_of(stage: Stage, suite: SimSuite, chain: Chain) -> bytes:
         mesh_of(stage),
         number=int(stage.unix) + 1000,
         chain=chain,
-        neighbors=(),
         generation=0,
         features=0,
         instance=stage["anna"].node._ctx.instance,

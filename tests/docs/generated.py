@@ -82,7 +82,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ),
     ("meshd.core.delivery.replay", "MAX_SESSIONS", "sessions in the replay memory in all; then dropped"),
     ("meshd.core.peering", "MAX_STRANGERS", "envelopes kept a moment for senders not known yet"),
-    ("meshd.wire.record", "MAX_NEIGHBORS", "neighbors that a record lists"),
+    ("meshd.wire.link_state", "MAX_NEIGHBORS", "neighbors that a link state lists"),
     ("meshd.core.delivery.streams", "MAX_STREAMS", "byte streams at one time; then `busy`"),
     ("meshd.core.delivery.streams", "MAX_STREAMS_PER_PEER", "of these with one peer; then `busy`"),
     ("meshd.core.delivery.streams", "MAX_ACCEPTORS", "requests that wait for a stream; then `busy`"),

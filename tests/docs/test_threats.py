@@ -20,6 +20,7 @@ from meshd.sim.network import EPOCH, Network
 from meshd.wire import messages as ms
 from meshd.wire.envelope import seal
 from meshd.wire.introduction import decode_token, encode_token
+from meshd.wire.link_state import make_link_state
 from meshd.wire.record import RELAYS, make_record
 
 MESH_KEY = b"k" * 32
@@ -205,24 +206,19 @@ def test_a_false_neighbor_attracts_no_envelopes() -> None:
     network.run(60.0)
     assert node(network, 0).routing.next_hop(away) is None
     liar = network.machines[1]
-    true = node(network, 1).membership.own_record
+    true = node(network, 1).link_states.own
     assert true is not None
-    lie = make_record(
+    lie = make_link_state(
         liar.suite,
         mesh_id(network),
         number=true.number + 1000,
-        chain=true.chain,
-        neighbors=tuple(sorted({*true.neighbors, away[:8]})),
-        generation=0,
-        features=0,
-        instance=true.instance,
         issued=unix(network),
-        flags=RELAYS,
+        neighbors=(*true.neighbors, away[:8]),
     )
-    say(network, 1, 0, ms.encode_message(ms.Records((lie.encoded,))))
+    say(network, 1, 0, ms.encode_message(ms.Records((), (lie.encoded,))))
 
     def believed() -> bool:
-        known = node(network, 0).membership.record(liar.peer)
+        known = node(network, 0).link_states.of(liar.peer[:8])
         return known is not None and away[:8] in known.neighbors
 
     assert network.run(5.0, until=believed)
@@ -248,7 +244,6 @@ def test_a_name_given_twice_is_ambiguous_and_never_a_wrong_receiver() -> None:
         mesh_id(network),
         number=1,
         chain=(*chain, certificate),
-        neighbors=(),
         generation=0,
         features=0,
         instance=Instance(b"imposter"),
@@ -282,7 +277,6 @@ def test_membership_ends_with_the_admission() -> None:
         mesh_id(network),
         number=1,
         chain=(*chain, certificate),
-        neighbors=(),
         generation=0,
         features=0,
         instance=Instance(b"lodger_1"),
@@ -345,7 +339,6 @@ def test_a_flood_of_records_is_refused() -> None:
             mesh_id(network),
             number=true.number + 1000 + ahead,
             chain=true.chain,
-            neighbors=true.neighbors,
             generation=0,
             features=0,
             instance=true.instance,

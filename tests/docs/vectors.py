@@ -133,7 +133,6 @@ RECORD = make_record(
     MESH,
     number=3,
     chain=(ADMIN_CERTIFICATE, MEMBER_CERTIFICATE),
-    neighbors=(ALICE.peer_id[:8],),
     generation=0,
     features=0,
     instance=Instance(b"instance"),

@@ -237,7 +237,7 @@ def test_the_longest_message_fits_into_its_envelope_and_that_onto_a_link() -> No
     assert len(longest) + 400 < MAX_ENVELOPE_SIZE
     forward = encode_message(Forward(255, bytes(MAX_ENVELOPE_SIZE)))
     assert len(forward) <= MAX_PEER_MESSAGE_SIZE
-    assert len(encode_message(Digest(bytes(8 * 2048)))) <= MAX_PEER_MESSAGE_SIZE
+    assert len(encode_message(Digest(2, tuple(range(32)), bytes(8 * 1024)))) <= MAX_PEER_MESSAGE_SIZE
 
 
 def test_prefixes_are_cut_up() -> None:

@@ -16,7 +16,6 @@ from meshd.wire.codec import decode, encode
 from meshd.wire.parts import MAX_RECORD_SIZE
 from meshd.wire.record import (
     DEPARTED,
-    MAX_NEIGHBORS,
     RECORD_LIFETIME,
     RELAYS,
     Record,
@@ -34,7 +33,6 @@ def record(who: str = "bert", chain: Chain | None = None, **changes: Any) -> Rec
     values: dict[str, Any] = {
         "number": 7,
         "chain": member_chain(who) if chain is None else chain,
-        "neighbors": (b"aaaaaaaa", b"bbbbbbbb"),
         "generation": 3,
         "features": 5,
         "instance": Instance(b"instance"),
@@ -60,12 +58,11 @@ SAMPLE = record()
 @settings(max_examples=30)
 @given(
     st.integers(0, 2**40 - 1),
-    st.lists(st.binary(min_size=8, max_size=8), max_size=MAX_NEIGHBORS).map(tuple),
     st.integers(0, 2**40 - 1),
     st.integers(0, 2**16 - 1),
 )
-def test_a_record_comes_back_and_verifies(number: int, neighbors: Any, generation: int, flags: int) -> None:
-    made = record(number=number, neighbors=neighbors, generation=generation, flags=flags)
+def test_a_record_comes_back_and_verifies(number: int, generation: int, flags: int) -> None:
+    made = record(number=number, generation=generation, flags=flags)
     assert decode_record(made.encoded) == made
     verify(decode_record(made.encoded))
 
@@ -87,7 +84,6 @@ def test_the_longest_record_fits() -> None:
         chain,
         number=2**40 - 1,
         features=2**64 - 1,
-        neighbors=tuple(bytes(8) for _ in range(MAX_NEIGHBORS)),
         issued=NOW,
     )
     assert len(made.encoded) <= MAX_RECORD_SIZE
@@ -139,8 +135,6 @@ def test_a_record_from_the_future_is_refused() -> None:
 def test_a_record_without_a_chain_is_malformed() -> None:
     with pytest.raises(MalformedMessage):
         signed_by("bert", chain=())
-    with pytest.raises(MalformedMessage):
-        signed_by("bert", neighbors=b"seven b")
 
 
 def test_every_changed_byte_is_refused() -> None:

@@ -28,6 +28,7 @@ class Departures:
         for link in node.neighbors.proved(peer):
             node.neighbors.close(link, reason, ticket)
         node.signaling.forget(peer)
+        node.link_states.forget(peer)
         node.topology.forget(peer)
         node.grants.forget(peer)
         node.grant_answers.forget(peer)

@@ -25,7 +25,6 @@ from meshd.wire.codec import encode
 from meshd.wire.record import (
     DEPARTED,
     DEPOSITS,
-    MAX_NEIGHBORS,
     RELAYS,
     Record,
     decode_record,
@@ -34,7 +33,7 @@ from meshd.wire.record import (
 )
 
 # Policy
-RECORD_BATCH_INTERVAL = 0.05  # seconds; changes of neighbors within it make one new record
+RECORD_BATCH_INTERVAL = 0.05  # seconds; changes within it make one new record
 RECORD_RENEW_INTERVAL = 86400.0  # seconds; well within a record's lifetime of a week
 DEPARTED_RETENTION = 30 * 86400.0  # seconds a goodbye is remembered, so that an older record does not raise the dead
 MAX_NUMBER = 1 << 39  # of a record of ours that is believed; half of what fits, and 17,000 years of seconds
@@ -44,11 +43,10 @@ class Membership:
     """The mesh as this node knows it. Without a mesh, ``row`` is None and there are no records."""
 
     __slots__ = (
+        "_counted",
         "_ctx",
-        "_encodings",
         "_expected",
         "_floor",
-        "_neighbors",
         "_offers",
         "_prefixes",
         "_promises",
@@ -65,9 +63,8 @@ class Membership:
         self.row = rows(stored, "mesh", MeshRow).get(MESH_KEY)
         self._expected = Expected(ctx, stored, revocations)
         self._records: dict[PeerId, Record] = {}
-        self._encodings: set[bytes] = set()  # of the records that we have, to know them by sight
+        self._counted: tuple[int, int] | None = None  # members, and when (Unix seconds) the first admission ends
         self._prefixes: dict[bytes, PeerId] = {}
-        self._neighbors: tuple[bytes, ...] = ()
         self._offers: tuple[tuple[str, ...], int] = ((), 0)  # where we answer STUN, and our features
         self._rate = RecordRate(ctx)
         self._promises = Promises(ctx)
@@ -113,14 +110,14 @@ class Membership:
         """Become a member (by founding or by being admitted). The ticket is that of the membership."""
         self.row = MeshRow(mesh, mesh_name, tuple(c.encoded for c in chain), 0, 0)
         self.revocations.begin(mesh)
-        ticket = self._publish((), request)
+        ticket = self._publish(request)
         self._ctx.state(MembershipChanged())
         return ticket
 
     def undo_enter(self) -> None:
         """It could not be made durable."""
         self.row = None
-        self._records, self._encodings, self._prefixes = {}, set(), {}
+        self._records, self._prefixes, self._counted = {}, {}, None
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())
 
@@ -130,9 +127,9 @@ class Membership:
         ``changes`` are written with it.
         """
         row = self._own_row()
-        farewell = self._make(row, self._next_number(row), (), DEPARTED)
+        farewell = self._make(row, self._next_number(row), DEPARTED)
         self.row = None
-        self._records, self._encodings, self._prefixes = {}, set(), {}
+        self._records, self._prefixes, self._counted = {}, {}, None
         self._expected.clear()
         self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
         self.revocations.forget_all()
@@ -156,7 +153,7 @@ class Membership:
         if chain[-1].issued < self.chain[-1].issued:
             raise Rejected("older_admission")
         self.row = MeshRow(row.mesh, row.mesh_name, tuple(c.encoded for c in chain), row.number, row.generation)
-        ticket = self._publish(self._neighbors)
+        ticket = self._publish()
         self._ctx.state(MembershipChanged())
         return ticket
 
@@ -165,11 +162,6 @@ class Membership:
         if self.row is not None:
             self.row = replace(self.row, generation=max(self.row.generation, above) + 1)
             self.renew_record()
-
-    def neighbors_changed(self, neighbors: tuple[PeerId, ...]) -> None:
-        """Our links are these now; a new record follows soon."""
-        self._neighbors = tuple(sorted(peer[:PREFIX_SIZE] for peer in neighbors))[:MAX_NEIGHBORS]
-        self.renew_record()
 
     def offers_changed(self, *, answering: tuple[str, ...] | None = None, features: int | None = None) -> None:
         """Where we answer STUN (``host:port``), or what we do for others, is this now; a new record follows soon."""
@@ -186,7 +178,7 @@ class Membership:
     def on_timer(self) -> None:
         """Time for a new record: something has changed, or the last one grows old."""
         if self.row is not None:
-            self._publish(self._neighbors)
+            self._publish()
             self._drop_expired()
 
     def _next_number(self, row: MeshRow) -> int:
@@ -194,13 +186,12 @@ class Membership:
         own = self._records.get(self._ctx.own_id)
         return max(row.number, self._floor, own.number if own else 0, int(self._ctx.now.unix) - 1) + 1
 
-    def _make(self, row: MeshRow, number: int, neighbors: tuple[bytes, ...], flags: int) -> Record:
+    def _make(self, row: MeshRow, number: int, flags: int) -> Record:
         return make_record(
             self._ctx.suite,
             MeshId(row.mesh),
             number=number,
             chain=decode_chain(row.chain),
-            neighbors=neighbors,
             generation=row.generation,
             features=DEPOSITS | self._offers[1],
             instance=self._ctx.instance,
@@ -209,11 +200,11 @@ class Membership:
             answering=() if flags & DEPARTED else self._offers[0],
         )
 
-    def _publish(self, neighbors: tuple[bytes, ...], request: RequestId | None = None) -> Ticket:
+    def _publish(self, request: RequestId | None = None) -> Ticket:
         """A new record of ours. It leaves only once its number is durable, or a restart would use it twice."""
         row = self._own_row()
         number = self._next_number(row)
-        record = self._make(row, number, neighbors, RELAYS if self._ctx.config.mesh.relay else 0)
+        record = self._make(row, number, RELAYS if self._ctx.config.mesh.relay else 0)
         self.row = MeshRow(row.mesh, row.mesh_name, row.chain, number, row.generation)
         previous = self._keep(record)
         ticket = self._ctx.persist(
@@ -234,6 +225,19 @@ class Membership:
     def __len__(self) -> int:
         """How many members there are, us included."""
         return sum(1 for _ in self)
+
+    @property
+    def size(self) -> int:
+        """The same, counted again only when somebody has come or gone: it is asked for at every turn."""
+        if self._counted is None or self._counted[1] <= self._ctx.now.unix:
+            members = list(self)
+            self._counted = (len(members), min((r.admitted_until for r in members), default=0))
+        return self._counted[0]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether every pair of members is to have a link."""
+        return self.size <= self._ctx.config.mesh.max_full_mesh
 
     def current_records(self) -> Iterator[Record]:
         """What is reconciled with neighbors: also goodbyes, but nothing that a newcomer could not take any more."""
@@ -311,9 +315,7 @@ class Membership:
 
         Raises MalformedMessage and Rejected.
         """
-        if data in self._encodings:
-            return None  # most of what a flood brings: not worth parsing
-        record = decode_record(data)
+        record = self._ctx.suite.parsed(decode_record, data)
         known = self._records.get(record.peer)
         if record.peer == self._ctx.own_id:
             self._meet_own(record)
@@ -332,14 +334,14 @@ class Membership:
             self._ctx.notify("member_left", peer=record.peer, name=record.name)
         elif previous is not None and previous.name != record.name:
             self._ctx.notify("member_renamed", peer=record.peer, name=record.name, previous=previous.name)
-        self._ctx.state(RecordAccepted(record, previous, ticket))
+        self._ctx.state(RecordAccepted(record, previous, ticket, source))
         return record, ticket
 
     def _meet_own(self, record: Record) -> None:
         """Somebody shows us our own record. One that is newer than ours means a restored backup, or a double."""
         own = self._records.get(self._ctx.own_id)
         row = self._own_row()
-        if own is None or record.number < own.number or replace(record, encoded=own.encoded) == own:
+        if own is None or record.number < own.number or replace(record, pieces=own.pieces) == own:
             return  # also in other clothes: what is around the signed part may differ
         verify_record(record, self._ctx.suite, self.mesh, self._ctx.now.unix, self.revocations.judge)
         if record.number > MAX_NUMBER:
@@ -348,20 +350,20 @@ class Membership:
             self._ctx.count("own_record_newer")
             self._ctx.state(OwnRecordMet(record))
         self.row = MeshRow(row.mesh, row.mesh_name, row.chain, record.number, row.generation)
-        self._publish(self._neighbors)
+        self._publish()
 
     def _keep(self, record: Record) -> Record | None:
         previous = self._records.get(record.peer)
-        if previous is not None:
-            self._encodings.discard(previous.encoded)
-        self._encodings.add(record.encoded)
+        if previous is None or (previous.flags, previous.admitted_until) != (record.flags, record.admitted_until):
+            self._counted = None
         self._records[record.peer] = record
         self._prefixes[record.peer[:PREFIX_SIZE]] = record.peer
         return previous
 
     def _drop(self, peers: list[PeerId]) -> None:
         for peer in peers:
-            self._encodings.discard(self._records.pop(peer).encoded)
+            del self._records[peer]
+            self._counted = None
             self._prefixes.pop(peer[:PREFIX_SIZE], None)
 
     def _drop_expired(self) -> None:

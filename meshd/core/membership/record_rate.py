@@ -1,4 +1,4 @@
-"""How often a member may renew its record: every one costs everybody a write and a message."""
+"""How often a member may renew its record or its link state: every one costs everybody a message."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from meshd.rates import RateLimiter
 # Policy
 RECORD_RATE = 2.0  # records a second of one member, with a burst: a newcomer's links come up one after another
 RECORD_BURST = 64
+MAX_ALLOWANCES = 2048  # members whose renewals are remembered; of more, the one that began first is forgotten
 
 
 class RecordRate:
@@ -19,7 +20,7 @@ class RecordRate:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._allowances = RateLimiter(RECORD_RATE, RECORD_BURST, ctx.config.mesh.max_members)
+        self._allowances = RateLimiter(RECORD_RATE, RECORD_BURST, min(MAX_ALLOWANCES, ctx.config.mesh.max_members))
 
     def charge(self, peer: PeerId) -> None:
         """What is refused comes with the next comparison. Raises Rejected."""

@@ -138,7 +138,7 @@ class Topology:
 
     def _wants_more(self) -> bool:
         """Full mesh while small; above, a target that grows with the logarithm of the size."""
-        wanted = wanted_links(len(self._membership), self._ctx.config.mesh.max_full_mesh)
+        wanted = wanted_links(self._membership.size, self._ctx.config.mesh.max_full_mesh)
         return len(self._neighbors) < wanted
 
     def _may_push(self) -> bool:

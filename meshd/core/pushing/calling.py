@@ -95,10 +95,8 @@ class Calling:
 
     def _near(self, peer: PeerId) -> set[PeerId]:
         """Those in reach, us included, that hold its capabilities as far as can be known."""
-        record = self._membership.record(peer)
-        beside = [self._membership.by_prefix(prefix) for prefix in (record.neighbors if record is not None else ())]
-        known = {*self._keepers.of(peer), *(r.peer for r in beside if r is not None and not r.departed)}
+        known = {*self._keepers.of(peer), *self._routing.listed(peer)}
         return {other for other in known if other != peer and self._is_in_reach(other)}
 
     def _is_in_reach(self, peer: PeerId) -> bool:
-        return peer == self._ctx.own_id or self._routing.next_hop(peer) is not None
+        return peer == self._ctx.own_id or self._routing.in_reach(peer)

@@ -65,10 +65,8 @@ class Keepers:
 
     def friends(self, peer: PeerId) -> list[PeerId]:
         """Whom to ask for something about ``peer``, best first: its keepers, then its last neighbors; in our reach."""
-        known = self._membership.record(peer)
-        beside = [] if known is None else [self._membership.by_prefix(prefix) for prefix in known.neighbors]
-        wanted = dict.fromkeys((*self.of(peer), *(r.peer for r in beside if r is not None and not r.departed)))
-        return [f for f in wanted if f not in (peer, self._ctx.own_id) and self._routing.next_hop(f)][:MAX_FRIENDS]
+        wanted = dict.fromkeys((*self.of(peer), *self._routing.listed(peer)))
+        return [f for f in wanted if f not in (peer, self._ctx.own_id) and self._routing.in_reach(f)][:MAX_FRIENDS]
 
 
 def share(peer: PeerId, member: PeerId) -> bytes:

@@ -210,7 +210,7 @@ class Signaling(Sessions):
 
     def _takes_more(self) -> bool:
         """Whether there is room for another neighbor: in a big mesh nobody is everybody's."""
-        accepted = accepted_links(len(self._membership), self._ctx.config.mesh.max_full_mesh)
+        accepted = accepted_links(self._membership.size, self._ctx.config.mesh.max_full_mesh)
         return len(self._neighbors) < accepted
 
     def on_answer(self, letter: Letter, answer: Answer) -> None:

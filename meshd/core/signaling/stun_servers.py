@@ -72,7 +72,7 @@ class StunServers:
         """Of those who say that they answer, first those who are there; the same few for a while, each node others."""
         own = self._ctx.own_id
         answering = [r for r in self._membership if r.answering and r.peer != own and r.expires > self._ctx.now.unix]
-        away = {r.peer for r in answering if self._routing.next_hop(r.peer) is None}
+        away = {r.peer for r in answering if not self._routing.in_reach(r.peer)}
         answering.sort(key=lambda record: (record.peer in away, _share(own, record.peer)))
         found = dict.fromkeys(server for record in answering for server in record.answering if self._is_public(server))
         return tuple(found)[:MAX_ASKED]

@@ -54,7 +54,7 @@ def test_what_fits_several_is_ambiguous_and_never_a_broadcast() -> None:
         if start in seen:
             break
         seen[start] = suite
-    records = [record_of(anna, one, []).encoded for one in (suite, seen[start])]
+    records = [record_of(anna, one).encoded for one in (suite, seen[start])]
     anna.hear(bert, Records(tuple(records)))
     error = refusal(anna, start)
     assert error.code is Code.PEER_AMBIGUOUS
@@ -64,9 +64,9 @@ def test_what_fits_several_is_ambiguous_and_never_a_broadcast() -> None:
 def test_two_of_one_name_are_ambiguous() -> None:
     anna, bert = mesh()
     (suite,) = suites(anna, 1)
-    record = record_of(anna, suite, [])
+    record = record_of(anna, suite)
     anna.hear(bert, Records((record.encoded,)))
-    other = record_of(anna, suites(anna, 2)[1], [], name=record.name)
+    other = record_of(anna, suites(anna, 2)[1], name=record.name)
     anna.hear(bert, Records((other.encoded,)))
     error = refusal(anna, record.name)
     assert error.code is Code.PEER_AMBIGUOUS

@@ -12,8 +12,9 @@ from meshd.config import Config, MeshConfig
 from meshd.core.membership.record_rate import RECORD_BURST, RECORD_RATE
 from meshd.core.overlay.reconciliation import RECORDS_PER_BUCKET
 from meshd.ids import Instance
+from meshd.wire.broadcasting import LINK_STATE_NEWS
 from meshd.wire.codec import pack, unpack
-from meshd.wire.messages import Digest, Records, RecordsWanted, Summary
+from meshd.wire.messages import Digest, News, Records, RecordsWanted, Summary
 from meshd.wire.record import Record, make_record
 
 
@@ -34,40 +35,46 @@ def test_everybody_knows_everybody() -> None:
     players = stage.mesh()
     for player in players:
         assert {record.name for record in player.node.membership} == {"anna", "bert", "carl", "dora"}
-        assert all(len(record.neighbors) == 3 for record in player.node.membership)
+        assert all(len(state.neighbors) == 3 for state in player.node.link_states)
 
 
-def test_changes_of_neighbors_make_one_record_together() -> None:
+def test_changes_of_neighbors_make_one_link_state_together_and_no_record() -> None:
     stage = Stage("anna", "bert", "carl", "dora")
     anna, *_ = stage.mesh()
-    number = own(anna).number
+    stage.advance(1)
+    number, anna.log[:] = own(anna).number, []
     for name in ("bert", "carl", "dora"):
         stage[name].crash()
     stage.advance(30)
-    assert own(anna).neighbors == ()
-    assert own(anna).number <= number + 30
+    state = anna.node.link_states.own
+    assert state is not None
+    assert state.neighbors == ()
+    assert own(anna).number == number
+    said = [item for news in anna.sent(News) for item in news.items]
+    assert len({item.body for item in said}) <= 3
+    assert {item.kind for item in said} <= {LINK_STATE_NEWS}
 
 
 def test_a_record_is_passed_on_once_and_not_back() -> None:
     stage = Stage("anna", "bert", "carl")
     anna, bert, carl = stage.mesh()
     (suite,) = suites(anna, 1)
-    record = record_of(anna, suite, [])
+    record = record_of(anna, suite)
     for player in (anna, bert, carl):
         player.log.clear()
     anna.hear(bert, Records((record.encoded,)))
     assert all(player.node.membership.record(suite.peer_id) for player in (anna, bert, carl))
-    assert max(len(player.sent(Records)) for player in (anna, bert, carl)) == 1
+    assert max(len(player.sent(News)) for player in (anna, bert, carl)) == 1
     for player in (anna, bert, carl):
         player.log.clear()
     anna.hear(bert, Records((record.encoded,)))
-    assert not any(player.sent(Records) for player in (anna, bert, carl))
+    assert not any(player.sent(News) for player in (anna, bert, carl))
 
 
 def test_one_bad_record_spoils_neither_the_others_nor_the_link() -> None:
     _, anna, bert = two()
     one, other = suites(anna, 2)
-    good = [record_of(anna, suite, []).encoded for suite in (one, other)]
+    good = [record_of(anna, suite).encoded for suite in (one, other)]
     forged = bytearray(good[0])
     forged[-1] ^= 1
     anna.hear(bert, Records((good[0], b"garbage", bytes(forged), good[1])))
@@ -80,7 +87,7 @@ def test_one_bad_record_spoils_neither_the_others_nor_the_link() -> None:
 def test_a_forged_record_is_rejected() -> None:
     _, anna, bert = two()
     (suite,) = suites(anna, 1)
-    forged = bytearray(record_of(anna, suite, []).encoded)
+    forged = bytearray(record_of(anna, suite).encoded)
     forged[-1] ^= 1
     anna.hear(bert, Records((bytes(forged),)))
     assert anna.notices("record_rejected") == [{"peer": bert.id, "reason": "bad_signature"}]
@@ -90,7 +97,7 @@ def test_a_forged_record_is_rejected() -> None:
 def test_an_older_record_changes_nothing() -> None:
     _, anna, bert = two()
     (suite,) = suites(anna, 1)
-    new, old = (record_of(anna, suite, [], number=number) for number in (5, 4))
+    new, old = (record_of(anna, suite, number=number) for number in (5, 4))
     for record in (new, old, new):
         anna.hear(bert, Records((record.encoded,)))
     known = anna.node.membership.record(suite.peer_id)
@@ -102,7 +109,7 @@ def test_members_are_bounded() -> None:
     stage = Stage("anna", "bert", config=replace(Config(), mesh=MeshConfig(max_members=4)))
     anna, bert = stage.mesh(5.0)
     for suite in suites(anna, 5):
-        anna.hear(bert, Records((record_of(anna, suite, []).encoded,)))
+        anna.hear(bert, Records((record_of(anna, suite).encoded,)))
     assert len(anna.node.membership) == 4
 
 
@@ -110,12 +117,12 @@ def test_a_member_may_renew_its_record_so_often_and_no_oftener() -> None:
     stage, anna, bert = two()
     (suite,) = suites(anna, 1)
     for number in range(1, int(RECORD_BURST) + 21):
-        anna.hear(bert, Records((record_of(anna, suite, [], number=number).encoded,)))
+        anna.hear(bert, Records((record_of(anna, suite, number=number).encoded,)))
     known = anna.node.membership.record(suite.peer_id)
     assert known is not None
     assert known.number == int(RECORD_BURST)
     stage.advance(2 / RECORD_RATE)
-    anna.hear(bert, Records((record_of(anna, suite, [], number=1000).encoded,)))
+    anna.hear(bert, Records((record_of(anna, suite, number=1000).encoded,)))
     known = anna.node.membership.record(suite.peer_id)
     assert known is not None
     assert known.number == 1000
@@ -161,7 +168,6 @@ def replace_number(player: Player, number: int, instance: bytes) -> bytes:
         player.node.membership.mesh,
         number=number,
         chain=record.chain,
-        neighbors=(),
         generation=0,
         features=0,
         instance=Instance(instance),
@@ -189,7 +195,7 @@ def test_our_own_record_is_shown_when_its_number_is_durable() -> None:
     stage, anna, bert = two()
     anna.disk_mode = "slow"
     sent = len(anna.sent(Records))
-    anna.node.membership.neighbors_changed(())
+    anna.node.membership.renew_record()
     stage.advance(1)
     anna.hear(bert, RecordsWanted(anna.id[:8]))
     assert len(anna.sent(Records)) == sent
@@ -203,7 +209,7 @@ def test_our_own_record_is_shown_when_its_number_is_durable() -> None:
 def differing(missing_here: int, missing_there: int, common: int) -> tuple[Stage, Player, Player]:
     """Two members that share so many records and each lack some of the other's, after one comparison."""
     stage, anna, bert = two()
-    crowd = [record_of(anna, suite, []).encoded for suite in suites(anna, common + missing_here + missing_there)]
+    crowd = [record_of(anna, suite).encoded for suite in suites(anna, common + missing_here + missing_there)]
     keys = [suite.peer_id for suite in suites(anna, len(crowd))]
     for player, left_out in ((anna, range(missing_here)), (bert, range(missing_here, missing_here + missing_there))):
         for number, (key, data) in enumerate(zip(keys, crowd, strict=True)):
@@ -254,7 +260,7 @@ def test_records_that_have_expired_are_not_offered_for_ever() -> None:
     """A newcomer cannot take the record of a member who has been away for long: nobody should go on about it."""
     stage, anna, bert = two()
     for suite in suites(anna, 20):
-        anna.disk["records"][bytes(suite.peer_id)] = record_of(anna, suite, [], age=8 * 86_400).encoded
+        anna.disk["records"][bytes(suite.peer_id)] = record_of(anna, suite, age=8 * 86_400).encoded
     anna.restart()
     stage.advance(120)
     assert anna.neighbors() == {"bert"}
@@ -269,11 +275,17 @@ def test_records_that_have_expired_are_not_offered_for_ever() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Digest(bytes(8 * 3)),
-        Digest(bytes(9)),
-        Summary(0, (), b""),
-        Summary(5000, (1,), b""),
-        Summary(4, (1, 2), b"x" * 14),
+        Digest(0, (), bytes(8 * 3)),
+        Digest(0, (), bytes(9)),
+        Digest(1, (), bytes(8 * 32)),
+        Digest(1, (1,), bytes(8 * 32)),
+        Digest(2, (1, 1), bytes(8 * 64)),
+        Digest(3, (1,), bytes(8 * 32)),
+        Summary(3, (), b""),
+        Summary(1, (32,), b""),
+        Summary(1, (2, 1), b""),
+        Summary(1, (1, 2), b"x" * 19),
+        RecordsWanted(b"", b"seven b"),
         RecordsWanted(b"seven b"),
     ],
 )
@@ -286,12 +298,12 @@ def test_comparisons_that_do_not_add_up_end_the_link(message: object) -> None:
 def test_strange_comparisons_that_add_up_do_no_harm() -> None:
     _, anna, bert = two()
     for message in (
-        Digest(bytes(8)),
-        Digest(b"\xff" * 8 * 2048),
+        Digest(0, (), bytes(8)),
+        Digest(2, tuple(range(32)), b"\xff" * 8 * 1024),
         Summary(1, (7, 8, 9), b""),
-        Summary(2048, tuple(range(2048)), b"y" * 13 * 4096),
-        RecordsWanted(b"x" * 8 * 4096),
-        RecordsWanted(anna.id[:8] * 4096),
+        Summary(2, tuple(range(1024)), b"y" * 18 * 2048),
+        RecordsWanted(b"x" * 8 * 2048, b"x" * 8 * 2048),
+        RecordsWanted(anna.id[:8] * 2048, anna.id[:8] * 2048),
         Records(()),
     ):
         anna.hear(bert, message)

@@ -39,7 +39,6 @@ def record_elsewhere(player: Player, instance: bytes, above: int = 10, issued: i
         player.node.membership.mesh,
         number=record.number + above,
         chain=record.chain,
-        neighbors=(),
         generation=0,
         features=0,
         instance=Instance(instance),

@@ -8,7 +8,7 @@ from collections import deque
 from random import Random
 
 import pytest
-from crowd import random_graph, record_of, suites
+from crowd import link_state_of, random_graph, record_of, suites
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playbook import Player, Stage
@@ -17,12 +17,16 @@ from meshd.config import Config
 from meshd.core.context import Context
 from meshd.core.membership.membership import Membership
 from meshd.core.membership.revocations import Revocations
-from meshd.core.overlay.neighbors import Link, LinkState, Neighbors
+from meshd.core.overlay import routing as routing_module
+from meshd.core.overlay.link_states import LinkStates
+from meshd.core.overlay.neighbors import Link, Neighbors
+from meshd.core.overlay.neighbors import LinkState as Phase
 from meshd.core.overlay.routing import Routing
 from meshd.ids import PREFIX_SIZE, Instance, LinkId, MeshId, Now, PeerId, SessionId
 from meshd.sim.suite import KeyTable, SimSuite
+from meshd.wire.link_state import LinkState, make_link_state
 from meshd.wire.messages import Records
-from meshd.wire.record import DEPARTED, RELAYS, Record, make_record
+from meshd.wire.record import DEPARTED, RELAYS, Record
 
 NOW = 1_800_000_000
 
@@ -31,9 +35,8 @@ def peer(number: int) -> PeerId:
     return PeerId(number.to_bytes(2, "big") * 16)
 
 
-def record(number: int, listed: set[int], flags: int, expires: int) -> Record:
-    neighbors = tuple(sorted(peer(other)[:PREFIX_SIZE] for other in listed))
-    made = Record(1, (), b"", neighbors, 0, 0, Instance(bytes(8)), NOW, expires, flags, b"", NOW + 1000)
+def record(number: int, flags: int, expires: int) -> Record:
+    made = Record(1, (), b"", 0, 0, Instance(bytes(8)), NOW, expires, flags, (b"",), NOW + 1000, 0)
     return _Placed(made, peer(number))  # type: ignore[return-value]
 
 
@@ -54,15 +57,19 @@ def routing(own: int, linked: list[int], listed: dict[int, set[int]], odd: dict[
     ctx = Context(Config(), suite, Random(1), Instance(bytes(8)))
     ctx.now = Now(0.0, float(NOW))
     membership = Membership(ctx, {}, Revocations(ctx, {}))
+    neighbors = Neighbors(ctx, membership)
+    link_states = LinkStates(ctx, membership, neighbors)
     for number, others in listed.items():
         flags = {"no relay": 0, "departed": RELAYS | DEPARTED}.get(odd.get(number, ""), RELAYS)
         expires = NOW if odd.get(number) == "expired" else NOW + 100
-        membership._keep(record(number, others, flags, expires))
-    neighbors = Neighbors(ctx, membership)
+        membership._keep(record(number, flags, expires))
+        prefixes = tuple(sorted(peer(other)[:PREFIX_SIZE] for other in others))
+        state = LinkState(peer(number)[:PREFIX_SIZE], 1, NOW, prefixes, b"", 0)
+        link_states._states[state.prefix] = state
     for number in linked:
-        link = Link(LinkId(number), peer(number), SessionId(bytes(8)), MeshId(bytes(32)), LinkState.UP)
+        link = Link(LinkId(number), peer(number), SessionId(bytes(8)), MeshId(bytes(32)), Phase.UP)
         neighbors._current[peer(number)] = link
-    return Routing(ctx, membership, neighbors)
+    return Routing(ctx, membership, neighbors, link_states)
 
 
 def brute_force(
@@ -111,11 +118,24 @@ def graphs(draw: st.DrawFn) -> tuple[list[int], dict[int, set[int]], dict[int, s
     return linked, listed, odd
 
 
-@settings(max_examples=100)
-@given(graphs())
-def test_next_hops_are_those_of_shortest_paths(drawn: tuple[list[int], dict[int, set[int]], dict[int, str]]) -> None:
+@settings(max_examples=150)
+@given(graphs(), st.booleans())
+def test_next_hops_are_those_of_shortest_paths(
+    drawn: tuple[list[int], dict[int, set[int]], dict[int, str]], whole: bool
+) -> None:
+    """Whether the whole graph is searched for all, or from both ends for each."""
     linked, listed, odd = drawn
     tested = routing(0, linked, listed, odd)
+    with pytest.MonkeyPatch.context() as patch:
+        if not whole:
+            patch.setattr(routing_module, "SEARCHED_WHOLE", 0)
+            patch.setattr(routing_module, "MAX_SINGLE_SEARCHES", 1000)
+        compare_with_brute_force(tested, linked, listed, odd)
+
+
+def compare_with_brute_force(
+    tested: Routing, linked: list[int], listed: dict[int, set[int]], odd: dict[int, str]
+) -> None:
     expected = brute_force(0, linked, listed, odd)
     for number in listed:
         if number == 0:
@@ -158,35 +178,29 @@ def mesh_of_a_thousand() -> Thousand:
     stage = Stage("anna", "bert")
     anna, bert = stage.mesh(5.0)
     crowd = suites(anna, 998)
-    edges = random_graph(998, 8)
-    for number, suite in enumerate(crowd):
-        neighbors = [bytes(crowd[other].peer_id) for other in sorted(edges[number])]
-        if number < 4:
-            neighbors.append(bytes(bert.id))
-        anna.disk["records"][bytes(suite.peer_id)] = record_of(anna, suite, neighbors).encoded
+    for suite in crowd:
+        anna.disk["records"][bytes(suite.peer_id)] = record_of(anna, suite).encoded
     return anna, bert, crowd
 
 
 def restarted(anna: Player, bert: Player, crowd: list[SimSuite]) -> None:
-    """Anna again, and Bert has told her that he is a neighbor of the first four."""
+    """Anna again, and Bert has told her who is linked with whom; the first four with him."""
     anna.restart()
     anna.stage.advance(30)
-    own = bert.node.membership.own_record
+    edges = random_graph(998, 8)
+    said = []
+    for number, suite in enumerate(crowd):
+        neighbors = [bytes(crowd[other].peer_id) for other in sorted(edges[number])]
+        said.append(link_state_of(anna, suite, neighbors + ([bytes(bert.id)] if number < 4 else [])).encoded)
+    own = bert.node.link_states.own
     assert own is not None
-    neighbors = [bytes(anna.id), *(bytes(suite.peer_id) for suite in crowd[:4])]
-    said = make_record(
-        bert.suite,
-        anna.node.membership.mesh,
-        number=own.number + 1000,
-        chain=own.chain,
-        neighbors=tuple(sorted(other[:PREFIX_SIZE] for other in neighbors)),
-        generation=0,
-        features=0,
-        instance=own.instance,
-        issued=own.issued,
-        flags=RELAYS,
-    )
-    anna.hear(bert, Records((said.encoded,)))
+    listed = tuple(suite.peer_id[:PREFIX_SIZE] for suite in crowd[:4])
+    mesh, now = anna.node.membership.mesh, int(anna.stage.unix)
+    neighbors = (anna.id[:PREFIX_SIZE], *listed)
+    berts = make_link_state(bert.suite, mesh, number=own.number + 1000, issued=now, neighbors=neighbors)
+    for start in range(0, len(said), 200):
+        anna.hear(bert, Records((), tuple(said[start : start + 200])))
+    anna.hear(bert, Records((), (berts.encoded,)))
     assert anna.node.routing.hops(crowd[500].peer_id) is not None
 
 
@@ -206,27 +220,32 @@ def test_a_look_at_all_peers_searches_the_graph_once(mesh_of_a_thousand: Thousan
     anna, bert, crowd = mesh_of_a_thousand
     restarted(anna, bert, crowd)
     calls = count_calls(lambda: anna.node.view().peers)
-    assert calls < 1000 * 100
+    assert calls < 1000 * 150
     assert len(anna.node.view().peers) == 999
 
 
 def test_a_batch_of_records_does_not_search_for_each(mesh_of_a_thousand: Thousand) -> None:
     anna, bert, crowd = mesh_of_a_thousand
     restarted(anna, bert, crowd)
-    news = [record_of(anna, suite, [], number=7).encoded for suite in crowd[-64:]]
+    news = [record_of(anna, suite, number=7).encoded for suite in crowd[-64:]]
     calls = count_calls(lambda: anna.hear(bert, Records(tuple(news))))
     assert calls / 64 < 1500
+    news = [link_state_of(anna, suite, [], number=7).encoded for suite in crowd[-64:]]
+    calls = count_calls(lambda: anna.hear(bert, Records((), tuple(news))))
+    assert calls / 64 < 500
 
 
-def test_routes_are_searched_when_something_has_changed_and_not_before(mesh_of_a_thousand: Thousand) -> None:
+def test_a_way_is_searched_when_somebody_asks_and_from_both_ends(mesh_of_a_thousand: Thousand) -> None:
     anna, bert, crowd = mesh_of_a_thousand
     restarted(anna, bert, crowd)
     routes = anna.node.routing
     routes.changed()
     first = count_calls(lambda: routes.next_hop(crowd[500].peer_id))
-    again = count_calls(lambda: [routes.next_hop(suite.peer_id) for suite in crowd])
-    assert first < 1000 * 40
-    assert again < 998 * 6
+    again = count_calls(lambda: routes.next_hop(crowd[500].peer_id))
+    everybody = count_calls(lambda: [routes.next_hop(suite.peer_id) for suite in crowd])
+    assert first < 15_000
+    assert again < 10
+    assert everybody < 1000 * 120
 
 
 def count_calls(what: object) -> int:

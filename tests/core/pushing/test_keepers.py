@@ -80,7 +80,7 @@ def crowd(anna: Player, count: int) -> list[PeerId]:
     """Members that keep, known from the records that a neighbor brings."""
     made = suites(anna, count)
     for suite in made:
-        record = record_of(anna, suite, [], features=KEEPS)
+        record = record_of(anna, suite, features=KEEPS)
         anna.hear(anna.stage["bert"], Records((record.encoded,)))
         anna.stage["bert"].hear(anna, Records((record.encoded,)))
     return [suite.peer_id for suite in made]
@@ -106,7 +106,7 @@ def test_a_keeper_that_goes_is_replaced_and_the_others_stay() -> None:
     peers = crowd(anna, 12)
     before = anna.node.keepers.of(peers[0])
     gone = next(suite for suite in suites(anna, 12) if suite.peer_id == before[0])
-    anna.hear(stage["bert"], Records((record_of(anna, gone, [], number=2, features=0).encoded,)))
+    anna.hear(stage["bert"], Records((record_of(anna, gone, number=2, features=0).encoded,)))
     after = anna.node.keepers.of(peers[0])
     assert after[:2] == before[1:]
     assert before[0] not in after

@@ -175,7 +175,7 @@ def test_the_fingerprint_is_that_of_the_link_and_not_of_the_description() -> Non
     assert "hello_forged" in {notice["reason"] for notice in anna.notices("link_refused")}
 
 
-@pytest.mark.parametrize(("version", "minimum", "taken"), [(1, 1, True), (9, 1, True), (9, 2, False), (0, 0, False)])
+@pytest.mark.parametrize(("version", "minimum", "taken"), [(2, 2, True), (9, 2, True), (9, 3, False), (1, 1, False)])
 def test_versions_are_negotiated(version: int, minimum: int, taken: bool) -> None:
     _, first, second, link, held = half_open()
     first.give(ev.MessageReceived(link, changed(held[0], version=version, min_version=minimum)))
