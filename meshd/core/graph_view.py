@@ -41,7 +41,8 @@ def _listed(node: Node, ctx: Context, record: Record) -> tuple[bytes, ...]:
     """The id prefixes of those that a member says it is linked to; of ourselves we know."""
     if record.peer == ctx.own_id:
         return tuple(peer[:PREFIX_SIZE] for peer in node.neighbors.peers())
-    return record.neighbors if record.expires > ctx.now.unix else ()
+    state = node.link_states.of(record.peer[:PREFIX_SIZE])
+    return () if state is None or record.expires <= ctx.now.unix else state.neighbors
 
 
 def _way(node: Node, peer: PeerId) -> tuple[int | None, PeerId | None]:

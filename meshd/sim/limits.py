@@ -101,6 +101,7 @@ LIMITS: dict[str, Limit] = {
     "Asking._asked": _fixed(behalf.MAX_ASKED),
     "Calling._since": _members,
     "GrantAnswers._dead": _members,
+    "Keepers._able": _fixed(2),
     "KeptGrants._rows": _fixed(kept_grants.MAX_KEPT),
     "KeptGrants._told": _fixed(kept_grants.MAX_KEPT),
     "Serving._served": _fixed(behalf.MAX_SERVED),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from crowd import random_graph, record_of, suites
+from crowd import link_state_of, random_graph, record_of, suites
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playbook import Player, Stage
@@ -68,8 +68,9 @@ def test_a_link_of_ours_needs_nobodys_word_and_a_claim_to_us_is_one() -> None:
     stage = Stage("a", "b")
     a, b = stage.mesh()
     one, other = suites(a, 2)
-    a.node.membership.accept(record_of(a, one, [a.id, other.peer_id], name="liar").encoded, b.id)
-    a.node.membership.accept(record_of(a, other, [], name="other").encoded, b.id)
+    a.node.membership.accept(record_of(a, one, name="liar").encoded, b.id)
+    a.node.membership.accept(record_of(a, other, name="other").encoded, b.id)
+    a.node.link_states.accept(link_state_of(a, one, [a.id, other.peer_id]).encoded, b.id)
     graph = graph_of(a)
     assert pairs(graph, "links") == [("a", "b")]
     assert pairs(graph, "claims") == [("liar", "a"), ("liar", "other")]
@@ -80,7 +81,8 @@ def test_an_expired_record_tells_nothing_of_links() -> None:
     a = stage.found("a")
     (old,) = suites(a, 1)
     week = int(RECORD_LIFETIME)
-    a.node.membership.accept(record_of(a, old, [a.id], name="old", age=week - 60).encoded, a.id)
+    a.node.membership.accept(record_of(a, old, name="old", age=week - 60).encoded, a.id)
+    a.node.link_states.accept(link_state_of(a, old, [a.id]).encoded, a.id)
     assert pairs(graph_of(a), "claims") == [("old", "a")]
     stage.skip(120)
     graph = graph_of(a)
@@ -103,19 +105,19 @@ def test_every_listed_link_is_a_link_or_a_claim_and_none_is_there_twice(count: i
     made = suites(a, count)
     edges = random_graph(count, min(degree, count - 1), seed)
     for number, suite in enumerate(made):
-        listed = [made[other].peer_id for other in sorted(edges[number]) if (other + number + seed) % 5]
-        a.node.membership.accept(record_of(a, suite, listed).encoded, a.id)
+        listed = [bytes(made[other].peer_id) for other in sorted(edges[number]) if (other + number + seed) % 5]
+        a.node.membership.accept(record_of(a, suite).encoded, a.id)
+        a.node.link_states.accept(link_state_of(a, suite, listed).encoded, a.id)
     graph = graph_of(a)
     said = {
         (graph["members"][one]["peer_id"], graph["members"][other]["peer_id"])
         for one, other in [*graph["links"], *graph["claims"], *((y, x) for x, y in graph["links"])]
     }
     assert len(said) == 2 * len(graph["links"]) + len(graph["claims"])
-    records = {record.peer: record for record in a.node.membership}
+    members = {record.peer[:8]: record.peer for record in a.node.membership}
     assert said == {
-        (peer, other)
-        for peer, record in records.items()
-        for prefix in record.neighbors
-        for other in records
-        if other.startswith(prefix)
+        (members[state.prefix], members[prefix])
+        for state in a.node.link_states
+        for prefix in state.neighbors
+        if prefix in members
     }

@@ -14,7 +14,7 @@ from meshd.core.joining import arrivals, assisting, joining, tries
 from meshd.core.joining.bearers import MAX_CLOCK_REFUSALS
 from meshd.core.membership import admitting, membership, record_rate, revocation_outbox, revocations
 from meshd.core.notifications import NOTIFICATIONS
-from meshd.core.overlay import neighbors, relay, routing
+from meshd.core.overlay import broadcast, link_states, neighbors, reconciliation, relay, routing
 from meshd.core.overlay.pulse import RTT_INTERVAL
 from meshd.core.pushing import budget as push_budget
 from meshd.core.pushing import pushing
@@ -35,7 +35,7 @@ from meshd.crypto import revocation, webpush
 from meshd.crypto.admission import DIGEST_SIZE, MAX_CERTIFICATE_SIZE, MAX_CHAIN_LENGTH
 from meshd.daemon.document_log import DAEMON_LINES
 from meshd.ids import CLOCK_SKEW
-from meshd.wire import codec, envelope, frame, messages, parts, record, session_description
+from meshd.wire import codec, envelope, frame, messages, parts, reconciling, record, session_description
 from meshd.wire.introduction import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,10 +68,17 @@ SAID = (
     f"Of one peer {peering.COSTLY_BURST} are taken at once, and one in {1 / peering.COSTLY_RATE:.0f} seconds after",
     f"At most {revocations.MAX_OF_ONE_ADMIN} revocations of one admin are kept, {revocations.MAX_REVOCATIONS:,} of all",
     f"for {admitting.MEMBER_LIFETIME // 86_400} days as an admin, for {admitting.INTRODUCED_LIFETIME // 86_400} days",
-    f"At most {parts.MAX_RECORD_SIZE:,} bytes. `neighbors`",
+    f"At most {parts.MAX_RECORD_SIZE:,} bytes. `generation`",
     f"A record lives {record.RECORD_LIFETIME / 86_400:.0f} days",
     f"at most {record_rate.RECORD_RATE:.0f} a second are taken, after a burst of {record_rate.RECORD_BURST:.0f}",
     f"are remembered for {membership.DEPARTED_RETENTION / 86_400:.0f} days",
+    f"Changes within {link_states.BATCH_INTERVAL * 1000:.0f} ms make one link state",
+    f"(one that comes sooner waits for it, {link_states.MAX_EARLY} such at most)",
+    f"gathered for {broadcast.NEWS_INTERVAL} s",
+    f"(`Have`), gathered for {broadcast.HAVE_INTERVAL:.0f} s",
+    f"come {broadcast.SHORTER_BY} hops shorter",
+    f"At most {reconciling.MAX_ENTRIES:,} are listed",
+    f"it has at most {reconciliation.RECORDS_PER_BUCKET} members for each bucket",
     f"the sender sets hops to {routing.MAX_HOPS}",
     f"({relay.MESSAGE_RATE:.0f} envelopes/s and {relay.BYTE_RATE / 1024 / 1024:.0f} MiB/s",
     f"the way of the last {relay.MAX_TRACES:,}",

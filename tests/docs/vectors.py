@@ -26,6 +26,7 @@ from meshd.wire.codec import encode
 from meshd.wire.endpoint import split_endpoint
 from meshd.wire.frame import ResetCode, encode_credit, encode_data, encode_reset, encode_varint, fragment
 from meshd.wire.introduction import Introduction, encode_token, introduction_id, proof_of
+from meshd.wire.link_state import make_link_state
 from meshd.wire.record import RELAYS, make_record
 from meshd.wire.session_description import Candidate, SessionDescription
 from meshd.wire.session_description import encode as encode_description
@@ -141,6 +142,9 @@ RECORD = make_record(
 )
 
 
+LINK_STATE = make_link_state(BOB, MESH, number=ISSUED * 256, issued=ISSUED, neighbors=(ALICE.peer_id[:8],))
+
+
 def _channel() -> tuple[parts.SubscriptionPart, str, str]:
     """A push channel from one seed: its part on the wire, the JWT that the capability stands for, its audience."""
     agent, key = webpush.derive_user_agent_keys(CHANNEL_SEED), vapid.derive_key(CHANNEL_SEED)
@@ -196,7 +200,8 @@ def vectors() -> Iterator[Vector]:
         "Certificates: the mesh key appoints alice, alice admits bob",
         (("alice's certificate", ADMIN_CERTIFICATE.encoded), ("bob's certificate", MEMBER_CERTIFICATE.encoded)),
     )
-    yield Vector("Bob's record: number 3, neighbor alice, relays", (("record", RECORD.encoded),))
+    yield Vector("Bob's record: number 3, relays", (("record", RECORD.encoded),))
+    yield Vector("Bob's link state: neighbor alice", (("link state", LINK_STATE.encoded),))
     yield Vector(
         "A session description: setup actpass, three candidates",
         (("bytes", encode_description(DESCRIPTION)),),

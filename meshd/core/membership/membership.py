@@ -52,6 +52,7 @@ class Membership:
         "_promises",
         "_rate",
         "_records",
+        "changes",
         "own_ticket",
         "revocations",
         "row",
@@ -66,6 +67,7 @@ class Membership:
         self._counted: tuple[int, int] | None = None  # members, and when (Unix seconds) the first admission ends
         self._prefixes: dict[bytes, PeerId] = {}
         self._offers: tuple[tuple[str, ...], int] = ((), 0)  # where we answer STUN, and our features
+        self.changes = 0  # of records, counted: for who keeps something that follows from them
         self._rate = RecordRate(ctx)
         self._promises = Promises(ctx)
         self._floor = number_in(stored, ctx.own_id)
@@ -117,7 +119,7 @@ class Membership:
     def undo_enter(self) -> None:
         """It could not be made durable."""
         self.row = None
-        self._records, self._prefixes, self._counted = {}, {}, None
+        self._records, self._prefixes, self._counted, self.changes = {}, {}, None, self.changes + 1
         self._ctx.cancel_timer("record", b"")
         self._ctx.state(MembershipChanged())
 
@@ -129,7 +131,7 @@ class Membership:
         row = self._own_row()
         farewell = self._make(row, self._next_number(row), DEPARTED)
         self.row = None
-        self._records, self._prefixes, self._counted = {}, {}, None
+        self._records, self._prefixes, self._counted, self.changes = {}, {}, None, self.changes + 1
         self._expected.clear()
         self._floor = farewell.number  # kept: in this mesh or another, no number of ours is used again
         self.revocations.forget_all()
@@ -356,12 +358,14 @@ class Membership:
         previous = self._records.get(record.peer)
         if previous is None or (previous.flags, previous.admitted_until) != (record.flags, record.admitted_until):
             self._counted = None
+        self.changes += 1
         self._records[record.peer] = record
         self._prefixes[record.peer[:PREFIX_SIZE]] = record.peer
         return previous
 
     def _drop(self, peers: list[PeerId]) -> None:
         for peer in peers:
+            self.changes += 1
             del self._records[peer]
             self._counted = None
             self._prefixes.pop(peer[:PREFIX_SIZE], None)

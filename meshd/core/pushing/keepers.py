@@ -15,7 +15,7 @@ from meshd.core.overlay.routing import Routing
 from meshd.core.state import Stored, UptimeRow, rows
 from meshd.ids import PeerId
 from meshd.wire.codec import encode
-from meshd.wire.record import KEEPS
+from meshd.wire.record import KEEPS, Record
 
 # Policy
 KEEPERS = 3  # of each member: two may be away
@@ -31,7 +31,7 @@ _ROW = b"uptime"
 class Keepers:
     """Which members keep for which, and whether we are one. Iterating gives our own keepers."""
 
-    __slots__ = ("_ctx", "_keeps", "_membership", "_routing", "_uptime")
+    __slots__ = ("_able", "_ctx", "_keeps", "_membership", "_routing", "_uptime")
 
     def __init__(self, ctx: Context, stored: Stored, membership: Membership, routing: Routing) -> None:
         self._ctx = ctx
@@ -39,6 +39,7 @@ class Keepers:
         self._routing = routing
         self._uptime = rows(stored, "uptime", UptimeRow).get(_ROW, UptimeRow(0, 0))
         self._keeps = False
+        self._able: tuple[int, list[Record]] = (-1, [])  # members that keep, after so many changes of records
 
     def __iter__(self) -> Iterator[PeerId]:
         return iter(self.of(self._ctx.own_id))
@@ -59,8 +60,10 @@ class Keepers:
 
     def of(self, peer: PeerId) -> list[PeerId]:
         """Those that keep for ``peer``: the highest by rendezvous hash of all members that keep."""
+        if self._able[0] != self._membership.changes:
+            self._able = (self._membership.changes, [r for r in self._membership if r.features & KEEPS])
         now = self._ctx.now.unix
-        able = (r.peer for r in self._membership if r.features & KEEPS and r.expires > now and r.peer != peer)
+        able = (r.peer for r in self._able[1] if r.expires > now < r.admitted_until and r.peer != peer)
         return sorted(able, key=lambda keeper: share(peer, keeper), reverse=True)[:KEEPERS]
 
     def friends(self, peer: PeerId) -> list[PeerId]:
