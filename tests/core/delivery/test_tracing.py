@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from meshd.core import events as ev
 from meshd.core.delivery.tracing import ANSWER_BURST, MAX_TRACES
 from meshd.errors import Code
 from meshd.ids import RequestId
-from meshd.wire.messages import Forward, HopTold, HopWanted, encode_message, News
+from meshd.wire.messages import Forward, HopTold, HopWanted, News, encode_message
 
 
 def line(count: int = 4, *, config: dict[str, Config] | None = None) -> tuple[Stage, list[Player]]:
@@ -72,13 +73,20 @@ def test_a_neighbor_is_one_hop() -> None:
     assert len(answer["hops"][0]["rtts"]) == 1
 
 
+def without_news(deaf: Player) -> Callable[[Player, Player, bytes], bytes | None]:
+    """It does not hear what others say of their links."""
+    return lambda _, receiver, data: None if receiver is deaf and isinstance(Stage.decode(data), News) else data
+
+
 def test_a_detour_that_our_records_do_not_show_is_seen() -> None:
     """Node 1 has just lost its link to node 3, and goes by node 2; the first still believes in the short way."""
     stage = Stage("first", "node1", "node2", "node3")
     stage.cut.update({frozenset(("first", "node2")), frozenset(("first", "node3"))})
     first, near, _, last = stage.mesh()
     assert names(trace(first, "node3")) == ["node1", "node3"]
-    stage.tap = lambda sender, receiver, data: None if receiver is first and isinstance(Stage.decode(data), News) else data
+    stage.tap = lambda sender, receiver, data: (
+        None if receiver is first and isinstance(Stage.decode(data), News) else data
+    )
     for one, other in ((near, last), (last, near)):
         one.give(ev.LinkClosed(one.link_to(other), "ice_failed"))
     stage.cut.add(frozenset(("node1", "node3")))
@@ -118,7 +126,9 @@ def test_a_member_that_does_not_answer_ends_it() -> None:
 
 def test_a_relay_without_a_way_says_so() -> None:
     stage, (first, _, third, last) = line(4)
-    stage.tap = lambda sender, receiver, data: None if receiver is first and isinstance(Stage.decode(data), News) else data
+    stage.tap = lambda sender, receiver, data: (
+        None if receiver is first and isinstance(Stage.decode(data), News) else data
+    )
     last.crash()
     third.give(ev.LinkClosed(third.link_to(last), "ice_failed"))
     answer = trace(first, "node3")
