@@ -171,6 +171,7 @@ class Daemon(Process):
         self.config_file.write_text(config)
         self.state = directory / name
         self.socket = directory / f"{name}.sock"
+        self.environment: dict[str, str] = {}
 
     def start(self) -> None:
         """Start it and wait until it answers on its control socket."""
@@ -182,6 +183,7 @@ class Daemon(Process):
         self.launch(
             program("meshd"),
             *("--config", str(self.config_file), "--state-dir", str(self.state), "--socket", str(self.socket)),
+            environment=self.environment,
         )
 
     def wait_until_ready(self) -> None:
@@ -276,17 +278,21 @@ class Mesh:
         """End everything."""
         self.close()
 
-    def config(self, name: str, extra: str = "") -> str:
-        """The configuration that daemons on one machine need: loopback allowed, this push service trusted."""
+    def config(self, name: str, extra: str = "", push: str = "") -> str:
+        """The configuration that daemons on one machine need: loopback allowed, this push service trusted.
+
+        ``push``: other lines for the section of that name.
+        """
+        push = push or f'services = ["{self.push.url}"]\ntrusted_origins = ["{self.push.origin}"]\n'
         return (
             f'[node]\nname = "{name}"\n\n[links]\nallow_loopback = true\nport_mapping = false\n\n'
-            f'[push]\nservices = ["{self.push.url}"]\ntrusted_origins = ["{self.push.origin}"]\n\n'
+            f"[push]\n{push}\n"
             f'[log]\nformat = "json"\nlevel = "{self._log_level}"\n{extra}'
         )
 
-    def add(self, name: str, extra: str = "") -> Daemon:
+    def add(self, name: str, extra: str = "", push: str = "") -> Daemon:
         """Write a daemon's configuration, with ``extra`` lines at its end; it is not started yet."""
-        daemon = Daemon(self.directory, name, self.config(name, extra))
+        daemon = Daemon(self.directory, name, self.config(name, extra, push))
         self.daemons[name] = daemon
         return daemon
 
