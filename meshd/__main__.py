@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
     from meshd.daemon import lifecycle  # 0.5 s of imports that the options above can do without
 
-    setup = lifecycle.Setup(config, str(file) if file else None, lambda: read_config(given, file), os.environ)
+    setup = lifecycle.Setup(
+        config, str(file) if file else None, lambda: read_config(given, file), os.environ, given.record
+    )
     sys.exit(lifecycle.run(setup))
 
 
@@ -72,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=_LEVELS + _FORMATS,
         default=[],
         help=f"a level ({', '.join(_LEVELS)}) or a format ({', '.join(_FORMATS)}); may be given twice ([log])",
+    )
+    parser.add_argument(
+        "--record",
+        metavar="FILE",
+        default="",
+        help="for debugging only: write all that the core is told to a new file, this node's keys and every message "
+        "included; `python -m meshd.sim replay FILE` plays it again",
     )
     parser.add_argument("--check-config", action="store_true", help="say whether the configuration is good, and exit")
     parser.add_argument("--version", action="version", version=f"meshd {VERSION}")

@@ -32,7 +32,7 @@ RANKS = (
     ("meshd.crypto",),
     ("meshd.wire",),
     ("meshd.core", "meshd.transport"),
-    ("meshd.systemd", "meshd.metrics_server", "meshd.process"),
+    ("meshd.systemd", "meshd.metrics_server", "meshd.process", "meshd.recording"),
     ("meshd.control", "meshd.sim", "meshd.links", "meshd.push", "meshd.portmap", "meshd.netcheck"),
     ("meshd.daemon",),
     ("meshd.__main__",),

@@ -32,6 +32,11 @@ DAEMON_LINES: Mapping[str, Notification] = {
     "reloaded": Notification(
         ("changed", "needs_restart"), "info", "SIGHUP: keys now in force, and keys that wait for a restart."
     ),
+    "recording": Notification(
+        ("file",),
+        "warning",
+        "`--record`: keys, tokens and messages are being written to that file. For debugging only.",
+    ),
     "own_certificate_refused": Notification(
         ("reason",), "error", "SIGHUP, but the certificate of our own push service cannot be used; the old one is kept."
     ),

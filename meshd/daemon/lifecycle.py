@@ -42,6 +42,7 @@ from meshd.daemon.driver import LAST_WORDS_TIMEOUT, Driver
 from meshd.daemon.moving import Moving, take_over
 from meshd.daemon.network_check import NetworkCheck
 from meshd.daemon.own_push import OwnPushService, wants_own_service
+from meshd.daemon.recorder import open_recorder
 from meshd.daemon.status import StatusLine
 from meshd.daemon.store import Store
 from meshd.errors import ConfigError, MeshError
@@ -73,6 +74,7 @@ class Setup:
     file: str | None
     read_config: Callable[[], Config]
     environment: MutableMapping[str, str]
+    record: str = ""  # a file to record to, for debugging
 
 
 class Daemon:
@@ -83,11 +85,15 @@ class Daemon:
         self._config = setup.config
         self._store = store
         stored = store.load()
-        suite = RealSuite(identity.identity, first_sealing_seed(store, stored, identity))
+        seeds = (identity.identity, first_sealing_seed(store, stored, identity))
+        recorder = open_recorder(setup.record, seeds)
+        suite = recorder.suite if recorder else RealSuite(*seeds)
         self.peer_id = suite.peer_id
-        self._node = Node(setup.config, suite, random.SystemRandom(), stored)
+        self._node = Node(setup.config, suite, recorder.dice if recorder else random.SystemRandom(), stored)
+        if recorder:
+            recorder.begin(self._node, setup.config, stored)
         self._notifier = notifier
-        self._driver = Driver(self._node, observe=self._observe, trace=setup.config.log.level == "debug")
+        self._driver = Driver(recorder or self._node, observe=self._observe, trace=setup.config.log.level == "debug")
         push = setup.config.push
         self._own_push = OwnPushService(push, store.path) if wants_own_service(push) else None
         trusted = (*push.trusted_origins, push.own_url) if self._own_push else push.trusted_origins
