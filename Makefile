@@ -28,8 +28,10 @@ demo: $(VENV)/.runtime ## three daemons found, join and talk, on this machine al
 
 test: lint fast e2e ## everything that needs no root: lint, fast tests, real daemons end to end
 
-sim: $(VENV)/.runtime ## every scenario of the simulator under twenty seeds; SEEDS=A..B for others
+sim: $(VENV)/.runtime ## the simulator: every dialogue under twenty seeds (SEEDS=A..B), then meshes of up to thousands; hours
 	@$(BIN)/python -m meshd.sim all --seeds $(SEEDS)
+	@mkdir -p build
+	@$(BIN)/python -m meshd.sim scale --json build/sim.jsonl
 
 fuzz: $(VENV)/.dev ## look for inputs that break a decoder or SCTP; SECONDS=60 for each target, ONLY="TARGET ..."
 	@$(PIP) $(EDITABLE) '.[dev,fuzz]'

@@ -60,7 +60,7 @@ def read_sections(text: str, file: str, known: Mapping[str, type[Any]]) -> tuple
         elif not isinstance(table, dict):
             problems.append(f"{file}: {name} = … stands outside a section; write [{name}] and its keys below")
         else:
-            values, wrong = _read_section(name, known[name], table)
+            values, wrong = read_section(name, known[name], table)
             problems += [f"{file}: {line}" for line in wrong]
             sections[name] = known[name](**values)
     return sections, problems
@@ -114,7 +114,7 @@ def _suggest(name: str, known: list[str], form: str) -> str:
     return f"did you mean {form.format(near[0])}?" if near else f"there are: {', '.join(known)}"
 
 
-def _read_section(section: str, kind_of: type[Any], table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def read_section(section: str, kind_of: type[Any], table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The usable values of a section, and a sentence for each unusable one."""
     known = settings_of(kind_of)
     values: dict[str, Any] = {}

@@ -30,6 +30,7 @@ class Linkage:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._descriptions: dict[str, End] = {}
+        self._at_once: list[tuple[Machine, ev.Event]] | None = None  # hellos on a link that is being planted
         self._side: dict[int, int] = {}  # of a cut network; machines on one side reach each other
 
     # -- cutting ------------------------------------------------------------------------------------------------------
@@ -58,6 +59,11 @@ class Linkage:
     def prepare(self, machine: Machine, link: LinkId, offerer: bool, resumes: LinkId | None = None) -> None:
         """See ``PrepareLink``."""
         network = self._network
+        end = self._new_end(machine, link, offerer, resumes)
+        prepared = ev.LinkPrepared(link, end.description)
+        network.schedule(network.between(network.conditions.gather), machine, prepared)
+
+    def _new_end(self, machine: Machine, link: LinkId, offerer: bool, resumes: LinkId | None = None) -> End:
         fingerprint = hashlib.sha256(b"%d %d" % (machine.index, machine.boot)).digest()
         ufrag = f"m{machine.index}b{machine.boot}l{link}".ljust(4, "x")
         host = f"10.{machine.index // 250}.{machine.index % 250}.1"
@@ -71,7 +77,21 @@ class Linkage:
         end = End(machine.index, link, offerer, description, fingerprint, resumes=resumes)
         machine.ends[link] = end
         self._descriptions[ufrag] = end
-        network.schedule(network.between(network.conditions.gather), machine, ev.LinkPrepared(link, description))
+        return end
+
+    def plant(self, a: Machine, link: LinkId, b: Machine, there: LinkId) -> None:
+        """A link that has been there all along: both nodes know it already, and prove themselves to each other now."""
+        network = self._network
+        ends = (self._new_end(a, link, True), self._new_end(b, there, False))
+        for end, other in (ends, ends[::-1]):
+            end.other, end.remote = other, other.description
+        self._at_once = []
+        for end, other in (ends, ends[::-1]):
+            event = ev.LinkConnected(end.link, end.fingerprint, other.fingerprint)
+            network.tell(network.machines[end.machine], event)
+        hellos, self._at_once = self._at_once, None
+        for machine, hello in hellos:
+            network.tell(machine, hello)
 
     def connect(
         self, machine: Machine, link: LinkId, remote: SessionDescription, resume: bool = False, patience: float = 0.0
@@ -165,6 +185,9 @@ class Linkage:
         network = self._network
         end = machine.ends.get(link)
         if end is None or end.other is None or not end.other.open:
+            return
+        if self._at_once is not None:
+            self._at_once.append((network.machines[end.other.machine], ev.MessageReceived(end.other.link, data)))
             return
         if not reliable:
             self._send_once(end, ev.MessageReceived(end.other.link, data))

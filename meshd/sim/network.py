@@ -207,6 +207,10 @@ class Network:
             return None
         return self.links.arrives(machine, event)
 
+    def tell(self, machine: Machine, event: ev.Event) -> None:
+        """Something happens to that machine's daemon now."""
+        self._handle(machine, event)
+
     def _handle(self, machine: Machine, event: ev.Event) -> None:
         if self.transform is not None:
             changed = self.transform(machine.index, event)

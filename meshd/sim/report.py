@@ -33,8 +33,9 @@ class Report:
 
     @staticmethod
     def violations(stage: Stage) -> list[str]:
-        """The first ones, with their time."""
-        return [f"    {v.when:10.3f}  {v.invariant}: {v.what}" for v in stage.violations[:MAX_LINES]]
+        """The first ones, with their time; and the last events of those that the very first is about."""
+        found = [f"    {v.when:10.3f}  {v.invariant}: {v.what}" for v in stage.violations[:MAX_LINES]]
+        return found + [f"        {line}" for v in stage.violations[:1] for line in v.story]
 
     @staticmethod
     def counters(stage: Stage) -> list[str]:

@@ -44,9 +44,10 @@ def scenario(
     return enter
 
 
-def run(name: str, seed: int, size: int | None = None) -> Stage:
-    """Play a scenario; the stage has what was found. Raises KeyError if there is none of that name."""
+def run(name: str, seed: int, size: int | None = None, prepare: Callable[[Stage], None] = lambda _: None) -> Stage:
+    """Play a scenario; the stage has what was found. ``prepare`` gets it first. KeyError: no such name."""
     chosen = SCENARIOS[name]
     stage = Stage(seed, size or chosen.size, chosen.conditions(), chosen.config)
+    prepare(stage)
     chosen.play(stage)
     return stage

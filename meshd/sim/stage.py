@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from random import Random
 
 from meshd.config import Config
@@ -16,21 +16,13 @@ from meshd.sim.history import History
 from meshd.sim.invariants import AT_EVERY_STEP, AT_REST, NOW_AND_THEN, UNDISTURBED
 from meshd.sim.machine import Machine
 from meshd.sim.network import Network
+from meshd.sim.violation import MAX_VIOLATIONS, Violation, violation
 
 # Policy
 STEPS_BETWEEN_CHECKS = 30  # for each machine
 LOOK_INTERVAL = 2.0  # seconds of simulated time between looks for rest
-MAX_VIOLATIONS = 50  # kept; the first ones say the most
+REMEMBERED = 10  # of each machine's last events, to be shown with a violation
 MESH_KEY = b"k" * 32
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """An invariant that did not hold, and when (simulated seconds)."""
-
-    invariant: str
-    when: float
-    what: str
 
 
 class Stage:
@@ -45,6 +37,8 @@ class Stage:
         self.dice = Random(seed ^ 0x5CE9E)
         self.undisturbed = True  # nobody was killed, cut off or delayed on purpose
         self.network.watchers.append(self)
+        for machine in self.network.machines:
+            machine.recent = deque(maxlen=REMEMBERED)
         self._steps = 0
 
     @property
@@ -76,7 +70,7 @@ class Stage:
         for what in found:
             known = any(v.invariant == name and v.what == what for v in self.violations)
             if not known and len(self.violations) < MAX_VIOLATIONS:
-                self.violations.append(Violation(name, self.network.now, what))
+                self.violations.append(violation(name, what, self.network))
 
     def rest(self, seconds: float = 600.0) -> bool:
         """Let the world come to rest; what still does not hold after ``seconds`` is reported. True if it came."""

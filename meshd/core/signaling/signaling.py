@@ -106,14 +106,9 @@ class Signaling(Sessions):
             self._offer(session)
 
     def on_channel_ready(self, holder: bytes) -> None:
-        """Offers that waited for it may go; one that has gone by push told of a subscription that is none any more."""
+        """Offers that waited for it may go."""
         session = self.with_peer(PeerId(holder))
-        if session is None:
-            return
-        if session.pushed and session.offerer and session.state is SessionState.HAVE_LOCAL_OFFER:
-            session.pushed = False
-            self._offer(session)
-        else:
+        if session is not None:
             self.on_grant_possible(session.id)
 
     def _offer(self, session: Session) -> None:

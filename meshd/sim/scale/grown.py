@@ -1,0 +1,128 @@
+"""A mesh that has grown already: the disks and links of a consistent moment, made without playing its growth.
+
+Every disk has the same records, which say what is so: a random graph of links between pairs that can connect, with as
+many links for each as it would want. The links are planted as if their signaling had happened: both ends prove
+themselves to each other by the daemon's own code before time begins. What is kept in memory alone (capabilities for
+pushes, measured round trips) comes by itself while the scenario settles.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from meshd.core.overlay.degree import wanted_links
+from meshd.core.state import MESH_KEY as MESH_ROW_KEY
+from meshd.core.state import MeshRow
+from meshd.crypto.admission import Certificate, Chain, Rights, issue
+from meshd.ids import Instance, LinkId, MeshId, SessionId
+from meshd.sim.machine import Machine
+from meshd.sim.network import EPOCH, Network
+from meshd.sim.scale.mesh import Graph, Mesh
+from meshd.sim.stage import MESH_KEY
+from meshd.wire import codec
+from meshd.wire.record import RELAYS, Record, make_record
+
+# Policy
+ADMINS = 4  # the founder and the next ones; they have admitted all others
+AGE = 86_400  # seconds since everybody was admitted
+LIFETIME = 365 * 86_400
+FIRST_LINK = 1 << 40  # numbers of planted links: far from those that nodes count up
+TRIES = 200  # to find a partner for a link
+
+
+def graph(network: Network, size: int, dice: Random) -> Graph:
+    """A random graph in which each has as many neighbors as it wants, or nearly, and all are one component."""
+    wanted = wanted_links(size, network.machines[0].config.mesh.max_full_mesh)
+    edges: Graph = {index: set() for index in range(size)}
+
+    def join(a: int, b: int) -> bool:
+        if a == b or b in edges[a] or network.unconnectable(a, b):
+            return False
+        edges[a].add(b)
+        edges[b].add(a)
+        return True
+
+    for index in range(1, size):  # one component first: each to somebody before it
+        first = dice.randrange(index)
+        next(filter(None, (join(index, (first + step) % index) for step in range(index))), None)
+    for index in range(size):
+        for _ in range(TRIES):
+            if len(edges[index]) >= min(wanted, size - 1):
+                break
+            other = dice.randrange(size)
+            if len(edges[other]) < max(wanted, 2):
+                join(index, other)
+    return edges
+
+
+class Grown:
+    """``powerless``: members that were admitted without the right to introduce others."""
+
+    def __init__(self, mesh: Mesh, size: int, dice: Random, powerless: set[int]) -> None:
+        self._mesh = mesh
+        self._network = mesh.network
+        self._dice = dice
+        self._powerless = powerless
+        self._machines = mesh.network.machines[:size]
+        self._key = MeshId(self._machines[0].suite.identity_of(MESH_KEY))
+        self._edges = graph(mesh.network, size, dice)
+
+    def plant(self) -> None:
+        """Write the disks, start all, link them."""
+        chains = [self._chain(machine) for machine in self._machines]
+        records = [self._record(*pair) for pair in zip(self._machines, chains, strict=True)]
+        rows = {bytes(record.peer): record.encoded for record in records}
+        for machine, record, chain in zip(self._machines, records, chains, strict=True):
+            row = MeshRow(self._key, "home", tuple(c.encoded for c in chain), record.number, 0)
+            machine.disk["mesh"][MESH_ROW_KEY] = codec.encode(row)
+            machine.disk["records"] = dict(rows)
+            self._network.start(machine.index)
+            self._mesh.enter(machine.index)
+            if machine.forgetful:
+                machine.disk["records"] = {}
+        number = FIRST_LINK
+        for index, others in self._edges.items():
+            for other in sorted(others):
+                if index < other:
+                    self._link(self._machines[index], self._machines[other], number)
+                    number += 2
+
+    def _chain(self, machine: Machine) -> Chain:
+        if machine.index < ADMINS:
+            return (self._certificate(machine, None),)
+        admin = self._machines[machine.index % min(ADMINS, len(self._machines))]
+        return (self._certificate(admin, None), self._certificate(machine, admin))
+
+    def _certificate(self, machine: Machine, admin: Machine | None) -> Certificate:
+        rights = Rights.INTRODUCE if machine.index not in self._powerless else Rights.NONE
+        suite = machine.suite
+        return issue(
+            (lambda message: suite.sign_with(MESH_KEY, message)) if admin is None else admin.suite.sign,
+            self._key,
+            self._key if admin is None else admin.peer,
+            subject=machine.peer,
+            name=machine.config.node.name,
+            rights=Rights.ADMIN | Rights.INTRODUCE if admin is None else rights,
+            issued=int(EPOCH) - AGE,
+            expires=int(EPOCH) - AGE + LIFETIME,
+        )
+
+    def _record(self, machine: Machine, chain: Chain) -> Record:
+        return make_record(
+            machine.suite,
+            self._key,
+            number=int(EPOCH) - 60,
+            chain=chain,
+            generation=0,
+            features=0,
+            instance=Instance(self._dice.randbytes(8)),
+            issued=int(EPOCH) - 60,
+            flags=RELAYS,
+        )
+
+    def _link(self, a: Machine, b: Machine, number: int) -> None:
+        ids = (LinkId(number), LinkId(number + 1))
+        session = SessionId(self._dice.randbytes(8))
+        for machine, other, link in ((a, b, ids[0]), (b, a, ids[1])):
+            self._mesh.node(machine.index).neighbors.add(link, other.peer, session, self._key)
+        self._network.links.plant(a, ids[0], b, ids[1])
