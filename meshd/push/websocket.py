@@ -112,6 +112,7 @@ class WebSocket:
         self._pieces: list[str] = []
         self._size = 0
         self._skip_large = skip_large
+        self._came_along = False
         self.skipped = 0
         """Messages that were too large, where that is no reason to hang up."""
         self.heard_at = trio.current_time()
@@ -120,10 +121,11 @@ class WebSocket:
         """Upgrade the stream. Raises ConnectionLost: ``rejected: 503``, ``protocol``, ``reset``."""
         await self._send(Request(host=url.authority, target=url.target, extra_headers=list(headers)))
         while True:
-            # What follows the acceptance in the same bytes stays in wsproto until the next read.
-            for event in self._receive_events(await self._read()):
+            self._protocol_receives(await self._read())
+            for event in self._events():
                 match event:
                     case AcceptConnection():
+                        self._came_along = True  # perhaps: what follows in the same bytes is still in wsproto
                         return
                     case RejectConnection():
                         raise ConnectionLost(f"rejected: {event.status_code}")
@@ -131,10 +133,16 @@ class WebSocket:
     async def receive(self) -> list[str]:
         """Read once; the text messages that this completed, often none. Pings are answered, binary is skipped.
 
+        The first time it gives what came along with the acceptance, without waiting for more.
+
         Raises ConnectionLost: ``reset``, ``closed: 1000 reason``, ``too_large``, ``protocol``.
         """
         texts: list[str] = []
-        for event in self._receive_events(await self._read()):
+        if self._came_along:
+            self._came_along = False
+        else:
+            self._protocol_receives(await self._read())
+        for event in self._events():
             match event:
                 case Ping():
                     await self._send(event.response())
@@ -217,9 +225,14 @@ class WebSocket:
         self.heard_at = trio.current_time()
         return data
 
-    def _receive_events(self, data: bytes) -> Iterator[Event]:
+    def _protocol_receives(self, data: bytes) -> None:
         try:
             self._protocol.receive_data(data)
+        except ProtocolError:
+            raise ConnectionLost("protocol") from None
+
+    def _events(self) -> Iterator[Event]:
+        try:
             yield from self._protocol.events()
         except ProtocolError:
             raise ConnectionLost("protocol") from None

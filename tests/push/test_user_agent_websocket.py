@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -51,6 +53,30 @@ async def reason_of(handler: Handler, scheme: str = "ws") -> str:
 )
 async def test_no_websocket_there(answer: bytes, reason: str) -> None:
     assert await reason_of(saying(answer)) == reason
+
+
+async def test_what_comes_along_with_the_acceptance_is_not_waited_for() -> None:
+    """A server that speaks first, in one packet with it, and then has no more to say, or goes."""
+
+    async def handler(stream: trio.SocketStream) -> None:
+        request = bytes(await stream.receive_some(4096)).decode()
+        key = request.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
+        proof = base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest())
+        hello = b"\x81\x05hello\x81\x05world"
+        await stream.send_all(UPGRADE + b"Sec-WebSocket-Accept: " + proof + b"\r\n\r\n" + hello)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, handler, 0, host="127.0.0.1"))
+        url = parse_service_url(f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}/")
+        assert url is not None
+        with trio.fail_after(5):
+            websocket = WebSocket(await open_stream(url, None))
+            await websocket.handshake(url)
+            assert await websocket.receive() == ["hello", "world"]
+            with pytest.raises(ConnectionLost, match="reset"):
+                await websocket.receive()
+            await websocket.close()
+        nursery.cancel_scope.cancel()
 
 
 async def test_no_tls_there() -> None:

@@ -106,9 +106,14 @@ class Signaling(Sessions):
             self._offer(session)
 
     def on_channel_ready(self, holder: bytes) -> None:
-        """Offers that waited for it may go."""
+        """Offers that waited for it may go; one that has gone by push told of a subscription that is none any more."""
         session = self.with_peer(PeerId(holder))
-        if session is not None:
+        if session is None:
+            return
+        if session.pushed and session.offerer and session.state is SessionState.HAVE_LOCAL_OFFER:
+            session.pushed = False
+            self._offer(session)
+        else:
             self.on_grant_possible(session.id)
 
     def _offer(self, session: Session) -> None:
