@@ -135,6 +135,15 @@ def local_time(moment: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     return time.strftime(form, time.localtime(decode_time(moment)))
 
 
+def local_and_utc(moment: str) -> str:
+    """A time of the control socket by the clock on the wall, and for who has another one."""
+    there, here = time.gmtime(decode_time(moment)), time.localtime(decode_time(moment))
+    if there[:6] == here[:6]:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", there)
+    form = "%H:%M:%S UTC" if there[:3] == here[:3] else "%Y-%m-%d %H:%M:%S UTC"
+    return f"{local_time(moment)} ({time.strftime(form, there)})"
+
+
 def message(entry: dict[str, Any]) -> None:
     """Print one application message. Further lines are indented, so that none can pass for another message's head."""
     from meshd.control.encodings import decode_bytes

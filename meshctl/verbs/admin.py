@@ -67,6 +67,8 @@ def _list(args: argparse.Namespace, client: Client) -> int:
             for entry in result["admins"]
         ]
         render.table(("NAME", "ID", "APPOINTED", "EXPIRES IN"), rows)
+    elif client.call("node.status", {})["mesh"] is None:
+        render.note("This node belongs to no mesh yet.")
     else:
         render.note("The mesh has no admin that this node knows. With the mesh key: meshctl admin appoint PEER")
     return 0

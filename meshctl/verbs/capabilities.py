@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
     if args.audit:
         return _audit(args, client)
     if args.peer or args.kind or args.since or args.limit:
-        raise arguments.UsageError("PEER, --kind, --since and --limit go with --audit.")
+        raise arguments.UsageError("PEER, --kind, --since and --limit go with --audit: meshctl capabilities --audit")
     result = client.call("capabilities.list", {})
     if args.json:
         render.document(result)

@@ -80,13 +80,15 @@ def _passphrase(path: str | None, *, twice: bool) -> str:
             raise _refusal(f"{path} cannot be read: {error.strerror}.") from None
         except ValueError:  # whose text shows a piece of what is in the file
             raise _refusal(f"{path} cannot be read: it is not text in UTF-8.") from None
-    from getpass import getpass
+    import warnings
+    from getpass import GetPassWarning, getpass
 
+    warnings.simplefilter("error", GetPassWarning)  # nobody's terminal to show it on, or one that would
     try:
         given = getpass("Passphrase: ")
         if twice and getpass("Again: ") != given:
             raise _refusal("The two are not the same.")
-    except EOFError:
+    except (EOFError, GetPassWarning):
         raise _refusal("There is nobody to ask for a passphrase: use --passphrase-file.") from None
     return given
 

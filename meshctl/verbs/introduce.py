@@ -62,8 +62,8 @@ def _mint(args: argparse.Namespace, client: Client) -> int:
     render.warnings(result["warnings"])
     joiners = "one node" if result["uses"] == 1 else f"{result['uses']} nodes"
     there = "offer --for TOKEN" if args.by_hand else "join TOKEN"
-    until = f"{render.local_time(result['expires_at'])} ({render.ahead(result['expires_at'])})"
-    render.note(f"For {joiners}, until {until}. Hand it over in private; there: meshctl {there}")
+    until = f"{render.ahead(result['expires_at'])}, until {render.local_and_utc(result['expires_at'])}"
+    render.note(f"For {joiners}, good for {until}. Hand it over in private; there: meshctl {there}")
     token = render.clean(result["token"])
     if args.qr:
         _show(token)

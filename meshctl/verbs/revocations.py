@@ -36,6 +36,8 @@ def run(args: argparse.Namespace, client: Client) -> int:
             for entry in result["revocations"]
         ]
         render.table(("NAME", "REVOKED", "BY", "AT", "ADMISSIONS KEPT", "FORGOTTEN IN"), rows)
+    elif client.call("node.status", {})["state"] == "no_mesh":
+        render.note("This node belongs to no mesh yet.")
     else:
         render.note("Nothing has been revoked in this mesh.")
     return 0

@@ -145,12 +145,14 @@ class PushOutcome:
 
     ``withheld``: it was not sent, for the peer's budget is used up or its services want to be left alone. ``verdict``
     is what the last answer of a push service meant; None where there was none, or somebody else has pushed it.
+    ``left`` is when (monotonic seconds) it went out for the last time, if we have pushed it.
     """
 
     name: bytes
     outcome: str
     detail: str
     verdict: Verdict | None = None
+    left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

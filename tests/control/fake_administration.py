@@ -40,6 +40,8 @@ class Administration:
             "kept": 2,
             "until": encode_time(STARTED + 4e8),
         }
+        if self.state == "no_mesh":
+            return {"revocations": []}
         return {"revocations": [entry, {**entry, "by": "desk", "void_from": None, "kept": 0, "name": ""}]}
 
     async def _admins_list(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class Administration:
             "appointed_at": encode_time(STARTED),
             "expires_at": encode_time(STARTED + 3e8),
         }
-        return {"admins": [admin]}
+        return {"admins": [] if self.state == "no_mesh" else [admin]}
 
     async def _admins_appoint(self, params: dict[str, Any]) -> dict[str, Any]:
         if decode_bytes(params["mesh_key"]) == bytes(32):

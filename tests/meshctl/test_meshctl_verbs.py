@@ -313,6 +313,21 @@ def test_introduce_prints_the_token_alone(daemon):
     assert daemon.backend.calls[-1][1] == {"lifetime": 7200, "uses": 3, "label": "x y", "by_hand": False}
 
 
+def test_introduce_says_until_when_for_clocks_there_too(daemon):
+    for zone, shown in (
+        ("UTC", r"until \d{4}-\d\d-\d\d [0-9:]{8} UTC\."),
+        ("<+05>-5", r"until [-0-9]{10} [0-9:]{8} \([-0-9: ]+ UTC\)"),
+    ):
+        daemon.env["TZ"] = zone
+        assert re.search(shown, daemon.run("introduce").err)
+
+
+@pytest.mark.parametrize("verb", ["admin", "revocations"])
+def test_without_a_mesh_nothing_is_said_about_one(daemon, verb):
+    daemon.backend.state = "no_mesh"
+    assert daemon.run(verb).err == "This node belongs to no mesh yet.\n"
+
+
 @pytest.mark.parametrize("words", [["revoke"], ["list", "aaaa"], ["borrow"], ["--lifetime", "soon"], ["--uses", "0"]])
 def test_introduce_refuses_nonsense(daemon, words):
     assert daemon.run("introduce", *words).status == 2

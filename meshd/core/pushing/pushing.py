@@ -62,6 +62,7 @@ class _Push:
     give_up: float
     ticket: Ticket | None  # it leaves once that is durable
     tries: int = 0
+    left: float | None = None
     shrunk: bool = False  # it has been too large once
     alive: int = 0  # subscriptions that no service has called dead
     why: str = "no usable capability left"
@@ -204,6 +205,7 @@ class Pushing:
             self._go_on(push)
             return
         push.tries += 1
+        push.left = self._ctx.now.mono
         push.current = _Try(self._ctx.next_push(), part, to, capability, len(body))
         self._in_flight[push.current.id] = push
         self._ctx.count("pushes_sent" if push.tries == 1 else "pushes_retried")
@@ -271,7 +273,7 @@ class Pushing:
         self._ctx.cancel_timer("push", push.name)
         if outcome != "accepted":
             self._ctx.notify("push_failed", peer=push.peer or b"", reason=detail)
-        self._ctx.state(PushOutcome(push.name, outcome, detail, push.verdict))
+        self._ctx.state(PushOutcome(push.name, outcome, detail, push.verdict, push.left))
 
 
 def _places(subscriptions: tuple[SubscriptionPart, ...]) -> Iterator[tuple[SubscriptionPart, Destination]]:

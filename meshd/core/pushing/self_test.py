@@ -153,6 +153,7 @@ class SelfTest:
             return False
         if push.outcome == "accepted":
             probe.accepted = self._ctx.now.mono
+            probe.sent = probe.sent if push.left is None else push.left  # what our own budget held up is no service's
             if probe.arrived is not None:  # it was faster than the answer
                 self._end(channel, "ok")
             else:

@@ -152,6 +152,16 @@ def test_a_test_goes_there_and_back_through_each_user_agent() -> None:
     assert [push[:2] for push in stage.pushes[before:]] == [("anna", "anna")] * 2
 
 
+def test_what_our_own_budget_holds_up_is_no_time_of_the_service() -> None:
+    stage, anna, _ = two()
+    anna.ask("push.test")
+    number = anna.request("push.test")
+    stage.advance(10.0)
+    again = anna.answers[number]
+    assert isinstance(again, dict)
+    assert max(test["delivered"] for test in again["tests"]) < 1.0
+
+
 def test_a_test_of_an_earlier_run_that_comes_late_is_no_warning() -> None:
     stage, anna, _ = two()
     stage.hold_pushes = True
