@@ -118,6 +118,7 @@ class Consequences:
             node.reconciliation.compare_with(peer)
         node.granting.on_neighbor_up(peer)
         node.outbox.on_way(peer)
+        node.deposits.on_neighbor_up(peer)
         node.flush_waiting()
 
     def _on_neighbor_down(self, peer: PeerId, reason: str) -> None:

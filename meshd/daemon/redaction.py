@@ -22,7 +22,7 @@ MAX_SHOWN_ENTRIES = 64  # of one list or mapping
 MAX_DEPTH = 4
 MIN_MIXED_SHARE = 0.12  # of either case in a long run to take it for random: misses one key of 43 characters in 100,000
 
-ID_FIELDS = frozenset({"admin", "introducer", "introduction", "mesh", "message", "peer", "source"})
+ID_FIELDS = frozenset({"admin", "introducer", "introduction", "keeper", "mesh", "message", "peer", "source"})
 """Fields whose bytes are public ids and are shown as such. Bytes of any other field are shown as a hash."""
 
 _SECRET_FIELD = re.compile(

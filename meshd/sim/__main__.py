@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import meshd.sim.deposit_scenarios
 import meshd.sim.joining_scenarios
 import meshd.sim.key_scenarios
 import meshd.sim.push_scenarios

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from meshd.core import commands as cm
+from meshd.core.delivery.keeping import Keeping
+from meshd.core.delivery.kept_rows import key_of
 from meshd.core.node import Node
 from meshd.core.overlay.neighbors import LinkState
 from meshd.ids import PREFIX_SIZE, PeerId
@@ -59,8 +61,9 @@ def acknowledged_is_kept(step: Step, history: History) -> Iterator[str]:
     """What is acknowledged to its sender was on the receiver's disk before, and is delivered once."""
     machine = step.machine
     for said in step.said:
-        if isinstance(said.message, ms.Acknowledgement):
-            for message in said.message.messages:
+        receipt = isinstance(said.message, ms.KeptTaken) and bool(said.message.receipt)
+        if isinstance(said.message, ms.Acknowledgement) or receipt:
+            for message in (said.message.message,) if receipt else said.message.messages:
                 kept = message in machine.disk["inbox"] or message in history.kept.get(machine.index, ())
                 if not kept:
                     yield f"{_who(step)} acknowledges {message.hex()[:8]}, which is not on its disk"
@@ -98,6 +101,10 @@ def _not_durable(said: Said, machine: Machine, history: History) -> Iterator[str
             yield from _record_not_durable(decode_record(said.message.record), machine, history)
         case ms.ApplicationMessage() if said.message.message not in machine.disk["outbox"]:
             yield "a message that is not in the outbox on the disk"
+        case ms.MessageDeposit() if said.message.message not in machine.disk["outbox"]:
+            yield "a deposit that is not in the outbox on the disk"
+        case ms.DepositKept() if not _keeps(said, machine):
+            yield "a promise to keep what is not on the disk"
         case ms.Answer() if said.to + said.session not in machine.disk["seen"]:
             yield "an answer before the replay memory is on the disk"
 
@@ -106,6 +113,17 @@ def _records_in(message: ms.Records | ms.News) -> tuple[bytes, ...]:
     if isinstance(message, ms.Records):
         return message.records
     return tuple(item.body for item in message.items if item.kind == RECORD_NEWS)
+
+
+def _keeps(said: Said, machine: Machine) -> bool:
+    """Whether the disk of an honest keeper has what it says that it keeps."""
+    key = key_of(said.to, said.message.recipient, said.message.message)
+    return key in machine.disk["kept_messages"] or _is_false(machine)
+
+
+def _is_false(machine: Machine) -> bool:
+    """Whether that is a keeper that a scenario has made lie."""
+    return machine.node is not None and type(machine.node.keeping) is not Keeping
 
 
 def _admission_durable(said: Said, machine: Machine) -> bool:
@@ -294,6 +312,10 @@ def messages_have_arrived(history: History) -> Iterator[str]:
             other = history.machine_of(peer)
             if other is not None and other.node is not None and other.node.membership.row is not None:
                 yield f"n{machine.index} still has messages for n{other.index}"
+        for peer in () if _is_false(machine) else node.keeping.addressees():
+            other = history.machine_of(peer)
+            if other is not None and other.node is not None and other.node.membership.row is not None:
+                yield f"n{machine.index} still keeps something for n{other.index}"
 
 
 def names_tell_apart(history: History) -> Iterator[str]:

@@ -133,6 +133,56 @@ def test_acknowledged_is_kept_and_delivered_once(broken: Break) -> None:
     assert blamed(stage) == {"acknowledged_is_kept"}
 
 
+def away(stage: Stage, index: int) -> None:
+    """Switched off, missed, and written to by n0."""
+    stage.kill(index)
+    stage.wait(100.0)
+    stage.network.request(0, "messages.send", peer=f"n{index}", body=b"hi", wait=False)
+
+
+def without_waiting(
+    genuine: Any, peer: Any, message: Any, priority: cm.Priority = cm.Priority.CONTROL, ticket: Any = None
+) -> Any:
+    """Said at once, whatever the disk owes."""
+    return genuine(peer, message, priority)
+
+
+def test_acknowledged_is_kept_where_a_keeper_brings_it(broken: Break) -> None:
+    """It leaves a receipt before the message is on its disk."""
+    stage = a_mesh()
+    away(stage, 1)
+    stage.wait(10.0)
+    stage.kill(0)
+    stage.start(1)
+    broken(node_of(stage, 1).post, "send", without_waiting)
+    stage.wait(200.0)
+    assert blamed(stage) == {"acknowledged_is_kept"}
+
+
+def test_nothing_before_its_disk_of_a_keeper(broken: Break) -> None:
+    """It says that it keeps what is not on its disk yet."""
+    stage = a_mesh()
+    broken(node_of(stage, 2).post, "send", without_waiting)
+    away(stage, 1)
+    stage.wait(10.0)
+    assert blamed(stage) == {"nothing_before_its_disk"}
+
+
+def test_messages_have_arrived_that_keepers_have(broken: Break) -> None:
+    """It hands over nothing."""
+    stage = a_mesh()
+    away(stage, 1)
+    stage.wait(10.0)
+    broken(node_of(stage, 2).keeping, "_begin", nothing)
+    stage.kill(0)
+    stage.start(1)
+    stage.wait(200.0)
+    broken(node_of(stage, 2).keeping, "on_withdrawn", nothing)
+    stage.start(0)
+    assert not stage.rest(60.0)
+    assert blamed(stage) == {"messages_have_arrived"}
+
+
 def test_nothing_before_its_disk(broken: Break) -> None:
     """It shows its record before the number is on its disk."""
     stage = a_mesh()

@@ -47,6 +47,12 @@ QUICK = {
     "two-revocations": (1, 2),
     "keys-renewed": (1, 2),
     "thief-dates-back": (1, 2),
+    "never-awake-together": (1,),
+    "small-mesh-without-keepers": (1,),
+    "keepers-crash": (1, 2),
+    "keepers-disk-full": (2,),
+    "false-keepers": (1,),
+    "revoked-while-kept": (1,),
 }
 
 

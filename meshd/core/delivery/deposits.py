@@ -18,7 +18,7 @@ from meshd.core.membership.membership import Membership
 from meshd.core.overlay.routing import Routing
 from meshd.core.pushing.keepers import Keepers, share
 from meshd.errors import Rejected
-from meshd.ids import MessageId, PeerId
+from meshd.ids import PEER_ID_SIZE, MessageId, PeerId
 from meshd.wire.kept_message import MAX_KEPT_LIFETIME, seal_kept
 from meshd.wire.messages import ApplicationMessage, DepositKept, DepositRefused, DepositWithdrawn, MessageDeposit
 from meshd.wire.record import DEPOSITS
@@ -30,7 +30,8 @@ DEPOSIT_DELAY = 2.0  # seconds without a way: most ways that break come back at 
 BATCH_DELAY = 0.05  # seconds; answers that come together are looked at once
 MAX_ASKED = 8  # messages that one keeper has not answered for
 ANSWER_TIMEOUT = 20.0  # seconds
-REFUSED_WAIT = 900.0  # seconds until a keeper that could not, or did not answer, is asked again
+BUSY_WAIT = 60.0  # seconds until a keeper that did not answer, or was busy, is asked again
+REFUSED_WAIT = 900.0  # the same for one that will not, or has no room
 MAX_REFUSED = 4096  # pairs of keeper and recipient; the oldest is forgotten first
 LOOK_INTERVAL = 1800.0  # seconds between looks whether there are keepers enough
 RENEW_INTERVAL = 86400.0  # seconds after which it is deposited anew: keepers are lost, sealing keys change
@@ -51,7 +52,7 @@ class Deposits:
         self._keepers = keepers
         self._outbox = outbox
         self._asked: dict[PeerId, dict[MessageId, tuple[PeerId, float]]] = {}  # keeper → message → for whom, since
-        self._refused: dict[bytes, float] = {}  # keeper ‖ recipient → until when (monotonic) it is not asked
+        self._refused: dict[bytes, tuple[float, bool]] = {}  # keeper ‖ recipient → until when; for good
 
     # -- where to -----------------------------------------------------------------------------------------------------
 
@@ -81,12 +82,11 @@ class Deposits:
         if self._outbox.is_stuck(peer) and self._knows_deposits(peer):
             places = self._places(peer)
             if places:
-                busy = self._place_all(peer, places)
-                self._ctx.timer("deposit", peer, self._ctx.jitter(ANSWER_TIMEOUT if busy else LOOK_INTERVAL))
+                self._ctx.timer("deposit", peer, self._ctx.jitter(self._place_all(peer, places)))
 
-    def _place_all(self, peer: PeerId, places: list[PeerId]) -> bool:
-        """Ask as many as are needed for each message; whether an answer is still awaited."""
-        busy = False
+    def _place_all(self, peer: PeerId, places: list[PeerId]) -> float:
+        """Ask as many as are needed for each message; after how many seconds to look again."""
+        delay = LOOK_INTERVAL
         for waiting in self._outbox.waiting(peer):
             if waiting.row.expires <= self._ctx.now.unix:
                 continue
@@ -98,8 +98,11 @@ class Deposits:
             ]
             if missing > 0 and free:
                 asked += self._deposit(peer, waiting, free[:missing])
-            busy = busy or bool(asked)
-        return busy
+            if asked:
+                delay = min(delay, ANSWER_TIMEOUT)
+            elif not kept:
+                delay = min(delay, BUSY_WAIT)
+        return delay
 
     def _kept_by(self, waiting: Waiting) -> Iterable[PeerId]:
         """Who has it, unless that was so long ago that it is to be seen to anew."""
@@ -109,7 +112,7 @@ class Deposits:
 
     def _may_ask(self, place: PeerId, peer: PeerId) -> bool:
         until = self._refused.get(place + peer)
-        return len(self._asked.get(place, ())) < MAX_ASKED and (until is None or until <= self._ctx.now.mono)
+        return len(self._asked.get(place, ())) < MAX_ASKED and (until is None or until[0] <= self._ctx.now.mono)
 
     def _deposit(self, peer: PeerId, waiting: Waiting, places: list[PeerId]) -> list[PeerId]:
         """Seal it, and ask them; gives those that were asked."""
@@ -144,7 +147,7 @@ class Deposits:
         peer = PeerId(message.recipient)
         if self._answered(keeper, MessageId(message.message)):
             self._ctx.count("deposits_not_taken")
-            self._pass_over(keeper, peer)
+            self._pass_over(keeper, peer, for_good=message.reason != "busy")
             self._look_soon(peer)
 
     def _answered(self, keeper: PeerId, message: MessageId) -> bool:
@@ -155,9 +158,10 @@ class Deposits:
             del self._asked[keeper]
         return known
 
-    def _pass_over(self, keeper: PeerId, peer: PeerId) -> None:
+    def _pass_over(self, keeper: PeerId, peer: PeerId, *, for_good: bool) -> None:
         self._refused.pop(keeper + peer, None)
-        self._refused[keeper + peer] = self._ctx.now.mono + REFUSED_WAIT
+        wait = REFUSED_WAIT if for_good else BUSY_WAIT
+        self._refused[keeper + peer] = (self._ctx.now.mono + wait, for_good)
         if len(self._refused) > MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
 
@@ -175,8 +179,17 @@ class Deposits:
         ]
         for keeper, message, peer in late:
             self._answered(keeper, message)
-            self._pass_over(keeper, peer)
+            self._pass_over(keeper, peer, for_good=False)
             self._ctx.count("deposits_unanswered")
+
+    def on_neighbor_up(self, keeper: PeerId) -> None:
+        """What it was asked before, or its answer, may be lost: ask again."""
+        again = {peer for peer, _ in self._asked.pop(keeper, {}).values()}
+        for key in [key for key, (_, for_good) in self._refused.items() if key.startswith(keeper) and not for_good]:
+            del self._refused[key]
+            again.add(PeerId(key[PEER_ID_SIZE:]))
+        for peer in sorted(again):
+            self._look_soon(peer)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 

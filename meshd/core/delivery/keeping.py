@@ -258,6 +258,10 @@ class Keeping:
 
     # -- seen from outside --------------------------------------------------------------------------------------------
 
+    def addressees(self) -> list[PeerId]:
+        """All whom something is kept for."""
+        return self._kept.addressees()
+
     def view(self) -> dict[str, object]:
         """For ``node.status``."""
         return {"messages": len(self._kept), "size": self._kept.total.size}

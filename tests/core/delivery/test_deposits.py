@@ -691,6 +691,19 @@ def test_the_largest_message_is_kept_also_beyond_a_relay() -> None:
     assert bodies(bert) == [body]
 
 
+def test_a_keeper_that_comes_back_is_asked_again_at_once() -> None:
+    stage, anna, bert, carl = three()
+    off(stage, bert)
+    lost = lose(stage, DepositKept)
+    send(anna, "bert", timeout=1000.0)
+    stage.advance(5.0)
+    carl.restart()
+    assert lost
+    stage.tap = None
+    stage.advance(30.0)
+    assert outbox(anna) == [("deposited", ["carl"])]
+
+
 def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
     stage, (anna, bert, _, _) = mesh("anna", "bert", "carl", "dora")
     lost = lose(stage, MessageDeposit)
@@ -699,7 +712,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
     stage.advance(60.0)
     assert len(lost) == 2
     stage.tap = None
-    stage.advance(deposits.REFUSED_WAIT + deposits.LOOK_INTERVAL * 1.5)
+    stage.advance(2 * deposits.BUSY_WAIT)
     assert outbox(anna)[0][0] == "deposited"
 
 
