@@ -236,6 +236,15 @@ class MeshConfig:
         "and pairs that cannot connect directly need somebody else.",
         reload=True,
     )
+    relay_rate: float = setting(
+        67_108_864.0,
+        "How many bytes a second streams of others may carry through this node: those that one neighbor asks for, all "
+        "together, and those to one member. They go behind everything of this node's own that is urgent.",
+        unit="bytes a second",
+        low=1_000,
+        high=100_000_000_000,
+        reload=True,
+    )
     keeper: str = setting(
         "auto",
         "Whether this node keeps for others: capabilities, so that it can call them by push on behalf of members that "

@@ -38,6 +38,11 @@ class Consequences:
                 self._on_neighbor_down(peer, reason)
             case fa.LinkEnded(link):
                 node.streams.on_link_ended(link)
+                node.circuits.on_link_ended(link)
+            case fa.CircuitAsked(link, circuit, tag):
+                node.relayed_streams.on_circuit((link, circuit), tag)
+            case fa.CircuitOver(link, circuit, reason):
+                node.relayed_streams.on_circuit_over((link, circuit), reason)
             case fa.RecordAccepted():
                 self._on_record(fact)
             case fa.LinkStateAccepted():
@@ -53,6 +58,7 @@ class Consequences:
                     node.end_membership()
             case fa.MemberRevoked(peer, ticket):
                 node.departures.on_revoked(peer, ticket)
+                node.relayed_streams.end_with(peer, "revoked")
             case fa.OwnAdmissionRevoked(reason, ticket):
                 node.departures.expel(reason, ticket)
             case fa.DescriptionReady(session_id):
@@ -125,6 +131,7 @@ class Consequences:
         node = self._node
         node.revocation_outbox.forget(peer)
         node.routing.changed()
+        node.circuits.on_neighbor_down(peer)
         if node.membership.row is None:
             return
         node.link_states.neighbors_changed()

@@ -232,6 +232,24 @@ class PathFailed:
     peer: PeerId
 
 
+@dataclass(frozen=True, slots=True)
+class CircuitAsked:
+    """A neighbor wants a circuit that ends here; ``tag`` says for what."""
+
+    link: LinkId
+    circuit: int
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitOver:
+    """A circuit that ends here is gone, or has come to nothing, for that reason."""
+
+    link: LinkId
+    circuit: int
+    reason: str
+
+
 Fact = (
     LinkProved
     | NeighborUp
@@ -257,6 +275,8 @@ Fact = (
     | PathFailed
     | MessageWaits
     | DepositSettled
+    | CircuitAsked
+    | CircuitOver
     | NotDurable
     | MessageDurable
 )

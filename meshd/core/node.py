@@ -13,6 +13,7 @@ from meshd.core import events as ev
 from meshd.core.commands import Command
 from meshd.core.consequences import Consequences
 from meshd.core.context import Context
+from meshd.core.delivery.circuits import Circuits
 from meshd.core.delivery.collecting import Collecting
 from meshd.core.delivery.deposits import Deposits
 from meshd.core.delivery.inbox import Inbox
@@ -20,7 +21,9 @@ from meshd.core.delivery.keeping import Keeping
 from meshd.core.delivery.outbox import Outbox
 from meshd.core.delivery.pinging import Pinging
 from meshd.core.delivery.post import Post
+from meshd.core.delivery.relayed_streams import RelayedStreams
 from meshd.core.delivery.replay import ReplayMemory
+from meshd.core.delivery.stream_book import StreamBook
 from meshd.core.delivery.streams import Streams
 from meshd.core.delivery.tracing import Tracing
 from meshd.core.joining.arrivals import Arrivals
@@ -194,7 +197,12 @@ class Node:
         self.collecting = Collecting(ctx, self.membership, self.post, self.keepers, self.outbox, self.inbox)
         self.pinging = Pinging(ctx, self.membership, self.routing, self.post)
         self.tracing = Tracing(ctx, self.membership, self.neighbors, self.routing, self.post)
-        self.streams = Streams(ctx, self.membership, self.neighbors)
+        self.stream_book = StreamBook(ctx, self.membership)
+        self.streams = Streams(ctx, self.neighbors, self.stream_book)
+        self.circuits = Circuits(ctx, self.membership, self.neighbors, self.routing)
+        self.relayed_streams = RelayedStreams(
+            ctx, self.membership, self.neighbors, self.routing, self.post, self.circuits, self.stream_book
+        )
         self.peering = Peering(self, ctx)
         self.pushed = Pushed(self, ctx)
         self.consequences = Consequences(self, ctx)
@@ -260,6 +268,12 @@ class Node:
                 self.liveness.on_addresses()
             case ev.StreamEnded():
                 self.streams.on_ended(event)
+            case ev.RelayedStreamConnected(stream):
+                self.relayed_streams.on_connected(stream)
+            case ev.RelayedStreamStalled(stream, reason):
+                self.relayed_streams.on_stalled(stream, reason)
+            case ev.RelayedStreamEnded():
+                self.relayed_streams.on_ended(event)
             case ev.SendBufferHigh(link) | ev.SendBufferLow(link):
                 self._on_send_buffer(link, isinstance(event, ev.SendBufferHigh))
             case ev.UserAgentConnected(service, uaid, newcomers):
@@ -313,6 +327,7 @@ class Node:
         for name in ("compare", "renewal", "grants", "rotation", "uptime"):
             self._ctx.cancel_timer(name, b"")
         self.self_test.stop()
+        self.relayed_streams.end_all("leaving")
         self.outlook.stop()
         self.stun_servers.update()
         self.topology.clear()
@@ -369,6 +384,7 @@ class Node:
         for link in self.neighbors.links():
             if link.state in PROVED and not self.membership.is_member(link.peer):
                 self.neighbors.close(link, "admission_expired")
+        self.relayed_streams.sweep()
         self.introductions.sweep()
         self.arrivals.sweep()
         self.bearers.sweep()

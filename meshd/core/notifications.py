@@ -50,6 +50,9 @@ NOTIFICATIONS: dict[str, Notification] = {
     "stream_opened": Notification(
         ("stream", "peer", "name", "application", "ours"), "info", "A byte stream is open; `ours`: this side opened it."
     ),
+    "stream_path_lost": Notification(
+        ("stream", "peer", "reason"), "info", "A stream over others has lost its path and looks for another."
+    ),
     "stream_ended": Notification(
         ("stream", "peer", "name", "application", "reason", "sent_size", "received_size"),
         "info",

@@ -101,6 +101,10 @@ class Peering:
                 node.streams.on_accepted(link, message)
             case ms.StreamRefused():
                 node.streams.on_refused(link, message)
+            case ms.CircuitWanted():
+                node.circuits.on_wanted(link, message)
+            case ms.CircuitClosed():
+                node.circuits.on_closed(link, message)
             case ms.Goodbye():
                 reason = message.reason if message.reason.isidentifier() else "closed_by_peer"
                 node.neighbors.dismiss(link, reason)
@@ -160,6 +164,16 @@ class Peering:
                 node.tracing.on_wanted(peer, message)
             case ms.HopTold():
                 node.tracing.on_told(peer, message)
+            case ms.RelayedStreamWanted():
+                node.relayed_streams.on_wanted(peer, message)
+            case ms.RelayedStreamAccepted():
+                node.relayed_streams.on_accepted(peer, message)
+            case ms.RelayedStreamRefused():
+                node.relayed_streams.on_refused(peer, message)
+            case ms.RelayedStreamOver():
+                node.relayed_streams.on_over(peer, message)
+            case ms.PathWanted():
+                node.relayed_streams.on_path_wanted(peer, message)
             case ms.AnswerWanted():
                 node.assisting.on_wanted(peer, message)
             case ms.AnswerGiven():

@@ -9,7 +9,7 @@ from meshd.core.delivery.outbox import ACKNOWLEDGED, QUEUED
 from meshd.core.joining.newcomer import refuse_member
 from meshd.core.membership.lookup import find_member
 from meshd.errors import Code, ControlError, LocalMisuse, Rejected
-from meshd.ids import RequestId, Ticket
+from meshd.ids import PeerId, RequestId, Ticket
 from meshd.wire.messages import Records
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Requests:
                     request, lambda: node.subscription_change.renew_all("asked") if renews_push else 0
                 )
             case "streams.wait":
-                node.streams.wait(request, params["stream"])
+                node.stream_book.wait(request, params["stream"])
             case "links.offer" if in_mesh:
                 self._dispatch_as_member(request, method, params)
             case "mesh.found" | "mesh.join" | "links.offer" if in_mesh or node.joining.active:
@@ -100,18 +100,11 @@ class Requests:
                 peer = find_member(node.membership, params["peer"])
                 node.tracing.begin(request, peer, params.get("probes") or 1, params.get("timeout") or DEFAULT_TIMEOUT)
             case "streams.open":
-                node.streams.open(
-                    request,
-                    find_member(node.membership, params["peer"]),
-                    params["application"],
-                    params.get("parameters") or b"",
-                    params["descriptor"],
-                    params.get("timeout") or DEFAULT_TIMEOUT,
-                )
+                self._open_stream(request, find_member(node.membership, params["peer"]), params)
             case "streams.accept":
                 whose = params.get("peer")
                 peer_wanted = None if whose is None else find_member(node.membership, whose)
-                node.streams.accept(
+                node.stream_book.accept(
                     request, params["application"], peer_wanted, params["descriptor"], params.get("timeout")
                 )
             case "links.offer":
@@ -153,6 +146,19 @@ class Requests:
             case _:
                 raise LocalMisuse(f"no method of the core: {method}")
 
+    def _open_stream(self, request: RequestId, peer: PeerId, params: dict[str, Any]) -> None:
+        """Over the link, if there is one; else over others."""
+        node = self._node
+        timeout = params.get("timeout") or DEFAULT_TIMEOUT
+        about = (params["application"], params.get("parameters") or b"", params["descriptor"], timeout)
+        link = node.neighbors.current(peer)
+        if peer == self._ctx.own_id:
+            raise ControlError(Code.REFUSED, "That is this node itself.")
+        if link is None:
+            node.relayed_streams.open(request, peer, *about)
+        else:
+            node.streams.open(request, link, *about)
+
     @staticmethod
     def _peer(params: dict[str, Any]) -> str:
         """Whom it is for; an SDP says nothing about that."""
@@ -186,7 +192,9 @@ class Requests:
         self._node.tracing.abandon(request)
         self._node.admissions.abandon(request)
         self._node.administration.abandon(request)
+        self._node.stream_book.abandon(request)
         self._node.streams.abandon(request)
+        self._node.relayed_streams.abandon(request)
         self._node.pasting.abandon(request)
         self._node.calls.abandon(request)
         self._node.self_test.abandon(request)

@@ -172,6 +172,14 @@ class Daemon:
         attach(
             self._links.submit, commands.SendHeartbeat, commands.ProbePath, commands.OpenStream, commands.CloseStream
         )
+        attach(
+            self._links.submit_circuit,
+            commands.OpenRelayedStream,
+            commands.AttachCircuit,
+            commands.EndRelayedStream,
+            commands.SpliceCircuits,
+            commands.CloseCircuit,
+        )
         attach(self._use_stun_servers, commands.UseStunServers)
         attach(self._sender.submit, commands.SendPush)
         attach(

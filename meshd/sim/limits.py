@@ -8,7 +8,20 @@ from typing import Any
 
 from meshd.config import Config
 from meshd.core import peering
-from meshd.core.delivery import deposits, inbox, keeping, outbox, pinging, post, replay, streams, tracing
+from meshd.core.delivery import (
+    circuits,
+    deposits,
+    inbox,
+    keeping,
+    outbox,
+    pinging,
+    post,
+    relayed_streams,
+    replay,
+    stream_book,
+    stream_paths,
+    tracing,
+)
 from meshd.core.joining import assisting, calls, introductions, pasting
 from meshd.core.membership import first_seen, promises, revocations, sealing_keys
 from meshd.core.membership.admissions import MAX_ASKED
@@ -166,10 +179,17 @@ LIMITS: dict[str, Limit] = {
     "KeptRows._to": _fixed(keeping.MAX_KEPT),
     "Pinging._pings": _fixed(pinging.MAX_PINGS),
     "Tracing._traces": _fixed(tracing.MAX_TRACES),
-    "Streams._acceptors": _fixed(streams.MAX_ACCEPTORS),
+    "StreamBook._acceptors": _fixed(stream_book.MAX_ACCEPTORS),
+    "StreamBook._outcomes": _fixed(stream_book.MAX_OUTCOMES),
+    "StreamBook._streams": _fixed(stream_book.MAX_STREAMS),
     "Streams._numbers": _links,
-    "Streams._outcomes": _fixed(streams.MAX_OUTCOMES),
-    "Streams._streams": _fixed(streams.MAX_STREAMS),
+    "Streams._streams": _fixed(stream_book.MAX_STREAMS),
+    "Circuits._ends": _fixed(2 * circuits.MAX_RELAYED_CIRCUITS + stream_book.MAX_STREAMS),
+    "Circuits._numbers": _links,
+    "Circuits._relayed": _fixed(circuits.MAX_RELAYED_CIRCUITS),
+    "RelayedStreams._ended": _fixed(relayed_streams.MAX_ENDED),
+    "RelayedStreams._streams": _fixed(stream_book.MAX_STREAMS),
+    "StreamPaths._tags": _fixed(stream_paths.MAX_TAGS_AHEAD * stream_book.MAX_STREAMS),
     "Peering._strangers": _fixed(peering.MAX_STRANGERS),
     "Pushed._held": _fixed(pushed.MAX_HELD),
 }

@@ -57,6 +57,7 @@ class Machine:
     alarm: float | None = None  # when the network looks at the deadline next
     ends: dict[LinkId, End] = field(default_factory=dict)
     streams: dict[tuple[LinkId, int], None] = field(default_factory=dict)  # opened here, and not told to have ended
+    relayed: dict[int, None] = field(default_factory=dict)  # the same of those over others, by their numbers
     answers: dict[int, tuple[Code | None, Any]] = field(default_factory=dict)
     delivered: list[dict[str, Any]] = field(default_factory=list)
     notices: MutableSequence[Notice] = field(default_factory=list)

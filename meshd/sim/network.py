@@ -114,6 +114,7 @@ class Network:
             end.open = False
         machine.ends.clear()
         machine.streams.clear()
+        machine.relayed.clear()
         self.push.disconnect(index)
         for watcher in self.watchers:
             watcher.on_killed(machine)
@@ -265,6 +266,12 @@ class Network:
                 machine.streams[link, stream] = None  # there are no bytes here; scenarios say when it ends
             case cm.CloseStream(link, stream):
                 self.links.end_stream(machine, link, stream, "withdrawn")
+            case cm.OpenRelayedStream(stream):
+                machine.relayed[stream] = None
+            case cm.AttachCircuit(stream):  # the other end answers, once it has the circuit, too
+                self.schedule(2 * self.between(self.conditions.latency), machine, ev.RelayedStreamConnected(stream))
+            case cm.EndRelayedStream(stream, reason):
+                self.end_relayed(machine, stream, reason)
             case cm.OpenUserAgent() | cm.CloseUserAgent() | cm.RegisterChannel() | cm.UnregisterChannel():
                 self._user_agent(machine, command)
             case cm.AcknowledgePush():
@@ -277,6 +284,11 @@ class Network:
                 machine.answers[request] = (code, detail)
             case cm.DeliverMessage(message):
                 machine.delivered.append(dict(message))
+
+    def end_relayed(self, machine: Machine, stream: int, reason: str) -> None:
+        """The bytes of a stream over others have come to their end here."""
+        if machine.relayed.pop(stream, False) is None:
+            self.schedule(0.0, machine, ev.RelayedStreamEnded(stream, reason, 0, 0, 0))
 
     # -- push ---------------------------------------------------------------------------------------------------------
 

@@ -180,6 +180,8 @@ class Stage:
         for machine, _ in self.network.running():
             for link, stream in list(machine.streams):
                 self.network.links.end_stream(machine, link, stream, "done")
+            for relayed in list(machine.relayed):
+                self.network.end_relayed(machine, relayed, "done")
 
     def neighbors(self, index: int) -> int:
         """How many links that machine has."""

@@ -337,7 +337,7 @@ def streams_come_and_go(stage: Stage) -> None:
     opened = sum(notice[1] == "stream_opened" for machine in stage.network.machines for notice in machine.notices)
     stage.expect(opened > 20, f"only {opened} streams opened")
     for machine, node in stage.network.running():
-        stage.expect(not len(node.streams), f"n{machine.index} still has {len(node.streams)} streams")
+        stage.expect(not len(node.stream_book), f"n{machine.index} still has {len(node.stream_book)} streams")
 
 
 @scenario(6, lambda: Conditions(loss=0.05, latency=(0.05, 0.25)))

@@ -12,9 +12,10 @@ from typing import Any
 from meshd.wire import messages, parts
 from meshd.wire.codec import Blob, Kind, Many, Maybe, Nested, Text, Uint
 from meshd.wire.joining import FurtherOffer
+from meshd.wire.relaying import StreamPurpose
 
 _TABLES: tuple[tuple[str, dict[int, type[Any]]], ...] = (
-    ("On a link: its own affairs, records, relaying, streams", messages.ON_LINK),
+    ("On a link: its own affairs, records, relaying, streams, circuits", messages.ON_LINK),
     ("Joining: in an envelope", messages.JOINING),
     ("Signaling: in an envelope, by relay or push", messages.SIGNALING),
     ("To a member: on its link, or in an envelope", messages.TO_A_MEMBER),
@@ -24,6 +25,7 @@ _PARTS: tuple[type[Any], ...] = (
     parts.SubscriptionPart,
     parts.CapabilityPart,
     FurtherOffer,
+    StreamPurpose,
 )
 
 

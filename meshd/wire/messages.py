@@ -46,6 +46,13 @@ from meshd.wire.reconciling import Digest as Digest
 from meshd.wire.reconciling import Records as Records
 from meshd.wire.reconciling import RecordsWanted as RecordsWanted
 from meshd.wire.reconciling import Summary as Summary
+from meshd.wire.relaying import CircuitClosed as CircuitClosed
+from meshd.wire.relaying import CircuitWanted as CircuitWanted
+from meshd.wire.relaying import PathWanted as PathWanted
+from meshd.wire.relaying import RelayedStreamAccepted as RelayedStreamAccepted
+from meshd.wire.relaying import RelayedStreamOver as RelayedStreamOver
+from meshd.wire.relaying import RelayedStreamRefused as RelayedStreamRefused
+from meshd.wire.relaying import RelayedStreamWanted as RelayedStreamWanted
 from meshd.wire.revoking import Revocations as Revocations
 from meshd.wire.revoking import RevocationsKnown as RevocationsKnown
 from meshd.wire.tracing import HopTold as HopTold
@@ -290,6 +297,8 @@ ON_LINK: dict[int, type[Any]] = {
     22: Have,
     23: Graft,
     5: Prune,
+    70: CircuitWanted,
+    71: CircuitClosed,
 }
 JOINING: dict[int, type[Any]] = {24: JoinRequest, 25: JoinAccepted, 26: JoinRefused, 30: JoinAnswered}
 SIGNALING: dict[int, type[Any]] = {27: Offer, 28: Answer, 29: OfferDeclined}
@@ -321,6 +330,11 @@ TO_A_MEMBER: dict[int, type[Any]] = {
     84: DepositWithdrawn,
     90: HopWanted,
     91: HopTold,
+    72: RelayedStreamWanted,
+    73: RelayedStreamAccepted,
+    74: RelayedStreamRefused,
+    75: RelayedStreamOver,
+    76: PathWanted,
 }
 LINK_MESSAGES: dict[int, type[Any]] = ON_LINK | TO_A_MEMBER
 ENVELOPE_MESSAGES: dict[int, type[Any]] = JOINING | SIGNALING | TO_A_MEMBER

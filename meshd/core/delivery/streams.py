@@ -6,82 +6,66 @@ Each has handed a file descriptor to its daemon, known here by a number; ``OpenS
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from meshd.core.commands import CloseStream, OpenStream
 from meshd.core.context import Context
+from meshd.core.delivery.stream_book import REFUSALS, Stream, StreamBook
 from meshd.core.events import StreamEnded
-from meshd.core.membership.membership import Membership
 from meshd.core.overlay.neighbors import Link, Neighbors
 from meshd.errors import Code
 from meshd.ids import LinkId, PeerId, RequestId
 from meshd.wire.frame import ResetCode
 from meshd.wire.messages import StreamAccepted, StreamRefused, StreamWanted
 
-# Policy
-MAX_STREAMS = 256  # at one time, those not answered yet among them; each holds a file descriptor and a window
-MAX_STREAMS_PER_PEER = 32  # of these with one peer, so that none can take them all
-MAX_ACCEPTORS = 64  # requests that wait for a stream
-MAX_WAITERS = 8  # requests that wait for the end of one stream
-MAX_OUTCOMES = 256  # ended streams that are remembered for who asks a little late
 
-_REFUSALS = {
-    "no_acceptor": (Code.REFUSED, "Nobody over there accepts a stream of that application now."),
-    "busy": (Code.BUSY, "The peer has too many streams open."),
-}
+@dataclass(slots=True, kw_only=True)
+class _LinkStream(Stream):
+    """A stream of a link, where it has that number."""
 
-
-@dataclass(slots=True)
-class _Stream:
-    """A stream, or the wish for one: then ``request`` is who wants it. ``handle`` is its number for people."""
-
-    handle: int
     link: LinkId
     number: int
-    peer: PeerId
-    application: str
-    descriptor: int
-    request: RequestId | None = None
-    opened: float = 0.0  # monotonic seconds
-    waiters: list[RequestId] = field(default_factory=list)
-
-    @property
-    def timer(self) -> bytes:
-        return self.handle.to_bytes(8, "big")
-
-
-@dataclass(frozen=True, slots=True)
-class _Acceptor:
-    """Somebody who wants one stream of that application, from ``peer`` or (None) from any member."""
-
-    request: RequestId
-    application: str
-    peer: PeerId | None
-    descriptor: int
 
 
 @dataclass(slots=True)
-class _Numbers:
-    """The last stream numbers that each side has used on one link."""
+class Numbers:
+    """The last numbers that each side has used on one link: the smaller peer id has the odd ones, the other the even.
+
+    Each number is higher than the last of its side.
+    """
 
     ours: int = 0
     theirs: int = 0
 
+    def next(self, own: PeerId, peer: PeerId) -> int:
+        """The next one of ours."""
+        self.ours = self.ours + 2 if self.ours else first_number(own, peer)
+        return self.ours
+
+    def take(self, number: int, own: PeerId, peer: PeerId) -> bool:
+        """Note one of theirs; whether it is one that they may use now."""
+        if number <= self.theirs or number % 2 != first_number(peer, own) % 2:
+            return False
+        self.theirs = number
+        return True
+
+
+def first_number(opener: PeerId, other: PeerId) -> int:
+    """The first number that ``opener`` gives a stream, or a circuit."""
+    return 1 if opener < other else 2
+
 
 class Streams:
-    """All streams of this node, and who waits for one."""
+    """All streams between this node and its neighbors."""
 
-    __slots__ = ("_acceptors", "_ctx", "_last_handle", "_membership", "_neighbors", "_numbers", "_outcomes", "_streams")
+    __slots__ = ("_book", "_ctx", "_neighbors", "_numbers", "_streams")
 
-    def __init__(self, ctx: Context, membership: Membership, neighbors: Neighbors) -> None:
+    def __init__(self, ctx: Context, neighbors: Neighbors, book: StreamBook) -> None:
         self._ctx = ctx
-        self._membership = membership
         self._neighbors = neighbors
-        self._streams: dict[tuple[LinkId, int], _Stream] = {}
-        self._acceptors: dict[RequestId, _Acceptor] = {}
-        self._numbers: dict[LinkId, _Numbers] = {}
-        self._outcomes: dict[int, dict[str, object]] = {}  # by handle, oldest first
-        self._last_handle = 0
+        self._book = book
+        self._streams: dict[tuple[LinkId, int], _LinkStream] = {}
+        self._numbers: dict[LinkId, Numbers] = {}
 
     def __len__(self) -> int:
         """How many there are, those not answered yet among them."""
@@ -92,63 +76,27 @@ class Streams:
     def open(
         self,
         request: RequestId,
-        peer: PeerId,
+        link: Link,
         application: str,
         parameters: bytes,
         descriptor: int,
         timeout: float,
     ) -> None:
-        """Somebody wants a stream to that peer; ``timeout`` in seconds for its answer."""
-        if peer == self._ctx.own_id:
-            self._ctx.refuse(request, Code.REFUSED, "That is this node itself.")
-            return
-        link = self._neighbors.current(peer)
-        if link is None:
-            self._ctx.refuse(request, Code.PEER_UNREACHABLE, "Streams need a direct link for now, and there is none.")
-            return
-        if self._is_full(peer):
+        """Somebody wants a stream to the peer of that link; ``timeout`` in seconds for its answer."""
+        if self._book.is_full(link.peer):
             self._ctx.refuse(request, Code.BUSY, "Too many streams are open.")
             return
-        numbers = self._numbers.setdefault(link.id, _Numbers())
-        numbers.ours = numbers.ours + 2 if numbers.ours else self._first(self._ctx.own_id, peer)
-        stream = self._add(link, numbers.ours, application, descriptor)
+        number = self._numbers.setdefault(link.id, Numbers()).next(self._ctx.own_id, link.peer)
+        stream = self._add(link, number, application, descriptor, ours=True)
         stream.request = request
         self._ctx.timer("stream", stream.timer, timeout)
         self._neighbors.send(link, StreamWanted(stream.number, application, parameters))
 
-    def accept(
-        self, request: RequestId, application: str, peer: PeerId | None, descriptor: int, timeout: float | None
-    ) -> None:
-        """Somebody takes the next stream of that application; ``timeout`` in seconds, None: for as long as it waits."""
-        if len(self._acceptors) >= MAX_ACCEPTORS:
-            self._ctx.refuse(request, Code.BUSY, f"{MAX_ACCEPTORS} requests wait for streams already.")
-            return
-        self._acceptors[request] = _Acceptor(request, application, peer, descriptor)
-        if timeout is not None:
-            self._ctx.timer("acceptor", request.to_bytes(8, "big"), timeout)
-
-    def wait(self, request: RequestId, handle: int) -> None:
-        """Somebody wants to know how a stream ends."""
-        outcome = self._outcomes.get(handle)
-        stream = next((each for each in self._streams.values() if each.handle == handle and each.request is None), None)
-        if outcome is not None:
-            self._ctx.respond(request, **outcome)
-        elif stream is None:
-            detail = f"There is no stream {handle}, nor was it among the last {MAX_OUTCOMES} that have ended."
-            self._ctx.refuse(request, Code.REFUSED, detail)
-        elif len(stream.waiters) >= MAX_WAITERS:
-            self._ctx.refuse(request, Code.BUSY, f"{MAX_WAITERS} requests wait for its end already.")
-        else:
-            stream.waiters.append(request)
-
     def abandon(self, request: RequestId) -> None:
         """Nobody waits any more."""
-        self._forget_acceptor(request)
         for stream in list(self._streams.values()):
             if stream.request == request:
                 self._withdraw(stream)
-            elif request in stream.waiters:
-                stream.waiters.remove(request)
 
     def on_open_timeout(self, about: bytes) -> None:
         """The peer has not answered."""
@@ -157,30 +105,21 @@ class Streams:
                 self._ctx.refuse(stream.request, Code.NOT_ACKNOWLEDGED, "It was asked for a stream.")
                 self._withdraw(stream)
 
-    def on_accept_timeout(self, about: bytes) -> None:
-        """No stream has come."""
-        request = RequestId(int.from_bytes(about, "big"))
-        if self._forget_acceptor(request) is not None:
-            self._ctx.refuse(request, Code.NOT_ACKNOWLEDGED, "No stream of that application has come.")
-
     # -- what peers say -----------------------------------------------------------------------------------------------
 
     def on_wanted(self, link: Link, message: StreamWanted) -> None:
         """A neighbor wants a stream."""
-        numbers = self._numbers.setdefault(link.id, _Numbers())
-        number, last = message.stream, numbers.theirs
-        first = self._first(link.peer, self._ctx.own_id)
-        if number <= last or number % 2 != first % 2:
+        number = message.stream
+        if not self._numbers.setdefault(link.id, Numbers()).take(number, self._ctx.own_id, link.peer):
             self._neighbors.fail(link, "stream_number")
             return
-        numbers.theirs = number
-        acceptor = self._acceptor_for(link.peer, message.application)
-        if acceptor is None or self._is_full(link.peer):
+        acceptor = self._book.acceptor_for(link.peer, message.application)
+        if acceptor is None or self._book.is_full(link.peer):
             self._ctx.count("streams_refused")
             self._neighbors.send(link, StreamRefused(number, "no_acceptor" if acceptor is None else "busy"))
             return
-        self._forget_acceptor(acceptor.request)
-        stream = self._add(link, number, message.application, acceptor.descriptor)
+        self._book.forget_acceptor(acceptor.request)
+        stream = self._add(link, number, message.application, acceptor.descriptor, ours=False)
         self._neighbors.send(link, StreamAccepted(number))  # before OpenStream, which may send the first bytes at once
         self._opened(stream, acceptor.request, message.parameters)
 
@@ -200,7 +139,7 @@ class Streams:
         if stream is None or stream.request is None:
             self._ctx.count("streams_late")
             return
-        code, detail = _REFUSALS.get(message.reason, (Code.REFUSED, "The peer gave a reason of a later version."))
+        code, detail = REFUSALS.get(message.reason, (Code.REFUSED, "The peer gave a reason of a later version."))
         self._ctx.refuse(stream.request, code, detail)
         self._remove(stream)
 
@@ -222,84 +161,29 @@ class Streams:
             else:
                 self._end(stream, "link_lost", None, None)
 
-    def _end(self, stream: _Stream, reason: str, sent_size: int | None, received_size: int | None) -> None:
+    def _end(self, stream: _LinkStream, reason: str, sent_size: int | None, received_size: int | None) -> None:
         self._remove(stream)
-        self._ctx.count("streams_done" if reason == "done" else "streams_broken")
-        outcome = self._described(stream)
-        outcome |= {"reason": reason, "sent_size": sent_size, "received_size": received_size}
-        outcome["elapsed"] = self._ctx.now.mono - stream.opened
-        self._outcomes[stream.handle] = outcome
-        if len(self._outcomes) > MAX_OUTCOMES:
-            del self._outcomes[next(iter(self._outcomes))]
-        self._ctx.notify(
-            "stream_ended",
-            stream=stream.handle,
-            peer=stream.peer,
-            name=outcome["name"],
-            application=stream.application,
-            reason=reason,
-            sent_size=sent_size,
-            received_size=received_size,
-        )
-        for request in stream.waiters:
-            self._ctx.respond(request, **outcome)
+        self._book.ended(stream, reason, sent_size, received_size)
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _first(opener: PeerId, other: PeerId) -> int:
-        """The first number that ``opener`` gives a stream."""
-        return 1 if opener < other else 2
-
-    def _is_full(self, peer: PeerId) -> bool:
-        theirs = sum(1 for stream in self._streams.values() if stream.peer == peer)
-        return len(self._streams) >= MAX_STREAMS or theirs >= MAX_STREAMS_PER_PEER
-
-    def _add(self, link: Link, number: int, application: str, descriptor: int) -> _Stream:
-        self._last_handle += 1
-        stream = _Stream(self._last_handle, link.id, number, link.peer, application, descriptor)
+    def _add(self, link: Link, number: int, application: str, descriptor: int, *, ours: bool) -> _LinkStream:
+        stream = _LinkStream(
+            peer=link.peer, application=application, descriptor=descriptor, ours=ours, link=link.id, number=number
+        )
+        self._book.add(stream)
         self._streams[link.id, number] = stream
         return stream
 
-    def _opened(self, stream: _Stream, request: RequestId, parameters: bytes) -> None:
-        stream.opened = self._ctx.now.mono
+    def _opened(self, stream: _LinkStream, request: RequestId, parameters: bytes) -> None:
         self._ctx.do(OpenStream(stream.link, stream.number, stream.descriptor))
-        self._ctx.count("streams_opened")
-        described = self._described(stream)
-        ours = stream.number % 2 == self._first(self._ctx.own_id, stream.peer) % 2
-        self._ctx.notify(
-            "stream_opened",
-            stream=stream.handle,
-            peer=stream.peer,
-            name=described["name"],
-            application=stream.application,
-            ours=ours,
-        )
-        self._ctx.respond(request, **described, parameters=parameters)  # of an accepted one; the other side knows
+        self._book.opened(stream, request, parameters)
 
-    def _described(self, stream: _Stream) -> dict[str, object]:
-        return {
-            "stream": stream.handle,
-            "peer_id": stream.peer,
-            "name": self._membership.name_of(stream.peer) or "",
-            "application": stream.application,
-        }
-
-    def _acceptor_for(self, peer: PeerId, application: str) -> _Acceptor | None:
-        """Who has waited longest."""
-        for acceptor in self._acceptors.values():
-            if acceptor.application == application and acceptor.peer in (None, peer):
-                return acceptor
-        return None
-
-    def _forget_acceptor(self, request: RequestId) -> _Acceptor | None:
-        self._ctx.cancel_timer("acceptor", request.to_bytes(8, "big"))
-        return self._acceptors.pop(request, None)
-
-    def _withdraw(self, stream: _Stream) -> None:
+    def _withdraw(self, stream: _LinkStream) -> None:
         self._ctx.do(CloseStream(stream.link, stream.number, ResetCode.WITHDRAWN))
         self._remove(stream)
 
-    def _remove(self, stream: _Stream) -> None:
+    def _remove(self, stream: _LinkStream) -> None:
         self._ctx.cancel_timer("stream", stream.timer)
+        self._book.remove(stream)
         del self._streams[stream.link, stream.number]

@@ -9,7 +9,7 @@ from playbook import Player, Refused, Stage, in_order
 
 from meshd.core import commands as cm
 from meshd.core import events as ev
-from meshd.core.delivery.streams import MAX_ACCEPTORS, MAX_OUTCOMES, MAX_STREAMS_PER_PEER
+from meshd.core.delivery.stream_book import MAX_ACCEPTORS, MAX_OUTCOMES, MAX_STREAMS_PER_PEER
 from meshd.errors import Code
 from meshd.ids import RequestId
 from meshd.wire.frame import ResetCode
@@ -110,15 +110,6 @@ def test_an_acceptor_for_one_member_is_not_for_others():
     assert refused(b, wish(b, a)) is Code.REFUSED
     wish(c, a)
     assert len(a.did(cm.OpenStream)) == 1
-
-
-def test_without_a_direct_link_there_is_no_stream():
-    stage = Stage("a", "b", "c")
-    a, b, _ = stage.mesh()
-    stage.separate("a", "b")
-    request = wish(a, b)
-    assert refused(a, request) is Code.PEER_UNREACHABLE
-    assert "direct link" in a.answers[request].detail
 
 
 @pytest.mark.parametrize("method", ["streams.open", "streams.accept"])
