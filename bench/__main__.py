@@ -14,7 +14,7 @@ import traceback
 from bench.extent import FULL, SHORT, SMALLEST, Extent, Row
 from bench.page import commit, write_row
 from bench.paths import why_not
-from bench.rows import daemons, fairness, latency, many, push, queues, throughput, webpush
+from bench.rows import daemons, fairness, latency, many, push, queues, relayed, throughput, webpush
 from bench.table import BUSY_SHARE, HEADS, Figure, Strangers, machine, text_line
 
 ROWS: dict[str, Row] = {
@@ -31,6 +31,7 @@ ROWS: dict[str, Row] = {
     "opening": many.opening,
     "idle": many.idle,
     "links500": many.five_hundred,
+    "relayed": relayed.relayed,
     "ceiling": throughput.ceiling,
     "meshes": daemons.meshes,
     "sizes": daemons.fitting,

@@ -24,6 +24,13 @@ _ENDS = {
     "failed_here": "it could not be read or written here",
     "failed_there": "it could not be read or written over there",
     "link_lost": "the link was lost",
+    "path_lost": "no way to the other side was found any more",
+    "no_route": "there was no way to the other side any more",
+    "refused": "those between the two would not relay it any more",
+    "busy": "those between the two relay too much already",
+    "revoked": "the other side has been revoked",
+    "admission_expired": "the other side's admission has ended",
+    "leaving": "this node is leaving the mesh",
 }
 
 

@@ -1,7 +1,8 @@
 """Open a byte stream to a member that waits for one with meshctl accept.
 
 Standard input goes there, what comes goes to standard output, until both ways have ended. If standard input is a
-terminal and standard output is not, nothing is sent. Needs a direct link to the member.
+terminal and standard output is not, nothing is sent. Without a direct link to the member the stream goes over others,
+who cannot read it.
 """
 
 from __future__ import annotations

@@ -210,8 +210,10 @@ class RelayedStream:
             self._heard, self._is_probing = self._loop.time(), False
             self._on_said(said)
         except Rejected as rejected:
-            self._counters[rejected.reason] += 1
-            self._path_failed(rejected.reason)
+            reason = rejected.reason
+            replayed, gap = reason == "session_replayed", reason == "session_gap"
+            self._counters["session_replayed" if replayed else "session_gap" if gap else "session_forged"] += 1
+            self._path_failed(reason)
         except MalformedMessage:
             self._counters["session_malformed"] += 1
             self._end("failed_there", ResetCode.FAILED)
