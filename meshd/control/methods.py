@@ -171,8 +171,9 @@ METHODS = _table(
         "streams.open",
         WRITE,
         "Open a byte stream to a member that waits for one with `streams.accept`; without a link to it, over others, "
-        "sealed from end to end. The daemon copies between the stream and the descriptor, both ways. Shut the "
-        "writing half down at the end of what you send, and keep this connection until the stream has ended; closing either before breaks the stream off.",
+        "sealed from end to end. The daemon copies between the stream and the descriptor, both ways. Shut the writing "
+        "half down at the end of what you send, and keep this connection until the stream has ended; closing either "
+        "before breaks the stream off.",
         (
             PEER,
             _APPLICATION,

@@ -91,7 +91,9 @@ def test_the_relay_sees_nothing_of_what_passes():
             made.connect()
             await settle(lambda: len(sides(made)) == 2)
             for side in sides(made):
-                side.queue = Watched(seen)
+                watched = Watched(seen)
+                watched.extend(side.queue)
+                side.queue = watched
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(use, a, content, digests, "a")
                 nursery.start_soon(use, b, b"", digests, "b")
@@ -223,6 +225,7 @@ def test_a_relay_that_tampers_is_found_out_and_left(how: str, reason: str):
             a, b = made.use()
             made.connect(relay=0, circuit=1)
             await settle(lambda: len(made.of(0, RelayedStreamConnected)) == 1 and len(sides(made)) == 2)
+            await settle(lambda: len(made.of(1, RelayedStreamConnected)) == 1)
             next(side for side in sides(made) if side.source == 1).queue = Tampered(how)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(use, a, content, digests, "a")
