@@ -14,7 +14,7 @@ from certificates import write_certificate
 
 from demo.processes import Daemon, Failed, Mesh, Process, PushService, program, wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]  # many starts of daemons, one after the other
 
 HERE = Path(__file__).parent
 NTFY = HERE.parent / "push" / "ntfy_process.py"
