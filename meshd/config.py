@@ -232,8 +232,8 @@ class MeshConfig:
     )
     relay: bool = setting(
         True,
-        "Whether this node forwards envelopes between others. Without it, nobody can join through this node's links, "
-        "and pairs that cannot connect directly need somebody else.",
+        "Whether this node forwards envelopes and streams between others. Without it, nobody can join through this "
+        "node's links, and pairs that cannot connect directly need somebody else.",
         reload=True,
     )
     relay_rate: float = setting(

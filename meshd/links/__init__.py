@@ -5,6 +5,10 @@ of one link, made of ``gathering``, ``remote`` (the other side's description), `
 ``certificate``, ``association`` (the shell around ``meshd.transport``), ``outbox`` and ``streams``. ``webrtc`` is where
 aiortc is imported.
 
+Streams over others: ``circuits`` are what a link carries of them, ``circuit_board`` knows who is at their ends:
+``relaying`` forwards from one link to another, ``relayed_stream`` seals and opens at the two ends. ``local_end`` is the
+descriptor of any stream.
+
 A packet of a peer goes ``socket`` - ``demux`` - ``dtls`` - ``association`` - ``link`` in one chain of calls: no task,
 no queue, nothing that waits. What it causes to be sent leaves when the socket has nothing more to read.
 
