@@ -73,7 +73,17 @@ _NOBODY = _Nobody()
 class Circuit:
     """One circuit at one end of a link."""
 
-    __slots__ = ("_circuits", "is_over", "is_ready", "max_record_size", "number", "receiving", "sending", "user")
+    __slots__ = (
+        "_circuits",
+        "head",
+        "is_over",
+        "is_ready",
+        "max_record_size",
+        "number",
+        "receiving",
+        "sending",
+        "user",
+    )
 
     def __init__(self, number: int, user: CircuitUser, circuits: LinkCircuits) -> None:
         self.number = number
@@ -81,6 +91,7 @@ class Circuit:
         self._circuits = circuits
         self.sending = SendCredit()
         self.receiving = ReceiveCredit(CIRCUIT_WINDOW, CIRCUIT_SLACK)
+        self.head = encode_circuit(number, b"", priority=BULK)  # of the frame of a record
         self.max_record_size = max_circuit_record_size(number)
         self.is_ready = False  # stands in the queue of those who may have something to send
         self.is_over = False
@@ -169,7 +180,7 @@ class LinkCircuits:
                     self._ready[source] = waiting  # at the end: the others come first
             if record is not None:
                 circuit.sending.spend(len(record))
-                return encode_circuit(circuit.number, record, priority=BULK)
+                return circuit.head + record
         return None
 
     # -- in -----------------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ from meshd.wire.session_record import (
 
 # Policy
 MAX_KEPT_SIZE = 67_108_864  # bytes sent and not acknowledged, and granted, of all streams; above it each has a window
-ACK_SIZE = 65_536  # bytes that come before they are acknowledged
+ACK_SIZE = 65_536  # bytes that come before they are acknowledged, at least;
+ACK_SHARE = 8  # and at least this part of the window: an acknowledgement costs each hop as much as a record
 ACK_DELAY = 0.025  # seconds after which fewer are
 STALL_TIMEOUT = 6.0  # seconds without progress after which another path is asked for
 PROBE_INTERVAL = 10.0  # seconds of silence after which the other end is asked whether it is there
@@ -239,20 +240,20 @@ class RelayedStream:
         if self._received_last:
             if data or said.offset + len(said.data) > self._receiving.received:
                 raise MalformedMessage("stream bytes after the last")
-            self._owe(ACK_SIZE)
+            self._owe(0, at_once=True)
             return
         if not data and not said.last:
-            self._owe(ACK_SIZE)
+            self._owe(0, at_once=True)
             return
         self._receiving.receive(self._receiving.received, len(data))
         self._received_last = said.last
-        self._owe(len(data) if not said.last else ACK_SIZE)
+        self._owe(len(data), at_once=said.last)
         self._local.put(data, last=said.last)
 
-    def _owe(self, size: int) -> None:
-        """So much is to be acknowledged: at once if it is much, else soon."""
+    def _owe(self, size: int, *, at_once: bool) -> None:
+        """So much is to be acknowledged: at once, or if it is much; else soon."""
         self._owed_size += size
-        if self._owed_size >= ACK_SIZE:
+        if at_once or self._owed_size >= max(ACK_SIZE, self._receiving.window // ACK_SHARE):
             self._ack_due = True
             self._wake()
         elif self._ack_timer is None:
