@@ -52,6 +52,7 @@ from meshd.core.overlay.neighbors import PROVED, Neighbors
 from meshd.core.overlay.reconciliation import Reconciliation
 from meshd.core.overlay.relay import Relay
 from meshd.core.overlay.routing import Routing
+from meshd.core.overlay.sparse import Sparse
 from meshd.core.overlay.topology import Topology
 from meshd.core.peering import Peering
 from meshd.core.pushing.audit import Audit
@@ -151,7 +152,10 @@ class Node:
             self.self_test,
             self.audit,
         )
-        self.topology = Topology(ctx, self.membership, self.neighbors, self.routing, self.signaling, self.calling)
+        self.sparse = Sparse(ctx, self.membership, self.neighbors, self.routing, self.signaling)
+        self.topology = Topology(
+            ctx, self.membership, self.neighbors, self.routing, self.signaling, self.calling, self.sparse
+        )
         self.resuming = Resuming(ctx, self.neighbors, self.routing, self.signaling)
         self.outlook = Outlook(ctx)
         self.stun_servers = StunServers(ctx, self.membership, self.routing)
@@ -203,6 +207,7 @@ class Node:
         self.relayed_streams = RelayedStreams(
             ctx, self.membership, self.neighbors, self.routing, self.post, self.circuits, self.stream_book
         )
+        self.sparse.in_use = self.streams.is_used
         self.peering = Peering(self, ctx)
         self.pushed = Pushed(self, ctx)
         self.consequences = Consequences(self, ctx)

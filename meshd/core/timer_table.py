@@ -28,6 +28,7 @@ def timer_table(node: Node, ctx: Context) -> dict[str, Callable[[bytes], None]]:
         "grant": node.signaling.on_grant_possible,
         "resume": node.resuming.on_timer,
         "dial": node.topology.on_timer,
+        "links": lambda _: node.topology.look(),
         "push": node.pushing.on_timer,
         "behalf": node.asking.on_timer,
         "uptime": lambda _: node.keepers.look(),

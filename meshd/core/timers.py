@@ -40,6 +40,10 @@ class Timers:
         if known is None or deadline < known[0]:
             self.set(key, deadline)
 
+    def is_set(self, key: Key) -> bool:
+        """Whether it has a deadline."""
+        return key in self._deadlines
+
     def cancel(self, key: Key) -> None:
         """Forget it, if it is set."""
         self._deadlines.pop(key, None)

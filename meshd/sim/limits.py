@@ -26,7 +26,7 @@ from meshd.core.joining import assisting, calls, introductions, pasting
 from meshd.core.membership import first_seen, promises, revocations, sealing_keys
 from meshd.core.membership.admissions import MAX_ASKED
 from meshd.core.node import Node
-from meshd.core.overlay import broadcast, link_states, relay, routing, seen
+from meshd.core.overlay import broadcast, link_states, relay, routing, seen, sparse
 from meshd.core.pushing import audit, behalf, grants, kept_grants, pushed, pushing, self_test
 from meshd.core.pushing import budget as push_budget
 from meshd.core.pushing import standing as push_standing
@@ -143,6 +143,10 @@ LIMITS: dict[str, Limit] = {
     "ReplayMemory._sessions": _fixed(replay.MAX_SESSIONS),
     "Post._sequences": _fixed(post.MAX_COUNTED_SESSIONS),
     "Sessions._sessions": _fixed(sessions.MAX_SESSIONS),
+    "Sparse._chosen": _links,
+    "Sparse._dialed": _fixed(sessions.MAX_SESSIONS),
+    "Sparse._everybody": _fixed(2),
+    "Sparse._refused": _fixed(sparse.MAX_REFUSED),
     "Topology._failures": _members,
     "Topology._out_of_reach": _members,
     "Topology._pushes": _members,

@@ -86,7 +86,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``departed``, ``revoked``."""
+    """The sender closes the link on purpose: ``stopping``, ``leaving``, ``replaced``, ``departed``, ``revoked``.
+
+    Or ``surplus``: it has more than it needs.
+    """
 
     reason: str
     WIRE: ClassVar[Layout] = (Text(MAX_REASON_CHARS),)

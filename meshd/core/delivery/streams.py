@@ -71,6 +71,10 @@ class Streams:
         """How many there are, those not answered yet among them."""
         return len(self._streams)
 
+    def is_used(self, link: LinkId) -> bool:
+        """Whether streams run on that link."""
+        return any(of == link for of, _ in self._streams)
+
     # -- what people and programs ask ---------------------------------------------------------------------------------
 
     def open(

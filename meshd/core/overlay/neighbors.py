@@ -57,6 +57,7 @@ LOSS_REASONS = frozenset(
         "silent",
         "stopping",
         "stream_number",
+        "surplus",
     }
 )
 

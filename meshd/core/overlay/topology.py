@@ -1,4 +1,4 @@
-"""Which links to want: all of them while the mesh is small.
+"""Which links to want: all of them while the mesh is small; above that, see ``sparse``.
 
 Of a pair, the smaller id dials at once and the other a little later, so that both need not. What failed is tried
 again with growing pauses. A member that nobody has a path to is called by push, rarely, and by a few (``calling``).
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from meshd.core.context import Context
 from meshd.core.membership.membership import Membership
-from meshd.core.overlay.degree import wanted_links
 from meshd.core.overlay.neighbors import Neighbors
 from meshd.core.overlay.routing import Routing
+from meshd.core.overlay.sparse import Sparse
 from meshd.core.pushing.calling import Calling
 from meshd.core.signaling.session import Purpose
 from meshd.core.signaling.signaling import Signaling
@@ -26,7 +26,7 @@ MAX_RETRY_DELAY = 300.0
 FIRST_PUSH_DELAY = 5.0  # seconds from losing a member altogether to calling it by push: it may be on its way back
 FIRST_PUSH_INTERVAL = 60.0  # seconds; doubles: a machine that is off is not woken by asking it more often
 MAX_PUSH_INTERVAL = 6 * 3600.0
-ENOUGH_INTERVAL = 60.0  # seconds; with enough links up, a look at whether that is still so
+ENOUGH_LOOK_DELAY = 2.0  # seconds from news of a member in a large mesh to a look at whether we want more links
 MAX_PUSHED_AT_ONCE = 3  # members; the first that answers brings the others
 
 
@@ -52,7 +52,9 @@ class Topology:
         "_pushes",
         "_routing",
         "_signaling",
+        "_sparse",
         "_troubles",
+        "_was_small",
     )
 
     def __init__(
@@ -63,6 +65,7 @@ class Topology:
         routing: Routing,
         signaling: Signaling,
         calling: Calling,
+        sparse: Sparse,
     ) -> None:
         self._ctx = ctx
         self._membership = membership
@@ -70,6 +73,8 @@ class Topology:
         self._routing = routing
         self._signaling = signaling
         self._calling = calling
+        self._sparse = sparse
+        self._was_small = True
         self._failures: dict[PeerId, int] = {}
         self._pushes: dict[PeerId, int] = {}
         self._troubles: dict[PeerId, Trouble] = {}  # the last one with each member
@@ -82,8 +87,31 @@ class Topology:
     def begin(self) -> None:
         """After a start: call a few members; what is missing then is found through them."""
         self._calling.look()
+        self._was_small = self._membership.is_small
         for record in self._membership:
             self.want(record, delay=0.0)
+        if not self._was_small:
+            self._sparse.look_soon()
+
+    def look(self) -> None:
+        """In a large mesh, now and then: at our links, and at those who have got out of reach."""
+        if self._membership.row is None or self._is_small():
+            return
+        self._sparse.look()
+        for peer in self._calling.look_slowly():
+            record = self._membership.record(peer)
+            if record is not None and not self._ctx.timers.is_set(("dial", peer)):
+                self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
+
+    def _is_small(self) -> bool:
+        """Whether there is to be a link with everybody. Where that has become so, they are wanted now."""
+        small = self._membership.is_small
+        if small and not self._was_small:
+            self._was_small = True
+            for record in self._membership:
+                self.want(record)
+        self._was_small = small
+        return small
 
     def clear(self) -> None:
         """No mesh any more."""
@@ -92,6 +120,7 @@ class Topology:
         self._troubles.clear()
         self._out_of_reach.clear()
         self._calling.clear()
+        self._sparse.clear()
 
     def forget(self, peer: PeerId) -> None:
         """It has left."""
@@ -110,6 +139,12 @@ class Topology:
         peer = record.peer
         if peer == self._ctx.own_id or record.departed or self._neighbors.current(peer) is not None:
             return
+        if not self._is_small():
+            if self._routing.in_reach(peer):
+                self._sparse.look_soon(ENOUGH_LOOK_DELAY)
+                return
+            if not self._calling.can_call(peer):
+                return
         if delay is None:
             delay = 0.0 if self._ctx.own_id < peer else POLITE_DELAY
         self._ctx.timers.set_at_latest(("dial", peer), self._ctx.now.mono + delay)
@@ -121,8 +156,8 @@ class Topology:
         if record is None or self._neighbors.current(peer) is not None or self._ctx.aside:
             return
         in_reach = self._routing.next_hop(peer) is not None
-        if in_reach and not self._wants_more():
-            self._ctx.timer("dial", peer, self._ctx.jitter(ENOUGH_INTERVAL))
+        if in_reach and not self._is_small():
+            self._sparse.look_soon(ENOUGH_LOOK_DELAY)
             return
         if self._signaling.with_peer(peer) is not None:
             return  # its end will call ``on_failed`` or ``on_up``
@@ -135,11 +170,6 @@ class Topology:
         else:
             self._out_of_reach[peer] = None
             self._ctx.timer("dial", peer, self._ctx.jitter(FIRST_PUSH_INTERVAL))
-
-    def _wants_more(self) -> bool:
-        """Full mesh while small; above, a target that grows with the logarithm of the size."""
-        wanted = wanted_links(self._membership.size, self._ctx.config.mesh.max_full_mesh)
-        return len(self._neighbors) < wanted
 
     def _may_push(self) -> bool:
         """A few calls at once: the first that answers brings the others."""
@@ -156,6 +186,8 @@ class Topology:
         self._pushes.pop(peer, None)
         self._out_of_reach.pop(peer, None)
         self._ctx.cancel_timer("dial", peer)
+        if not self._is_small():
+            self._sparse.on_up(peer)
 
     def on_down(self, peer: PeerId, reason: str) -> None:
         """A link is lost. Whoever said goodbye is given time to come back by itself."""
@@ -163,6 +195,10 @@ class Topology:
         if record is None:
             return
         self._troubles[peer] = Trouble(reason, self._ctx.now.unix)
+        if not self._is_small():
+            self._sparse.on_down(peer, reason)
+            self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
+            return
         self._calling.look()
         if reason in ("stopping", "leaving"):
             self.want(record, delay=self._ctx.jitter(FIRST_PUSH_INTERVAL))
@@ -180,6 +216,10 @@ class Topology:
         if record is None or self._neighbors.current(peer) is not None:
             return
         self._troubles[peer] = Trouble(reason, self._ctx.now.unix, why)
+        if not self._is_small():
+            self._sparse.on_failed(peer)
+            if self._routing.in_reach(peer):
+                return
         failures = self._failures.get(peer, 0)
         if self._routing.next_hop(peer) is not None and (pushes == 0 or failures == 0):
             self._failures[peer] = min(failures + 1, 16)
@@ -194,7 +234,8 @@ class Topology:
 
     def on_routes(self) -> None:
         """The graph has changed: those that there was no way to may be tried at once."""
-        self._calling.look()
+        if self._is_small():
+            self._calling.look()
         for peer in [peer for peer in self._out_of_reach if self._routing.next_hop(peer) is not None]:
             del self._out_of_reach[peer]
             self._ctx.timer("dial", peer, 0.0 if self._ctx.own_id < peer else POLITE_DELAY)

@@ -20,13 +20,14 @@ CALLERS = 3  # of one member; more may be behind routers that do not let its lin
 CALLERS_STEP = 3600.0  # seconds after which one more calls; then after twice as long
 CALLED_AT_FIRST = 4  # of those that have vanished together
 CALLED_STEP = 60.0  # seconds after which one more of them is called
+SLOW_LOOK_INTERVAL = 15.0  # seconds between looks at everybody, in a mesh that is not full
 TOGETHER = 60.0  # seconds within which members vanish together: until all links to them have been found dead
 
 
 class Calling:
     """Keeps in mind who is out of reach, and since when."""
 
-    __slots__ = ("_asking", "_ctx", "_grants", "_keepers", "_membership", "_routing", "_since")
+    __slots__ = ("_asking", "_ctx", "_grants", "_keepers", "_looked", "_membership", "_routing", "_since")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Calling:
         self._keepers = keepers
         self._asking = asking
         self._since: dict[PeerId, float] = {}  # monotonic
+        self._looked = float("-inf")
 
     def look(self) -> None:
         """The graph has changed: note who is out of reach, at once for all that have vanished together."""
@@ -53,6 +55,19 @@ class Calling:
                 self._since.pop(record.peer, None)
             else:
                 self._since.setdefault(record.peer, now)
+
+    def look_slowly(self) -> list[PeerId]:
+        """The same, in a large mesh only now and then; gives those who are out of reach and that we could call."""
+        now = self._ctx.now.mono
+        if now < self._looked + SLOW_LOOK_INTERVAL:
+            return []
+        self._looked = now
+        self.look()
+        return [peer for peer in self._since if self.can_call(peer)]
+
+    def can_call(self, peer: PeerId) -> bool:
+        """Whether we hold what it takes, or know somebody who might."""
+        return self._grants.can_push(peer) or self._asking.can_ask(peer)
 
     def lost(self, peer: PeerId) -> None:
         """The way to it that we believed in was none. Only the first time counts."""
@@ -69,7 +84,7 @@ class Calling:
     def is_ours(self, peer: PeerId) -> bool:
         """Whether we are to call that member now, and can."""
         lost = self._ctx.now.mono - self._since.get(peer, self._ctx.now.mono)
-        if not (self._grants.can_push(peer) or self._asking.can_ask(peer)):
+        if not self.can_call(peer):
             return False
         return self._is_first_called(peer, lost) and self._is_caller(peer, lost)
 

@@ -24,6 +24,8 @@ from meshd.wire.parts import Grant
 
 # Policy
 LOOK_INTERVAL = 1800.0  # seconds between looks at what everybody holds
+SETTLED_TIME = 600.0  # seconds a link lasts in a large mesh until the neighbor gets capabilities of ours
+MIN_HOLDERS = 3  # neighbors that get them at once all the same
 FIRST_RETRY_DELAY = 5.0  # seconds for a holder to confirm; doubles, give or take a quarter
 MAX_RETRY_DELAY = 1800.0
 FIRST_PUSH_DELAY = 20.0  # seconds without a way until a new subscription is told by push: most ways come back
@@ -93,7 +95,7 @@ class Granting:
     def look(self) -> None:
         """At everybody: who is to hold something, who needs more, who is a newcomer no longer."""
         self._ctx.timer("grants", b"", self._ctx.jitter(LOOK_INTERVAL))
-        for peer in (*self._neighbors.peers(), *self._keepers):  # these hold something though they are no neighbors
+        for peer in (*self._settled(), *self._keepers):  # these hold something though they are no neighbors
             if peer != self._ctx.own_id and self._membership.is_member(peer):
                 self._holders.ensure(peer)
         self._holders.sweep(self.generation(), lambda holder: self._membership.is_member(PeerId(holder)))
@@ -103,14 +105,28 @@ class Granting:
                     self._holders.promote(holder)
                 self.give(PeerId(holder))
 
+    def _settled(self) -> list[PeerId]:
+        """The neighbors that are to hold something. In a large mesh links come and go: those that have lasted."""
+        if self._membership.is_small:
+            return list(self._neighbors.peers())
+        links = (self._neighbors.current(peer) for peer in self._neighbors.peers())
+        before = self._ctx.now.mono - SETTLED_TIME
+        return [link.peer for link in links if link is not None and link.up_mono <= before]
+
+    def _is_wanted_at_once(self) -> bool:
+        """Whether too few neighbors hold something of ours to wait and see."""
+        holding = sum(1 for peer in self._neighbors.peers() if self._holders.row(peer) is not None)
+        return self._membership.is_small or holding < MIN_HOLDERS
+
     def look_soon(self) -> None:
         """Something has changed for everybody."""
         self._pushes.clear()
         self._ctx.timers.set_at_latest(("grants", b""), self._ctx.now.mono + self._ctx.jitter(1.0))
 
     def on_neighbor_up(self, peer: PeerId) -> None:
-        """There is a way to it now, and it is one of those who are to have something."""
-        self._holders.ensure(peer)
+        """There is a way to it now, and it is one of those who are to have something; in a large mesh, if it stays."""
+        if self._holders.row(peer) is not None or self._is_wanted_at_once():
+            self._holders.ensure(peer)
         self._tries.pop(peer, None)
         self.give(peer)
 

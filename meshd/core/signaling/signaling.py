@@ -80,7 +80,8 @@ class Signaling(Sessions):
         )
         if session is None:
             return False
-        self._holders.ensure(peer)
+        if by_push or self._membership.is_small:
+            self._holders.ensure(peer)
         self._ctx.count("sessions_offered")
         return True
 
@@ -89,7 +90,8 @@ class Signaling(Sessions):
     def ready(self, session: Session) -> None:
         """A member's session can speak now (for a joiner's, see ``joining``)."""
         if session.offerer:
-            if self._holders.receiving and not self._holders.is_ready(session.peer):
+            awaited = self._holders.receiving and self._holders.row(session.peer) is not None
+            if awaited and not self._holders.is_ready(session.peer):
                 session.waiting_for_grant = True
                 self._ctx.timer("grant", session.id, GRANT_WAIT)
             else:
