@@ -207,7 +207,7 @@ class Node:
         self.relayed_streams = RelayedStreams(
             ctx, self.membership, self.neighbors, self.routing, self.post, self.circuits, self.stream_book
         )
-        self.sparse.in_use = self.streams.is_used
+        self.sparse.in_use = lambda link: self.streams.is_used(link) or self.circuits.is_used(link)
         self.peering = Peering(self, ctx)
         self.pushed = Pushed(self, ctx)
         self.consequences = Consequences(self, ctx)

@@ -54,6 +54,10 @@ class Circuits:
         self._relayed: dict[bytes, _Splice] = {}  # by tag
         self._rates = RateLimiter(CIRCUIT_RATE, CIRCUIT_BURST, ctx.config.links.max_links)
 
+    def is_used(self, link: LinkId) -> bool:
+        """Whether circuits end at that link or pass it."""
+        return any(of == link for of, _ in self._ends)
+
     # -- of our own ---------------------------------------------------------------------------------------------------
 
     def ask(self, hop: Link, destination: PeerId, tag: bytes) -> int:
