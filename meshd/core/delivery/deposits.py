@@ -61,7 +61,7 @@ class Deposits:
         wanted = list(self._keepers.friends(peer))
         if len(wanted) < COPIES:
             able = (r.peer for r in self._membership if r.peer not in (peer, self._ctx.own_id))
-            near = (member for member in able if self._routing.next_hop(member) is not None)
+            near = (member for member in able if self._routing.in_reach(member))
             wanted += heapq.nlargest(MAX_PLACES, near, key=lambda member: share(peer, member))
         return [place for place in dict.fromkeys(wanted) if self._knows_deposits(place)][:MAX_PLACES]
 

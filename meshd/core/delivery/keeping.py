@@ -147,7 +147,7 @@ class Keeping:
             self._begin(peer)
 
     def _begin(self, peer: PeerId) -> None:
-        if self._routing.next_hop(peer) is None:
+        if not self._routing.in_reach(peer):
             self._end(peer)  # next time it may be another daemon
         elif (handing := self._handing.get(peer)) is not None:
             if handing.begun:
@@ -168,7 +168,7 @@ class Keeping:
         handing = self._handing.get(peer)
         if handing is None:
             return
-        if self._routing.next_hop(peer) is None:
+        if not self._routing.in_reach(peer):
             self._end(peer)
             return
         if handing.open:
