@@ -25,6 +25,7 @@ _WORDS = {
     "send_overflow": "it took in too slowly what was sent",
     "silent": "nothing was heard from it any more",
     "stopping": "its daemon was stopped",
+    "surplus": "both had more links than they need",
     "timeout": "it did not answer in time",
     "version_unsupported": "it speaks another version of the protocol",
 }
