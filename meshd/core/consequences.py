@@ -116,6 +116,7 @@ class Consequences:
         node.pasting.on_neighbor_up(peer)
         node.calls.on_neighbor_up(peer)
         node.link_states.neighbors_changed()
+        node.broadcast.on_up(peer)
         node.revoking.greet(peer)
         own = node.membership.own_record
         if own is not None:

@@ -153,6 +153,7 @@ class Node:
             self.audit,
         )
         self.sparse = Sparse(ctx, self.membership, self.neighbors, self.routing, self.signaling)
+        self.sparse.is_needed = self.broadcast.is_needed
         self.topology = Topology(
             ctx, self.membership, self.neighbors, self.routing, self.signaling, self.calling, self.sparse
         )

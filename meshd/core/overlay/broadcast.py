@@ -27,9 +27,9 @@ from meshd.wire.broadcasting import ITEM_ID_SIZE, MAX_IDS, MAX_NEWS, MAX_NEWS_SI
 from meshd.wire.messages import Message, encode_message
 
 # Policy
-NEWS_INTERVAL = 0.2  # seconds that news waits for more to go with it, at each hop
+NEWS_INTERVAL = 0.1  # seconds that news waits for more to go with it, at each hop
 HAVE_INTERVAL = 1.0  # seconds that ids wait for more; by then most of what they announce has come by the tree
-GRAFT_DELAY = 1.0  # seconds, and four round trips, that something announced may take until it is asked for
+GRAFT_DELAY = 2.0  # seconds, and two retransmission timeouts, that something announced may take until it is asked for
 MAX_MISSING = 8192  # items announced and not here yet; the oldest is forgotten first
 MAX_ANNOUNCERS = 4  # of one missing item, asked one after the other
 MAX_HOPS = 255
@@ -78,10 +78,14 @@ class Broadcast:
     # -- spreading ----------------------------------------------------------------------------------------------------
 
     def spread(self, kind: int, body: bytes, ticket: Ticket | None = None, source: PeerId | None = None) -> None:
-        """Tell everybody, once ``ticket`` is durable. ``source`` is the neighbor that it came from, if from one."""
+        """Tell everybody, once ``ticket`` is durable. ``source`` is the neighbor that it came from, if from one.
+
+        What a comparison has brought is announced only: most of it is on its way by the tree.
+        """
         now = self._ctx.now.mono
         name = id_of(kind, body)
         item = self._seen.get(name)
+        compared = item is None and source is not None and not self._membership.is_small
         if item is None:
             item = self._seen.add(name, Item(kind, body, 0, source), now)
         item.ticket = ticket
@@ -89,7 +93,7 @@ class Broadcast:
             if peer in (source, item.parent):
                 continue
             outbox = self._outboxes.setdefault(peer, _Outbox())
-            if peer in self._lazy:
+            if compared or peer in self._lazy:
                 outbox.lazy[name] = item.hops
                 self._ctx.timers.set_at_latest(("have", b""), now + self._ctx.jitter(HAVE_INTERVAL))
             else:
@@ -246,10 +250,27 @@ class Broadcast:
 
     # -- neighbors ----------------------------------------------------------------------------------------------------
 
+    def on_up(self, peer: PeerId) -> None:
+        """A neighbor more. Who is in the tree already needs no second way into it; who is not asks for one."""
+        if self._membership.is_small or peer in self._lazy:
+            return
+        if any(other != peer for other in self.eager()):
+            self._lazy[peer] = None
+        else:
+            self._say(peer, Graft(b""))
+
     def on_down(self, peer: PeerId) -> None:
-        """No neighbor any more; one that comes back is eager at first."""
-        self._lazy.pop(peer, None)
+        """No neighbor any more. If the tree led there, another link takes its place before anybody misses anything."""
+        was_eager = self._lazy.pop(peer, self) is self
         self._outboxes.pop(peer, None)
+        if was_eager and self._lazy and not self._membership.is_small:
+            instead = self._ctx.rng.choice(list(self._lazy))
+            del self._lazy[instead]
+            self._say(instead, Graft(b""))
+
+    def is_needed(self, peer: PeerId) -> bool:
+        """Whether the tree leads there."""
+        return peer not in self._lazy
 
     def clear(self) -> None:
         """No mesh any more."""

@@ -51,6 +51,7 @@ class Sparse:
         "_shed",
         "_signaling",
         "in_use",
+        "is_needed",
     )
 
     def __init__(
@@ -68,6 +69,8 @@ class Sparse:
         self._shed = float("-inf")
         self.in_use: Callable[[LinkId], bool] = lambda link: False
         """Whether somebody would miss that very link."""
+        self.is_needed: Callable[[PeerId], bool] = lambda peer: False
+        """Whether news comes from or goes to that neighbor at once: another would have to be found for it."""
 
     @property
     def _wanted(self) -> int:
@@ -185,7 +188,7 @@ class Sparse:
             return
         least = self._wanted if many else self._wanted + 1
         networks = Counter(_network(link) for link in map(self._neighbors.current, self._neighbors.peers()) if link)
-        spare: list[tuple[int, int, float, Link]] = []
+        spare: list[tuple[bool, int, int, float, Link]] = []
         for peer in self._neighbors.peers():
             link = self._neighbors.current(peer)
             degree = self._routing.degree(peer)
@@ -193,8 +196,9 @@ class Sparse:
             if link is None or own or degree < least or self.in_use(link.id):
                 continue
             if self._ctx.now.mono - link.neighbor_since >= SETTLED_TIME:
-                spare.append((degree, networks[_network(link)], self._ctx.rng.random(), link))
-        for _, _, _, link in sorted(spare, key=lambda each: each[:3], reverse=True)[:WEIGHED]:
+                needless = not self.is_needed(peer)
+                spare.append((needless, degree, networks[_network(link)], self._ctx.rng.random(), link))
+        for *_, link in sorted(spare, key=lambda each: each[:4], reverse=True)[:WEIGHED]:
             if self._routing.around(link.peer) is not None:
                 self._shed = self._ctx.now.mono
                 self._ctx.count("links_shed")
