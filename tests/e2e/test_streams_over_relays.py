@@ -77,9 +77,11 @@ class User:
     def end(self) -> dict[str, object]:
         """How the stream ended."""
         assert self.process.stderr is not None
+        assert self.process.stdin is not None
         said = self.process.stderr.read()
         self.process.wait(60)
         self.process.stderr.close()
+        self.process.stdin.close()
         ended: dict[str, object] = json.loads(said)
         return ended
 
