@@ -92,15 +92,16 @@ class Network:
         luck = Random((self._seed * 1009 + low) * 100_003 + high).random()
         return (low, high) in self.apart or luck < self.conditions.unconnectable
 
-    def start(self, index: int) -> None:
-        """Start a machine's daemon, with what its disk has."""
+    def start(self, index: int, luck: int | None = None) -> None:
+        """Start a machine's daemon, with what its disk has. ``luck`` is the seed of its dice."""
         machine = self.machines[index]
         assert machine.node is None, f"n{index} runs already"
         machine.boot += 1
         for watcher in self.watchers:
             watcher.on_started(machine)
+        luck = self.rng.getrandbits(64) if luck is None else luck
         stored = {table: dict(contents) for table, contents in machine.disk.items()}
-        machine.node = Node(machine.config, machine.suite, Random(self.rng.getrandbits(64)), stored)
+        machine.node = Node(machine.config, machine.suite, Random(luck), stored)
         self._handle(machine, ev.Started())
 
     def kill(self, index: int) -> None:

@@ -1,25 +1,29 @@
 """A mesh that has grown already: the disks and links of a consistent moment, made without playing its growth.
 
-Every disk has the same records, which say what is so: a random graph of links between pairs that can connect, with as
-many links for each as it would want. The links are planted as if their signaling had happened: both ends prove
-themselves to each other by the daemon's own code before time begins. What is kept in memory alone (capabilities for
-pushes, measured round trips) comes by itself while the scenario settles.
+All have the same records and link states, and these say what is so: a random graph of links between pairs that can
+connect, with as many links for each as it would want. The links are planted as if their signaling had happened: both
+ends prove themselves to each other by the daemon's own code before time begins. What else is kept in memory alone
+(capabilities for pushes, measured round trips, the broadcast tree) comes by itself while the scenario settles.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from meshd.core.overlay.degree import wanted_links
+from meshd.core.membership.membership import RECORD_RENEW_INTERVAL
+from meshd.core.node import Node
+from meshd.core.overlay.degree import accepted_links, wanted_links
+from meshd.core.overlay.link_states import RENEW_INTERVAL
 from meshd.core.state import MESH_KEY as MESH_ROW_KEY
 from meshd.core.state import MeshRow
 from meshd.crypto.admission import Certificate, Chain, Rights, issue
-from meshd.ids import Instance, LinkId, MeshId, SessionId
+from meshd.ids import INSTANCE_SIZE, PREFIX_SIZE, Instance, LinkId, MeshId, SessionId
 from meshd.sim.machine import Machine
 from meshd.sim.network import EPOCH, Network
 from meshd.sim.scale.mesh import Graph, Mesh
 from meshd.sim.stage import MESH_KEY
 from meshd.wire import codec
+from meshd.wire.link_state import NUMBERS_A_SECOND, LinkState, make_link_state
 from meshd.wire.record import RELAYS, Record, make_record
 
 # Policy
@@ -31,8 +35,9 @@ TRIES = 200  # to find a partner for a link
 
 
 def graph(network: Network, size: int, dice: Random) -> Graph:
-    """A random graph in which each has as many neighbors as it wants, or nearly, and all are one component."""
-    wanted = wanted_links(size, network.machines[0].config.mesh.max_full_mesh)
+    """A random graph in which each has as many neighbors as it wants, or a few more, and all are one component."""
+    config = network.machines[0].config.mesh
+    wanted, accepted = (count(size, config.max_full_mesh) for count in (wanted_links, accepted_links))
     edges: Graph = {index: set() for index in range(size)}
 
     def join(a: int, b: int) -> bool:
@@ -45,13 +50,14 @@ def graph(network: Network, size: int, dice: Random) -> Graph:
     for index in range(1, size):  # one component first: each to somebody before it
         first = dice.randrange(index)
         next(filter(None, (join(index, (first + step) % index) for step in range(index))), None)
-    for index in range(size):
-        for _ in range(TRIES):
-            if len(edges[index]) >= min(wanted, size - 1):
-                break
-            other = dice.randrange(size)
-            if len(edges[other]) < max(wanted, 2):
-                join(index, other)
+    for most in (wanted, accepted):  # first among those that want another, too
+        for index in range(size):
+            for _ in range(TRIES):
+                if len(edges[index]) >= min(wanted, size - 1):
+                    break
+                other = dice.randrange(size)
+                if len(edges[other]) < most:
+                    join(index, other)
     return edges
 
 
@@ -69,17 +75,30 @@ class Grown:
 
     def plant(self) -> None:
         """Write the disks, start all, link them."""
+        luck = [self._dice.getrandbits(64) for _ in self._machines]
         chains = [self._chain(machine) for machine in self._machines]
-        records = [self._record(*pair) for pair in zip(self._machines, chains, strict=True)]
+        records = [self._record(*of_one) for of_one in zip(self._machines, chains, luck, strict=True)]
         rows = {bytes(record.peer): record.encoded for record in records}
+        states = {state.prefix: state for state in map(self._link_state, self._machines)}
         for machine, record, chain in zip(self._machines, records, chains, strict=True):
             row = MeshRow(self._key, "home", tuple(c.encoded for c in chain), record.number, 0)
             machine.disk["mesh"][MESH_ROW_KEY] = codec.encode(row)
             machine.disk["records"] = dict(rows)
-            self._network.start(machine.index)
+            self._network.start(machine.index, luck[machine.index])
             self._mesh.enter(machine.index)
+            self._mesh.node(machine.index).link_states._states.update(states)
             if machine.forgetful:
                 machine.disk["records"] = {}
+        self._plant_links()
+        for machine in self._machines:
+            self._calm(self._mesh.node(machine.index))
+
+    def _calm(self, node: Node) -> None:
+        """What it would say of itself all know already; it says it again in its time."""
+        for name, interval in (("record", RECORD_RENEW_INTERVAL), ("link_state", RENEW_INTERVAL)):
+            node._ctx.timers.set((name, b""), self._dice.uniform(0.0, interval))
+
+    def _plant_links(self) -> None:
         number = FIRST_LINK
         for index, others in self._edges.items():
             for other in sorted(others):
@@ -107,7 +126,14 @@ class Grown:
             expires=int(EPOCH) - AGE + LIFETIME,
         )
 
-    def _record(self, machine: Machine, chain: Chain) -> Record:
+    def _link_state(self, machine: Machine) -> LinkState:
+        neighbors = tuple(self._machines[other].peer[:PREFIX_SIZE] for other in self._edges[machine.index])
+        issued = int(EPOCH) - 60
+        number = issued * NUMBERS_A_SECOND
+        return make_link_state(machine.suite, self._key, number=number, issued=issued, neighbors=neighbors)
+
+    def _record(self, machine: Machine, chain: Chain, luck: int) -> Record:
+        """With the instance that its daemon will draw first of all."""
         return make_record(
             machine.suite,
             self._key,
@@ -115,7 +141,7 @@ class Grown:
             chain=chain,
             generation=0,
             features=0,
-            instance=Instance(self._dice.randbytes(8)),
+            instance=Instance(Random(luck).randbytes(INSTANCE_SIZE)),
             issued=int(EPOCH) - 60,
             flags=RELAYS,
         )

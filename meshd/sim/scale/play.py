@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import statistics
 from collections import deque
@@ -106,7 +105,6 @@ class Play:
 
     def run(self) -> None:
         """All of it. Raises Stopped at ``network.stop_at``."""
-        gc.freeze()
         self._agenda.every(LOOK_INTERVAL, self._look)
         self._grow()
         self.meter.restart(self.network.now)
