@@ -12,7 +12,7 @@ from random import Random
 
 from meshd.core.membership.membership import RECORD_RENEW_INTERVAL
 from meshd.core.node import Node
-from meshd.core.overlay.degree import accepted_links, wanted_links
+from meshd.core.overlay.degree import SPARE_LINKS, accepted_links, wanted_links
 from meshd.core.overlay.link_states import RENEW_INTERVAL
 from meshd.core.state import MESH_KEY as MESH_ROW_KEY
 from meshd.core.state import MeshRow
@@ -31,6 +31,7 @@ ADMINS = 4  # the founder and the next ones; they have admitted all others
 AGE = 86_400  # seconds since everybody was admitted
 LIFETIME = 365 * 86_400
 FIRST_LINK = 1 << 40  # numbers of planted links: far from those that nodes count up
+SAMPLE = 50  # members by which is judged with how many of all one can connect
 TRIES = 200  # to find a partner for a link
 
 
@@ -48,10 +49,11 @@ def graph(network: Network, size: int, dice: Random) -> Graph:
         return True
 
     for index in range(1, size):  # one component first: each to somebody before it
-        first = dice.randrange(index)
-        next(filter(None, (join(index, (first + step) % index) for step in range(index))), None)
-    for most in (wanted, accepted):  # first among those that want another, too
-        for index in range(size):
+        next(filter(None, (join(index, dice.randrange(index)) for _ in range(TRIES))), None)
+    sample = dice.sample(range(size), min(size, SAMPLE))
+    hard_first = sorted(range(size), key=lambda index: -sum(network.unconnectable(index, other) for other in sample))
+    for most in (wanted, wanted + SPARE_LINKS, accepted):  # first among those that want another, too
+        for index in hard_first:
             for _ in range(TRIES):
                 if len(edges[index]) >= min(wanted, size - 1):
                     break
@@ -72,6 +74,7 @@ class Grown:
         self._machines = mesh.network.machines[:size]
         self._key = MeshId(self._machines[0].suite.identity_of(MESH_KEY))
         self._edges = graph(mesh.network, size, dice)
+        self._dials = [0] * size
 
     def plant(self) -> None:
         """Write the disks, start all, link them."""
@@ -151,4 +154,7 @@ class Grown:
         session = SessionId(self._dice.randbytes(8))
         for machine, other, link in ((a, b, ids[0]), (b, a, ids[1])):
             self._mesh.node(machine.index).neighbors.add(link, other.peer, session, self._key)
+        dialer, dialed = sorted((a, b), key=lambda machine: self._dials[machine.index])
+        self._dials[dialer.index] += 1
+        self._mesh.node(dialer.index).topology._sparse._dialed[dialed.peer] = 0.0  # each has chosen some of its own
         self._network.links.plant(a, ids[0], b, ids[1])

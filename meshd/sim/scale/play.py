@@ -120,6 +120,10 @@ class Play:
         """Let more time pass, as in a phase."""
         self._agenda.wait(seconds)
 
+    def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Let time pass until something holds; False if it does not in that time."""
+        return self._agenda.wait(seconds, condition)
+
     def _grow(self) -> None:
         growth, how = self.script.growth, self.script.growth.how
         if how == "grown":

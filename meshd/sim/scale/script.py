@@ -29,7 +29,6 @@ class About:
 
     title: str = setting("", "What happens, in a line.")
     nodes: int = setting(100, "How many machines there are.", low=2, high=MAX_NODES)
-    small: int = setting(0, "How many when it is played as a quick test; 0: it is not.", high=MAX_NODES)
 
 
 @dataclass(frozen=True, slots=True)
