@@ -25,7 +25,7 @@ from meshd.sim.terrain import Terrain
 # alone: the aims of a thousand members say nothing about forty.
 SMALL = {
     "churn": (40, 0.03, 1),
-    "crash": (100, 0.1, 1),
+    "crash": (80, 0.1, 1),
     "flash-crowd": (14, 0.2, 1),
     "growth-one-by-one": (18, 0.1, 1),
     "malice": (40, 0.05, 2),

@@ -20,6 +20,7 @@ from meshd.sim.scale.aims import AIMS, Aim
 # Policy
 MAX_NODES = 100_000
 MAX_PHASES = 32
+SHORTEST = 20.0  # seconds of a phase that is cut: grants are given and trees are built in less
 DAY = 86_400.0
 
 
@@ -229,6 +230,7 @@ def load(name: str) -> Script:
 
 
 def shortened(phase: Phase, factor: float) -> Phase:
-    """The same phase in less time: only what is a mere length is cut."""
+    """The same phase in less time: only what is a mere length is cut, and not below what a mesh needs to settle."""
     known = {item.name: getattr(phase, item.name) for item in fields(phase)}
-    return type(phase)(**(known | {"seconds": known["seconds"] * factor}))
+    least = min(known["seconds"], SHORTEST)
+    return type(phase)(**(known | {"seconds": max(least, known["seconds"] * factor)}))
