@@ -73,7 +73,7 @@ class Membership:
         self._floor = number_in(stored, ctx.own_id)
         self.own_ticket: Ticket | None = None  # our own record may be shown once it is durable
         if self.row is not None:
-            for record in records_in(stored, ctx.own_id, revocations):
+            for record in records_in(stored, ctx.suite, revocations):
                 self._keep(record)
 
     # -- ourselves ----------------------------------------------------------------------------------------------------
