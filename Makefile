@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install 
 EDITABLE := --config-settings editable_mode=compat --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast e2e check lab bench sim fuzz lint docs install uninstall clean
+.PHONY: help demo test fast e2e check lab bench sim month fuzz lint docs install uninstall clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ sim: $(VENV)/.runtime ## the simulator: every dialogue under twenty seeds (SEEDS
 	@$(BIN)/python -m meshd.sim all --seeds $(SEEDS)
 	@mkdir -p build
 	@$(BIN)/python -m meshd.sim scale --json build/sim.jsonl
+
+month: $(VENV)/.runtime ## a month of fifty members in the simulator, with its figures: half an hour; SEEDS=N for another
+	@$(BIN)/python -m meshd.sim month --seeds $(if $(filter-out 1..20,$(SEEDS)),$(SEEDS),1)
 
 fuzz: $(VENV)/.dev ## look for inputs that break a decoder or SCTP; SECONDS=60 for each target, ONLY="TARGET ..."
 	@$(PIP) $(EDITABLE) '.[dev,fuzz]'

@@ -272,6 +272,7 @@ class Node:
                 if self.membership.row is not None:
                     self.outlook.on_addresses(event)
                 self.liveness.on_addresses()
+                self.topology.on_network()
             case ev.StreamEnded():
                 self.streams.on_ended(event)
             case ev.RelayedStreamConnected(stream):
@@ -285,6 +286,7 @@ class Node:
             case ev.UserAgentConnected(service, uaid, newcomers):
                 if self.channels.on_connected((service, newcomers), uaid):
                     self.subscription_change.on_forgotten((service, newcomers))
+                self.topology.on_network()
             case ev.UserAgentDisconnected(service, reason, newcomers):
                 self.channels.on_disconnected((service, newcomers), reason)
             case ev.ChannelRegistered(channel, endpoint):

@@ -14,6 +14,7 @@ from pathlib import Path
 import meshd.sim.deposit_scenarios
 import meshd.sim.joining_scenarios
 import meshd.sim.key_scenarios
+import meshd.sim.month_scenario
 import meshd.sim.push_scenarios
 import meshd.sim.revocation_scenarios
 import meshd.sim.roaming_scenarios
@@ -40,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "scenario",
         nargs="*",
-        help="names; `all`: every dialogue; `scale`: every file; FILE.toml; none: list them; `liveness`: that study; "
-        "`replay FILE`: a daemon's recording",
+        help="names; `all`: every dialogue but the long ones; `scale`: every file; FILE.toml; none: list them; "
+        "`liveness`: that study; `replay FILE`: a daemon's recording",
     )
     parser.add_argument("--seed", "--seeds", dest="seeds", type=_seeds, default=range(1, 2), help="N or A..B")
     parser.add_argument("--nodes", type=int, help="machines (each scenario has a number of its own)")
@@ -68,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.scenario:
         _list()
         return 0
-    names = {"all": list(SCENARIOS), "scale": script.names()}.get(options.scenario[0], options.scenario)
+    short = [name for name, chosen in SCENARIOS.items() if not chosen.long]
+    names = {"all": short, "scale": script.names()}.get(options.scenario[0], options.scenario)
     failed = 0
     for name in names:
         for seed in options.seeds:
@@ -124,7 +126,8 @@ def _play_dialogue(name: str, seed: int, options: argparse.Namespace) -> bool:
             print(line)
         return True
     print(report.summary(stage), flush=True)
-    for line in report.violations(stage) + (report.counters(stage) if options.counters else []):
+    lines = report.violations(stage) + report.figures(stage)
+    for line in lines + (report.counters(stage) if options.counters else []):
         print(line, flush=True)
     return not stage.violations
 

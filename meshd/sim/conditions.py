@@ -20,6 +20,9 @@ class Conditions:
     gather: tuple[float, float] = (0.0, 0.02)
     connect: tuple[float, float] = (0.05, 0.3)
     connect_timeout: float = 15.0
+    consent_timeout: float = (
+        0.0  # until the shell tells of a peer that is gone (RFC 7675); 0: heartbeats alone find out
+    )
     disk: tuple[float, float] = (0.001, 0.008)
     unconnectable: float = 0.0  # share of pairs that never connect directly
 

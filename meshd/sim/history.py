@@ -31,13 +31,14 @@ _DULL = (ms.Heartbeat, ms.HeartbeatAnswer)
 class Said:
     """A message that leaves a node for ``to`` (empty: a bearer's to an introduction): on a link, relayed, pushed.
 
-    ``to`` of something relayed is its recipient, not the relay.
+    ``to`` of something relayed is its recipient, not the relay. ``size``: bytes on the link, or of the push.
     """
 
     to: PeerId
     message: ms.Message
     way: str
     session: SessionId = NO_SESSION
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class History:
 
     network: Network
     mesh: MeshId = NO_MESH
+    hostile: set[PeerId] = field(default_factory=set)  # whose keys a thief has: what is said with them proves nothing
     chains: dict[PeerId, Chain] = field(default_factory=dict)  # of everybody who is, or was, a member
     left: dict[PeerId, float] = field(default_factory=dict)
     farewells: dict[PeerId, float] = field(default_factory=dict)  # who has left, and could still say so
@@ -113,18 +115,18 @@ class History:
                 message = self.read(command.data)
                 if not isinstance(message, ms.Forward):
                     if not isinstance(message, _DULL):
-                        said.append(Said(there, message, "link"))
+                        said.append(Said(there, message, "link", size=len(command.data)))
                     continue
                 letter = self.open(message.envelope)
                 if letter is not None and letter.sender == machine.peer:
-                    said.append(self._letter(letter, PeerId(message.envelope[10:42]), "relay"))
+                    said.append(self._letter(letter, PeerId(message.envelope[10:42]), "relay", len(command.data)))
                 elif letter is not None:
                     passed_on.append((letter.sender, there))
             elif isinstance(command, cm.SendPush):
                 envelope = pushed_plaintext(command.body)
                 letter = self.open(envelope)
                 if letter is not None and letter.sender == machine.peer:
-                    said.append(self._letter(letter, PeerId(envelope[10:42]), "push"))
+                    said.append(self._letter(letter, PeerId(envelope[10:42]), "push", len(command.body)))
                 elif letter is not None:  # on behalf of another
                     passed_on.append((letter.sender, PeerId(envelope[10:42])))
         step = Step(machine, event, commands, said, passed_on)
@@ -132,8 +134,8 @@ class History:
         return step
 
     @staticmethod
-    def _letter(letter: Letter, to: PeerId, way: str) -> Said:
-        return Said(to, ms.decode_message(letter.body, ms.ENVELOPE_MESSAGES), way, letter.session)
+    def _letter(letter: Letter, to: PeerId, way: str, size: int) -> Said:
+        return Said(to, ms.decode_message(letter.body, ms.ENVELOPE_MESSAGES), way, letter.session, size)
 
     # -- facts --------------------------------------------------------------------------------------------------------
 
@@ -204,9 +206,9 @@ class History:
         return known[1]
 
     def machine_of(self, peer: PeerId) -> Machine | None:
-        """The machine with that id."""
+        """The machine with that id; of doubles, the first."""
         if not self._machines:
-            self._machines = {machine.peer: machine for machine in self.network.machines}
+            self._machines = {machine.peer: machine for machine in reversed(self.network.machines)}
         return self._machines.get(peer)
 
     def open_requests(self) -> Iterator[tuple[int, int, float, str]]:

@@ -27,7 +27,9 @@ from meshd.wire.record import Record, decode_record
 FAREWELL_TIME = 30.0  # seconds a member that has left may still be talked to: until its neighbors notice
 CLOCK_SLACK = 1200.0  # seconds that clocks and grace make of a certificate's end
 MAX_LINKS_OF_A_PAIR = 2  # the current one and its successor
-PUSH_BUDGETS = ((600.0, 14), (86400.0, 50))  # seconds, pushes of one run of a daemon to one peer; answers not counted
+# Seconds, and pushes of one run of a daemon to one peer, answers not counted; but what is owed to the peer's own pushes
+# (three at most) may be used for a call of ours.
+PUSH_BUDGETS = ((600.0, 14 + 3), (86400.0, 50 + 3))
 NEWS_TIME = 20.0  # seconds from a link's coming up until all have surely heard of it, or of its death
 MAX_REQUEST_TIME = 630.0  # seconds: the longest join, and a little
 
@@ -134,6 +136,8 @@ def _admission_durable(said: Said, machine: Machine) -> bool:
 
 def _record_not_durable(record: Record, machine: Machine, history: History) -> Iterator[str]:
     """Others' records speak for themselves; our own number must never be used again."""
+    if record.peer in history.hostile:
+        return
     if history.numbers.setdefault((record.peer, record.number), record.encoded) != record.encoded:
         yield f"number {record.number} of {record.name} is used for a second record"
     if record.peer != machine.peer or record.departed:
@@ -158,6 +162,8 @@ def pushes_are_rare(step: Step, history: History) -> Iterator[str]:
     now = history.network.now
     for said in step.said:
         if said.way != "push" or step.machine.store_fails:  # with a full disk it cannot take part in signaling
+            continue
+        if said.to in history.hostile:  # which of the doubles it has links with is not known
             continue
         offered = isinstance(said.message, ms.Offer) or (
             isinstance(said.message, ms.Answer) and said.session not in history.offered_by_push

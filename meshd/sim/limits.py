@@ -112,6 +112,7 @@ LIMITS: dict[str, Limit] = {
     "Channels._rows": _fixed(MAX_CHANNELS),
     "Channels._substitutes": _fixed(MAX_CHANNELS),
     "Asking._asked": _fixed(behalf.MAX_ASKED),
+    "Calling._resting": _members,
     "Calling._since": _members,
     "GrantAnswers._dead": _members,
     "Keepers._able": _fixed(2),

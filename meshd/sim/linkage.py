@@ -149,6 +149,9 @@ class Linkage:
             end.open = False
             del machine.ends[event.link]
             return ev.LinkClosed(event.link, event.reason)
+        if isinstance(event, ConsentExpired):
+            machine.ends.pop(event.link, None)
+            return ev.LinkClosed(event.link, event.reason)
         if isinstance(event, ev.LinkResumed):
             return self._resumed(machine, event)
         if isinstance(event, ev.ProbeFailed):
@@ -272,6 +275,17 @@ class Linkage:
         if end.other is not None:
             end.other.path_lost = True
 
+    def fall_silent(self, machine: Machine) -> None:
+        """The daemon is gone without a word: its peers' shells find out in their time, if conditions say so."""
+        network = self._network
+        for end in machine.ends.values():
+            end.open = False
+            timeout, other = network.conditions.consent_timeout, end.other
+            if timeout and other is not None and other.open:
+                gone = ConsentExpired(other.link, "consent_expired")
+                network.schedule(timeout, network.machines[other.machine], gone)
+        machine.ends.clear()
+
     def hang_up(self, machine: Machine) -> None:
         """The daemon ends in good order: all its links are closed, not just silent."""
         for link in list(machine.ends):
@@ -293,5 +307,11 @@ class ConnectTimeout(ev.LinkClosed):
 
 class HangUp(ev.LinkClosed):
     """The other side has closed a link."""
+
+    __slots__ = ()
+
+
+class ConsentExpired(ev.LinkClosed):
+    """The other side does not answer checks any more (RFC 7675)."""
 
     __slots__ = ()

@@ -111,9 +111,7 @@ class Network:
         machine.user_agents.clear()
         machine.unregistering.clear()
         machine.lose_power(self.rng)
-        for end in machine.ends.values():
-            end.open = False
-        machine.ends.clear()
+        self.links.fall_silent(machine)
         machine.streams.clear()
         machine.relayed.clear()
         self.push.disconnect(index)
@@ -128,6 +126,14 @@ class Network:
             machine.write(machine.writes.popleft()[1])
         self.links.hang_up(machine)
         self.kill(index)
+
+    def double(self, index: int) -> Machine:
+        """A machine that has all that this one has on its disk, keys included: a copy in somebody else's hands."""
+        original = self.machines[index]
+        machine = Machine(len(self.machines), original.suite.copy(), original.config)
+        machine.disk = {table: dict(contents) for table, contents in original.disk.items()}
+        self.machines.append(machine)
+        return machine
 
     def set_clock(self, index: int, skew: float) -> None:
         """That machine's wall clock is so many seconds ahead from now on."""

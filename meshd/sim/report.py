@@ -38,6 +38,11 @@ class Report:
         return found + [f"        {line}" for v in stage.violations[:1] for line in v.story]
 
     @staticmethod
+    def figures(stage: Stage) -> list[str]:
+        """What the scenario has measured."""
+        return [f"    {line}" for line in stage.figures]
+
+    @staticmethod
     def counters(stage: Stage) -> list[str]:
         """What the nodes have counted, all together."""
         total: Counter[str] = Counter()

@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-from meshd.core.membership.admitting import Admitting
-from meshd.core.membership.revoking import Revoking
 from meshd.core.node import Node
-from meshd.crypto.admission import Chain, issue
-from meshd.ids import PeerId, text_of
+from meshd.ids import text_of
 from meshd.sim.network import EPOCH
 from meshd.sim.scenarios import scenario
 from meshd.sim.stage import MESH_KEY, Stage
-from meshd.wire.messages import Revocations, RevocationsKnown
+from meshd.sim.theft import DatingBack, Deaf
 
 # Policy
 AT_ONCE = 5.0  # seconds until everybody who is there has dropped whoever was revoked
 AFTER_HEALING = 900.0  # the same for those that were cut off: until they have a link again
-DAY = 86400
-
-
-class _Deaf(Revoking):
-    """A thief's daemon: it has heard of no revocation and never will."""
-
-    __slots__ = ()
-
-    def on_revocations(self, source: PeerId, message: Revocations) -> None:
-        """Not heard."""
-
-    def on_known(self, peer: PeerId, message: RevocationsKnown) -> None:
-        """Not heard."""
-
-
-class _DatingBack(Admitting):
-    """It admits whom it likes, and dates that long before it was stolen."""
-
-    __slots__ = ()
-
-    def chain_for(self, subject: PeerId, name: str) -> Chain:
-        """See ``Admitting``."""
-        *above, last = super().chain_for(subject, name)
-        forged = issue(
-            self._ctx.suite.sign,
-            self._membership.mesh,
-            last.issuer,
-            subject=subject,
-            name=name,
-            rights=last.rights,
-            issued=last.issued - self._ctx.rng.randrange(DAY, 30 * DAY),
-            expires=last.expires,
-        )
-        return (*above, forged)
 
 
 def _node(stage: Stage, index: int) -> Node:
@@ -58,7 +21,7 @@ def _node(stage: Stage, index: int) -> Node:
 
 
 def _deafen(stage: Stage, index: int) -> None:
-    _node(stage, index).revoking.__class__ = _Deaf
+    _node(stage, index).revoking.__class__ = Deaf
 
 
 def _dropped(stage: Stage, by: list[int], whom: list[int]) -> bool:
@@ -123,7 +86,7 @@ def thief_dates_back(stage: Stage) -> None:
     stage.wait(600.0)
     stolen = EPOCH + stage.network.now
     stage.undisturbed = False
-    _node(stage, 1).admitting.__class__ = _DatingBack
+    _node(stage, 1).admitting.__class__ = DatingBack
     stage.join_all((6, 7), introducer=1)
     stage.wait(60.0)
     for index in (1, 6, 7):

@@ -18,7 +18,7 @@ Play = Callable[[Stage], None]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``size``: machines, unless told otherwise."""
+    """``size``: machines, unless told otherwise. ``long``: takes minutes, so ``all`` leaves it out."""
 
     name: str
     doc: str
@@ -26,19 +26,24 @@ class Scenario:
     size: int
     conditions: Callable[[], Conditions] = Conditions
     config: Config = field(default_factory=Config)
+    long: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(
-    size: int, conditions: Callable[[], Conditions] = Conditions, config: Config | None = None
+    size: int,
+    conditions: Callable[[], Conditions] = Conditions,
+    config: Config | None = None,
+    *,
+    long: bool = False,
 ) -> Callable[[Play], Play]:
     """Enter a function into the table, under its name."""
 
     def enter(play: Play) -> Play:
         name = play.__name__.replace("_", "-")
-        SCENARIOS[name] = Scenario(name, play.__doc__ or "", play, size, conditions, config or Config())
+        SCENARIOS[name] = Scenario(name, play.__doc__ or "", play, size, conditions, config or Config(), long)
         return play
 
     return enter

@@ -12,14 +12,14 @@ from meshd.core import events as ev
 from meshd.errors import Code
 from meshd.ids import text_of
 from meshd.sim.conditions import Conditions
-from meshd.sim.history import History
+from meshd.sim.history import History, Step
 from meshd.sim.invariants import AT_EVERY_STEP, AT_REST, NOW_AND_THEN, UNDISTURBED
 from meshd.sim.machine import Machine
 from meshd.sim.network import Network
 from meshd.sim.violation import MAX_VIOLATIONS, Violation, violation
 
 # Policy
-STEPS_BETWEEN_CHECKS = 30  # for each machine
+STEPS_BETWEEN_CHECKS = 30  # for each machine, unless a scenario says otherwise
 LOOK_INTERVAL = 2.0  # seconds of simulated time between looks for rest
 REMEMBERED = 10  # of each machine's last events, to be shown with a violation
 MESH_KEY = b"k" * 32
@@ -36,6 +36,9 @@ class Stage:
         self.violations: list[Violation] = []
         self.dice = Random(seed ^ 0x5CE9E)
         self.undisturbed = True  # nobody was killed, cut off or delayed on purpose
+        self.steps_between_checks = STEPS_BETWEEN_CHECKS
+        self.listeners: list[Callable[[Step], None]] = []  # told of every step, as the history has it
+        self.figures: list[str] = []  # what a scenario has measured, to be shown
         self.network.watchers.append(self)
         for machine in self.network.machines:
             machine.recent = deque(maxlen=REMEMBERED)
@@ -58,11 +61,13 @@ class Stage:
     def on_handled(self, machine: Machine, event: ev.Event, commands: list[cm.Command]) -> None:
         """See ``Watcher``."""
         step = self.history.step(machine, event, commands)
-        if step.said or step.passed_on or commands:
+        for listener in self.listeners:
+            listener(step)
+        if commands and machine.peer not in self.history.hostile:
             for check in AT_EVERY_STEP:
                 self._report(check.__name__, check(step, self.history))
         self._steps += 1
-        if self._steps % (STEPS_BETWEEN_CHECKS * self.size) == 0:
+        if self._steps % (self.steps_between_checks * self.size) == 0:
             for look in NOW_AND_THEN:
                 self._report(look.__name__, look(self.history))
 

@@ -100,6 +100,10 @@ class SimSuite:
         self.first_sealing_seed = sealing_seed
         self.use_sealing_seeds((sealing_seed,))
 
+    def copy(self) -> SimSuite:
+        """The same keys, for a second machine that has them."""
+        return SimSuite(self._table, self._identity_seed, self.first_sealing_seed)
+
     def use_sealing_seeds(self, seeds: Sequence[bytes]) -> None:
         """See ``Suite``."""
         self._sealing_keys = [self._table.public(b"seal", seed) for seed in seeds]

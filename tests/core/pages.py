@@ -93,6 +93,6 @@ def known(stage: Calling, name: str = "page") -> Page:
     """A page that has become a member, and has no link any more."""
     anna, page = stage["anna"], linked(stage, name)
     anna.give(ev.LinkClosed(link_to(anna, page), "consent_expired"))
-    stage.advance(200)
+    stage.advance(150)  # between two calls of hers
     page.pushed.clear()
     return page

@@ -53,6 +53,7 @@ QUICK = {
     "keepers-disk-full": (2,),
     "false-keepers": (1,),
     "revoked-while-kept": (1,),
+    "few-days": (1,),
 }
 
 

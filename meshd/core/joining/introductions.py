@@ -94,10 +94,10 @@ class Introductions:
         self._ctx.timer("mint", identifier, self._ctx.config.push.request_timeout)
         self._holders.ensure(identifier)
         if self._holders.is_ready(identifier):  # one subscription for all, that is there already
-            self.on_channel_ready(identifier)
+            self.on_channel_ready(identifier, ticket)
 
-    def on_channel_ready(self, holder: bytes) -> None:
-        """A token's channel is there: the token can be given out."""
+    def on_channel_ready(self, holder: bytes, ticket: Ticket | None = None) -> None:
+        """A token's channel is there: the token can be given out, once ``ticket`` is durable."""
         identifier = IntroductionId(holder)
         request = self._mints.pop(identifier, None)
         if request is not None:
@@ -107,7 +107,7 @@ class Introductions:
             if grant is None or row.revoked:
                 self._ctx.refuse(request, Code.PUSH_UNAVAILABLE)
             else:
-                self._hand_out(request, identifier, grant.subscriptions)
+                self._hand_out(request, identifier, grant.subscriptions, ticket)
 
     def on_mint_timeout(self, about: bytes) -> None:
         """No push service has answered: a token without a way to us is none."""

@@ -101,7 +101,7 @@ class Pulse:
         """When something is to be done if nothing is heard until then."""
         match self.state:
             case PulseState.QUIET:
-                return min(self.heard + self._wait(pace), self.asked + RTT_INTERVAL)
+                return min(self.heard + self._wait(pace), self.asked + self._measured(pace))
             case PulseState.ASKED:
                 return self.asked + self.rto()
             case PulseState.PROBING:
@@ -111,6 +111,11 @@ class Pulse:
 
     def _wait(self, pace: Pace) -> float:
         return pace.interval * POLITE_FACTOR if self.polite else pace.interval
+
+    @staticmethod
+    def _measured(pace: Pace) -> float:
+        """How long a measurement of the path stands; who wants to be asked rarely is not asked for that either."""
+        return max(RTT_INTERVAL, pace.interval)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -138,7 +143,7 @@ class Pulse:
             soon = now + min(COALESCING, pace.interval / 4)
             if soon >= self.heard + self._wait(pace):
                 self.state = PulseState.ASKED
-            elif soon < self.asked + RTT_INTERVAL:  # else: asked to be measured; no answer means nothing
+            elif soon < self.asked + self._measured(pace):  # else: asked to be measured; no answer means nothing
                 return Step.REST
         elif now < self.next_look(pace):
             return Step.REST

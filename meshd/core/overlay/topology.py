@@ -17,15 +17,15 @@ from meshd.core.pushing.calling import Calling
 from meshd.core.signaling.session import Purpose
 from meshd.core.signaling.signaling import Signaling
 from meshd.ids import PeerId
-from meshd.wire.record import Record
+from meshd.wire.record import KEEPS, Record
 
 # Policy
 POLITE_DELAY = 2.0  # seconds the larger id leaves to the smaller
 FIRST_RETRY_DELAY = 1.0  # seconds; doubles with each failure, give or take a quarter
 MAX_RETRY_DELAY = 300.0
 FIRST_PUSH_DELAY = 5.0  # seconds from losing a member altogether to calling it by push: it may be on its way back
-FIRST_PUSH_INTERVAL = 60.0  # seconds; doubles: a machine that is off is not woken by asking it more often
-MAX_PUSH_INTERVAL = 6 * 3600.0
+STOPPED_DELAY = 60.0  # seconds until somebody that has said that it stops is looked for at all
+CALL_ANEW_INTERVAL = 900.0  # seconds between two times that everybody is called since there is a network again
 ENOUGH_LOOK_DELAY = 2.0  # seconds from news of a member in a large mesh to a look at whether we want more links
 MAX_PUSHED_AT_ONCE = 3  # members; the first that answers brings the others
 
@@ -43,6 +43,7 @@ class Topology:
     """Keeps this node linked."""
 
     __slots__ = (
+        "_called_anew",
         "_calling",
         "_ctx",
         "_failures",
@@ -75,6 +76,7 @@ class Topology:
         self._calling = calling
         self._sparse = sparse
         self._was_small = True
+        self._called_anew = -CALL_ANEW_INTERVAL
         self._failures: dict[PeerId, int] = {}
         self._pushes: dict[PeerId, int] = {}
         self._troubles: dict[PeerId, Trouble] = {}  # the last one with each member
@@ -88,7 +90,7 @@ class Topology:
         """After a start: call a few members; what is missing then is found through them."""
         self._calling.look()
         self._was_small = self._membership.is_small
-        for record in self._membership:
+        for record in sorted(self._membership, key=lambda record: not record.features & KEEPS):
             self.want(record, delay=0.0)
         if not self._was_small:
             self._sparse.look_soon()
@@ -134,6 +136,22 @@ class Topology:
         if record is not None and self._routing.next_hop(peer) is None:
             self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
 
+    def on_network(self) -> None:
+        """A push service is there again, or this machine's addresses have changed: call anew.
+
+        For whoever has lost most of the others: it may have called them in vain until now.
+        """
+        now = self._ctx.now.mono
+        if not self._calling.is_mostly_alone or now - self._called_anew < CALL_ANEW_INTERVAL:
+            return
+        self._called_anew = now
+        self._pushes.clear()
+        self._calling.look()
+        self._calling.begin_anew()
+        for record in self._membership:
+            if not self._routing.in_reach(record.peer):
+                self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
+
     def want(self, record: Record, delay: float | None = None) -> None:
         """A member that we may want a link to has appeared, changed, or come loose."""
         peer = record.peer
@@ -169,7 +187,7 @@ class Topology:
                 self._ctx.timer("dial", peer, FIRST_RETRY_DELAY)
         else:
             self._out_of_reach[peer] = None
-            self._ctx.timer("dial", peer, self._ctx.jitter(FIRST_PUSH_INTERVAL))
+            self._ctx.timer("dial", peer, self._ctx.jitter(self._calling.next_look(peer)))
 
     def _may_push(self) -> bool:
         """A few calls at once: the first that answers brings the others."""
@@ -185,6 +203,7 @@ class Topology:
         self._failures.pop(peer, None)
         self._pushes.pop(peer, None)
         self._out_of_reach.pop(peer, None)
+        self._calling.is_back(peer)
         self._ctx.cancel_timer("dial", peer)
         if not self._is_small():
             self._sparse.on_up(peer)
@@ -195,13 +214,15 @@ class Topology:
         if record is None:
             return
         self._troubles[peer] = Trouble(reason, self._ctx.now.unix)
+        if reason in ("stopping", "leaving"):
+            self._calling.rests(peer)
         if not self._is_small():
             self._sparse.on_down(peer, reason)
             self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
             return
         self._calling.look()
         if reason in ("stopping", "leaving"):
-            self.want(record, delay=self._ctx.jitter(FIRST_PUSH_INTERVAL))
+            self.want(record, delay=self._ctx.jitter(STOPPED_DELAY))
         elif self._routing.next_hop(peer) is None:
             self.want(record, delay=self._ctx.jitter(FIRST_PUSH_DELAY))
         else:
@@ -227,9 +248,8 @@ class Topology:
         elif pushes == 0:  # a join whose link failed, or over others that are gone: it has not been called yet
             delay = FIRST_PUSH_DELAY
         else:
-            failures = self._pushes.get(peer, 0)
-            self._pushes[peer] = min(failures + 1, 16)
-            delay = min(FIRST_PUSH_INTERVAL * 2**failures, MAX_PUSH_INTERVAL)
+            calls = self._pushes[peer] = min(self._pushes.get(peer, 0) + 1, 16)
+            delay = self._calling.interval(peer, calls)
         self.want(record, delay=self._ctx.jitter(delay))
 
     def on_routes(self) -> None:

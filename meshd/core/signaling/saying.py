@@ -14,7 +14,8 @@ from meshd.wire.messages import Message
 RESEND_INTERVAL = 3.0  # seconds; an offer or answer over others, until something happens
 MAX_RETURNED = 2  # times something may come back until it goes by push
 PUSH_RESEND_INTERVAL = 20.0  # seconds
-MAX_PUSHES_PER_SESSION = 3
+MAX_PUSHES_PER_ANSWER = 3  # somebody waits for it
+MAX_PUSHES_PER_CALL = 2  # others call, too, and one that is off hears none of them
 
 
 class Saying:
@@ -46,9 +47,23 @@ class Saying:
         elif not session.pushed and not (may_push and (self._push(session, message) or self._ask(session, message))):
             self._ctx.timer("resend", session.id, self._ctx.jitter(RESEND_INTERVAL))
 
+    def repeat(self, session: Session) -> None:
+        """The peer has shown that it is there, and may have missed what was pushed while it was not."""
+        session.heard, session.pushed = True, False
+        if session.sent is not None:
+            self.say(session, session.sent)
+
     def _may_push(self, session: Session) -> bool:
-        unasked = session.offerer and session.purpose is Purpose.MEMBER and not session.pushes
-        return not unasked or self._calling.is_ours(session.peer)
+        unasked = session.offerer and session.purpose is Purpose.MEMBER
+        if not unasked or session.pushes:
+            return session.pushes < self._most(session)
+        return self._calling.may_call(session.peer)
+
+    def _most(self, session: Session) -> int:
+        """Pushes of one session."""
+        if session.heard or not session.offerer or session.purpose is not Purpose.MEMBER:
+            return MAX_PUSHES_PER_ANSWER
+        return MAX_PUSHES_PER_CALL if self._calling.is_insistent(session.peer) else 1
 
     def otherwise(self, session: Session, outcome: str) -> bool:
         """Our push will not arrive. True if a friend of the peer's has been asked instead.
@@ -98,6 +113,6 @@ class Saying:
         session.pushed = True
         session.pushes += 1
         self._ctx.timer("session", session.id, PUSH_SESSION_TIMEOUT)
-        if session.pushes < MAX_PUSHES_PER_SESSION:  # pushes may get lost, though a service said 201
+        if session.pushes < self._most(session):  # pushes may get lost, though a service said 201
             self._ctx.timer("resend", session.id, self._ctx.jitter(PUSH_RESEND_INTERVAL))
         return True

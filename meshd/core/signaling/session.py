@@ -52,6 +52,7 @@ class Session:
     sent: Message | None = field(default=None, repr=False)  # to be sent again
     pushed: bool = False
     pushes: int = 0
+    heard: bool = False  # the peer has called meanwhile: it is there
     asked: bool = False  # friends of the peer have been asked to push what we say
     returned: int = 0  # how often what we said came back undeliverable
     resumes: LinkId | None = None  # the older link that is to go on over this one's path

@@ -189,8 +189,7 @@ class Signaling(Sessions):
             if mine.offerer and mine.state in (SessionState.HAVE_LOCAL_OFFER, SessionState.GATHERING):
                 if self._ctx.own_id < peer:
                     self._ctx.count("glare_won")
-                    if mine.sent is not None:
-                        self._saying.say(mine, mine.sent)
+                    self._saying.repeat(mine)
                     return
                 self._ctx.count("glare_lost")
             elif mine.answered is not None and mine.answered[0] == offer.instance and letter.issued <= mine.answered[1]:

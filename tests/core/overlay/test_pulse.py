@@ -56,6 +56,18 @@ def test_the_dead_are_given_up_in_time_and_not_without_having_been_asked(rtt: fl
     assert len(in_time) >= MIN_PROBES
 
 
+def test_who_wants_to_be_asked_rarely_is_asked_rarely() -> None:
+    rare, pulse = Pace(60.0, 150.0), measured(0.05)
+    times = []
+    while not times or times[-1] < 3600.0:
+        now = pulse.next_look(rare)
+        if pulse.look(now, rare) is Step.ASK:
+            times.append(now)
+            pulse.hear(now + 0.05)
+            pulse.answer(pulse.number, now + 0.05)
+    assert len(times) <= 61
+
+
 @pytest.mark.parametrize("rtt", [1.0, 2.0, 4.0])
 def test_slow_paths_get_longer(rtt: float) -> None:
     times = asked_until_given_up(measured(rtt, rtt / 20))

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from playbook import Player, Stage
 
-from meshd.core.pushing.calling import CALLED_AT_FIRST, CALLED_STEP, CALLERS, CALLERS_STEP
+from meshd.core import events as ev
+from meshd.core.pushing.calling import (
+    CALLED_AT_FIRST,
+    CALLED_STEP,
+    CALLERS,
+    CALLERS_STEP,
+    FIRST_SPAN,
+    MAX_SPAN,
+    RESTING,
+)
 from meshd.ids import Now
+from meshd.wire.record import KEEPS
 
 NAMES = ("anna", "bert", "carl", "dora", "emma", "finn", "gina")
 
@@ -26,7 +36,7 @@ def callers(players: list[Player], called: Player, lost: float = 0.0) -> list[st
     for player in players:
         calling = player.node.calling
         calling.look()
-        since = calling._since[called.id]
+        since = calling._since.get(called.id, player.now.mono)
         player.node._ctx.now = Now(since + lost, player.now.unix)
         if calling.is_ours(called.id):
             found.append(player.name)
@@ -34,14 +44,21 @@ def callers(players: list[Player], called: Player, lost: float = 0.0) -> list[st
     return found
 
 
-def test_a_few_call_and_more_as_time_goes_by() -> None:
+def test_a_few_call_at_first() -> None:
     _, others, last = without_the_last()
-    first = callers(others, last)
-    assert len(first) == CALLERS
-    later = callers(others, last, CALLERS_STEP + 1)
-    assert len(later) == CALLERS + 1
-    assert set(first) < set(later)
-    assert len(callers(others, last, 86_400.0)) == len(others)
+    assert len(callers(others, last)) == CALLERS
+
+
+def test_then_one_after_the_other_and_more_as_time_goes_by() -> None:
+    _, others, last = without_the_last()
+    first = set(callers(others, last))
+    spans = [FIRST_SPAN * 1.5 * 2**span for span in range(2, 9)]  # in the middle of each
+    turns = [callers(others, last, lost) for lost in spans]
+    assert all(len(turn) == 1 for turn in turns)
+    early = [turn[0] for turn, lost in zip(turns, spans, strict=True) if lost < CALLERS_STEP]
+    assert set(early) == first  # each of them
+    by_days = [callers(others, last, day * 86400.0 + span * MAX_SPAN) for day in range(1, 8) for span in range(4)]
+    assert {name for turn in by_days for name in turn} == {player.name for player in others}
 
 
 def test_only_they_push() -> None:
@@ -69,7 +86,7 @@ def test_who_can_do_nothing_does_not_call() -> None:
     _, others, last = without_the_last()
     for player in others:
         player.node.grants.forget(last.id)
-    assert len(callers(others, last, 86_400.0)) == len(others)  # friends may hold something
+    assert callers(others, last)  # friends may hold something
     stage = Stage("anna", "bert")
     anna, bert = stage.mesh()
     bert.crash()
@@ -101,3 +118,40 @@ def test_who_is_found_again_is_forgotten() -> None:
     last.start()
     stage.advance(120.0)
     assert all(player.node.calling._since == {} for player in (*others, last))
+
+
+def test_who_says_that_it_stops_is_left_alone_for_a_while() -> None:
+    stage = Stage(*NAMES)
+    *others, last = stage.mesh(60.0)
+    last.give(ev.Stopping())
+    last.crash()
+    stage.advance(60.0)
+    told = [player for player in others if last.id in player.node.calling._resting]
+    assert len(told) > CALLERS
+    assert callers(told, last) == []
+    assert callers(others, last, RESTING + 60.0)
+
+
+def test_who_comes_into_the_mesh_takes_the_absent_for_long_gone() -> None:
+    stage, others, last = without_the_last()
+    comer, *_ = others
+    comer.crash()
+    stage.advance(7200.0)
+    comer.start()
+    stage.advance(30.0)
+    lost = comer.now.mono - comer.node.calling._since[last.id]
+    assert lost > 7200.0
+
+
+def test_keepers_are_called_first() -> None:
+    stage = Stage(*NAMES)
+    *others, last = stage.mesh(60.0)
+    keeper = max(others, key=lambda player: player.id)  # last by its id
+    keeper.node.membership.offers_changed(features=KEEPS)
+    stage.advance(5.0)
+    for player in others:
+        player.crash()
+    for _ in range(300):
+        if len(last.node.calling._since) < len(others):
+            stage.advance(0.1)
+    assert keeper in [player for player in others if callers([last], player)]
